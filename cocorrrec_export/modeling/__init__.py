@@ -1,0 +1,1 @@
+"""The paper's model in plain torch."""

@@ -1,0 +1,98 @@
+"""The sizes and options of a model: the only source of both."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, Self, get_args, get_origin
+
+from cocorrrec_export.errors import UsageError, nearest
+
+PADDING_ID = 0
+"""The item id that stands for 'no click'. Real items are 1 .. vocab_size - 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Sizes and options of the joint model.
+
+    The defaults are those of the released implementation of CoCorrRec (IJCAI 2025), which produced the published
+    tables. ``inner_loss="sigmoid"`` (Algorithm 1), ``objective="softmax"`` (Eq. 12, 16) and ``mini_batch`` (Fig. 6)
+    are what the paper's text has instead.
+
+    Raises:
+        UsageError: sizes that do not fit together, with the values that were given.
+    """
+
+    vocab_size: int
+    """V: rows of the item table, the padding row 0 included."""
+    architecture: Literal["cocorrrec"] = "cocorrrec"
+    hidden_size: int = 64
+    """D: width of an item embedding and of the user state."""
+    num_heads: int = 4
+    """h: heads of the TTT layer; each has D / h features."""
+    mini_batch: int = 10
+    """K: clicks per inner mini-batch (b in the paper)."""
+    sequence_length: int = 10
+    """L: clicks that the phone keeps and ranks with."""
+    gcn: bool = True
+    """Whether the model has its cloud half."""
+    dropout: float = 0.0
+    """Share of features dropped in training, on the embedded clicks and on the user state."""
+    init_std: float = 0.02
+    inner_loss: Literal["layernorm_l2", "sigmoid"] = "layernorm_l2"
+    objective: Literal["bce", "softmax"] = "bce"
+    remask_correction: bool = False
+    """Mask the corrected attention again, so that later clicks cannot leak into earlier ones."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check_type(field.name, getattr(self, field.name), field.type)
+        for name, low in (
+            ("vocab_size", 2),
+            ("hidden_size", 2),
+            ("num_heads", 1),
+            ("mini_batch", 1),
+            ("sequence_length", 1),
+        ):
+            if getattr(self, name) < low:
+                raise UsageError(f"{name} must be at least {low}, got {getattr(self, name)}")
+        if self.hidden_size % (2 * self.num_heads):
+            raise UsageError(
+                f"hidden_size must be a multiple of twice num_heads (rotary embeddings pair the features of a head), "
+                f"got hidden_size {self.hidden_size} and num_heads {self.num_heads}"
+            )
+        if not 0.0 <= self.dropout < 1.0:
+            raise UsageError(f"dropout must be in [0, 1), got {self.dropout}")
+
+    @property
+    def head_dim(self) -> int:
+        """f: features of one head."""
+        return self.hidden_size // self.num_heads
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], *, where: str) -> Self:
+        """Build a config from parsed TOML; ``where`` names the file and table in errors.
+
+        Raises:
+            UsageError: every unknown or missing key at once, or a value of the wrong type or range.
+        """
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        problems = [f"unknown key '{key}' ({nearest(key, fields)})" for key in values if key not in fields]
+        required = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
+        problems += [f"missing key '{name}'" for name in required if name not in values]
+        if problems:
+            raise UsageError(f"{where}: " + "; ".join(problems))
+        try:
+            return cls(**values)
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from None
+
+
+def _check_type(name: str, value: object, expected: Any) -> None:
+    if get_origin(expected) is Literal:
+        if value not in get_args(expected):
+            raise UsageError(f"{name} must be one of {', '.join(get_args(expected))}, got {value!r}")
+    elif expected is float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise UsageError(f"{name} must be a number, got {value!r}")
+    elif type(value) is not expected:
+        raise UsageError(f"{name} must be {expected.__name__}, got {value!r}")

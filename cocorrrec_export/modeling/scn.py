@@ -1,0 +1,80 @@
+"""The self-correction network: what runs on the phone."""
+
+from torch import Tensor, nn
+
+from cocorrrec_export.modeling.config import PADDING_ID
+from cocorrrec_export.modeling.layers import RMSNorm
+from cocorrrec_export.modeling.ttt import Correction, CorrectionFusion, StreamState, TTTLinear
+
+
+def last_position(ids: Tensor) -> Tensor:
+    """Index of the last click of each history: ``ids [B, L]`` to ``[B]``. An empty history gives 0."""
+    return ((ids != PADDING_ID).sum(-1) - 1).clamp_min(0)
+
+
+def pick_rows(x: Tensor, index: Tensor) -> Tensor:
+    """``x [B, L, D]`` at ``index [B]``: ``[B, D]``."""
+    return x.gather(1, index[:, None, None].expand(-1, 1, x.shape[-1])).squeeze(1)
+
+
+class SCN(nn.Module):
+    """Embeds clicks, reads them with TTT-Linear, and scores candidates against the user state.
+
+    Args:
+        vocab_size: V, the padding row included.
+        hidden_size: D.
+        ttt: the layer that reads the clicks.
+        fusion: how a correction of the cloud is mixed in; None in a model without a GCN.
+        dropout: share of features dropped in training, on the embedded clicks and on the user state.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        hidden_size: int,
+        ttt: TTTLinear,
+        fusion: CorrectionFusion | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.item_embedding = nn.Embedding(vocab_size, hidden_size, padding_idx=PADDING_ID)
+        self.input_norm = RMSNorm(hidden_size)
+        self.ttt = ttt
+        self.fusion = fusion
+        self.output_norm = RMSNorm(hidden_size)
+        self.item_mlp = nn.Sequential(
+            nn.Linear(hidden_size, hidden_size), nn.Tanh(), nn.Linear(hidden_size, hidden_size)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def encode(self, ids: Tensor) -> Tensor:
+        """Embed the clicks ``ids [B, L]``, 0 = padding: ``H [B, L, D]``, which is what the phone uploads."""
+        return self.input_norm(self.dropout(self.item_embedding(ids)))
+
+    def user_state(self, ids: Tensor, H: Tensor, correction: Correction | None = None) -> Tensor:
+        """The state after the last click, ``[B, D]``, from ``ids [B, L]`` and their encoding ``H [B, L, D]``."""
+        Y = self.ttt(H, correction, self.fusion)
+        # Only the last click's row is needed, and everything after the inner model works row by row.
+        return self.dropout(self.output_norm(self.ttt.output(pick_rows(Y, last_position(ids)))))
+
+    def item_vectors(self, items: Tensor) -> Tensor:
+        """The item side, ``items [...]`` to ``[..., D]``. It does not depend on the user."""
+        return self.item_mlp(self.item_embedding(items))
+
+    def score(self, user: Tensor, candidates: Tensor) -> Tensor:
+        """Logits of ``candidates [B, C]`` for ``user [B, D]``: ``[B, C]``. Their sigmoid is the score."""
+        return (self.item_vectors(candidates) @ user.unsqueeze(-1)).squeeze(-1)
+
+    def forward(self, ids: Tensor, candidates: Tensor, correction: Correction | None = None) -> Tensor:
+        """Logits ``[B, C]`` of ``candidates [B, C]`` after the clicks ``ids [B, L]``."""
+        return self.score(self.user_state(ids, self.encode(ids), correction), candidates)
+
+    def start_stream(self, batch: int) -> StreamState:
+        """The streaming state before the first click."""
+        return self.ttt.start_stream(batch)
+
+    def step(self, items: Tensor, state: StreamState) -> tuple[StreamState, Tensor]:
+        """Read one click ``items [B]``: the next state and the user state ``[B, D]``."""
+        state, Y = self.ttt.step(self.encode(items), state)
+        return state, self.output_norm(self.ttt.output(Y))

@@ -1,0 +1,279 @@
+"""TTT-Linear: a layer whose hidden state is a small linear model that learns while it reads.
+
+Letters: B batch, L clicks, D features, h heads, f = D / h, K mini-batch, k rows in the current mini-batch (k <= K).
+The dual form reads a mini-batch at once; the streaming form reads one click at a time in constant memory. They are
+equal at every position when no correction is applied. Source: CoCorrRec (IJCAI 2025), Algorithm 1 and Eq. 14-15;
+the exact sequence of operations is that of the released implementation.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from cocorrrec_export.modeling.layers import apply_rope, rope_tables
+
+LN_EPS = 1e-6
+STD_EPS = 1e-6
+
+
+class Correction(NamedTuple):
+    """What the cloud answers with, before it is normalised on the phone."""
+
+    k_attn: Tensor  # [B, h, K, K]
+    k_b: Tensor  # [B, h, K, f]
+
+
+class StreamState(NamedTuple):
+    """The streaming form's memory: 2 f (f + 1) floats a head, however many clicks were read."""
+
+    W: Tensor  # [B, h, f, f]
+    b: Tensor  # [B, h, 1, f]
+    grad_W: Tensor  # [B, h, f, f], summed since the last commit
+    grad_b: Tensor  # [B, h, 1, f]
+    position: Tensor  # [B] int64, 0 .. K-1 within the mini-batch
+
+
+class Projections(NamedTuple):
+    """What one mini-batch of clicks turns into; each ``[B, h, k, f]`` but the last."""
+
+    XQ: Tensor
+    XK: Tensor
+    XV: Tensor
+    eta: Tensor  # [B, h, k, k]: row i, column j = step size of click j seen from position i
+
+
+class DualChunk(NamedTuple):
+    """Every tensor of the dual form of one mini-batch, under the names of the equations."""
+
+    Z1: Tensor  # [B, h, k, f] reconstruction
+    grad_Z1: Tensor  # [B, h, k, f]
+    attn_pre: Tensor  # [B, h, k, k] before the correction
+    b_pre: Tensor  # [B, h, k, f]
+    attn_post: Tensor  # [B, h, k, k] after it (the same tensors without one)
+    b_post: Tensor  # [B, h, k, f]
+    Z: Tensor  # [B, h, k, f]
+    Y: Tensor  # [B, h, k, f] output of the layer, heads apart
+
+
+def layer_norm_heads(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """LayerNorm over ``f`` with per-head ``weight``, ``bias`` ``[h, 1, f]``; ``x [B, h, k, f]``."""
+    return weight * _standardise(x)[0] + bias
+
+
+def _standardise(x: Tensor) -> tuple[Tensor, Tensor]:
+    centred = x - x.mean(-1, keepdim=True)
+    std = torch.sqrt(centred.square().mean(-1, keepdim=True) + LN_EPS)
+    return centred / std, std
+
+
+def layernorm_l2_gradient(Z1: Tensor, target: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Gradient of ``1/2 ||LN(Z1) - target||^2`` with respect to ``Z1``; all ``[B, h, k, f]``, norm ``[h, 1, f]``."""
+    features = Z1.shape[-1]
+    x_hat, std = _standardise(Z1)
+    grad = (weight * x_hat + bias - target) * weight
+    projected = grad.sum(-1, keepdim=True) + x_hat * (grad * x_hat).sum(-1, keepdim=True)
+    return (features * grad - projected) / (features * std)
+
+
+def sigmoid_gradient(Z1: Tensor, target: Tensor) -> Tensor:
+    """Derivative of ``sum sigmoid(Z1 - target)``: the inner loss of the paper's Algorithm 1."""
+    activation = torch.sigmoid(Z1 - target)
+    return activation * (1 - activation)
+
+
+def match_statistics(correction: Tensor, reference: Tensor) -> Tensor:
+    """Give each row of ``correction`` the mean and standard deviation of the same row of ``reference`` (Eq. 14).
+
+    Both ``[..., n]``; the deviation has n - 1 degrees of freedom. A row of one element has no deviation: it becomes
+    the reference.
+    """
+    if reference.shape[-1] == 1:
+        return reference
+    spread, centre = torch.std_mean(correction, dim=-1, keepdim=True)
+    ref_spread, ref_centre = torch.std_mean(reference, dim=-1, keepdim=True)
+    return (correction - centre) / (spread + STD_EPS) * ref_spread + ref_centre
+
+
+class CorrectionFusion(nn.Module):
+    """The phone's side of the correction: normalise what the cloud sent and add a learned share of it (Eq. 14, 15)."""
+
+    def __init__(self, *, remask: bool = False) -> None:
+        super().__init__()
+        self.P = nn.Parameter(torch.zeros(1))
+        self.Q = nn.Parameter(torch.full((1,), 0.25))
+        self.remask = remask
+
+    def forward(self, attn: Tensor, b: Tensor, correction: Correction) -> tuple[Tensor, Tensor]:
+        """Correct ``attn [B, h, k, k]`` and ``b [B, h, k, f]``; a mini-batch of k < K rows takes the leading part."""
+        rows = attn.shape[-1]
+        k_attn, k_b = correction.k_attn, correction.k_b
+        if rows < k_attn.shape[-1]:
+            k_attn, k_b = k_attn[..., :rows, :rows], k_b[..., :rows, :]
+        attn = attn + self.P * match_statistics(k_attn, attn)
+        if self.remask:
+            attn = attn.tril()
+        return attn, b + self.Q * match_statistics(k_b, b)
+
+
+class TTTLinear(nn.Module):
+    """The TTT-Linear layer.
+
+    Args:
+        hidden_size: D.
+        num_heads: h; D must be a multiple of 2 h.
+        mini_batch: K, clicks that share one gradient step.
+        inner_loss: ``"layernorm_l2"`` (released implementation) or ``"sigmoid"`` (Algorithm 1).
+    """
+
+    def __init__(self, *, hidden_size: int, num_heads: int, mini_batch: int, inner_loss: str = "layernorm_l2") -> None:
+        super().__init__()
+        if hidden_size % (2 * num_heads):
+            raise ValueError(f"hidden_size {hidden_size} is no multiple of 2 * num_heads = {2 * num_heads}")
+        self.num_heads, self.mini_batch, self.inner_loss = num_heads, mini_batch, inner_loss
+        self.head_dim = head_dim = hidden_size // num_heads
+        self.q_proj = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.k_proj = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.v_proj = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.o_proj = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.lr_weight = nn.Parameter(torch.empty(num_heads, hidden_size))
+        self.lr_bias = nn.Parameter(torch.zeros(num_heads))
+        self.token_offset = nn.Parameter(torch.zeros(mini_batch))
+        self.W1 = nn.Parameter(torch.empty(num_heads, head_dim, head_dim))
+        self.b1 = nn.Parameter(torch.zeros(num_heads, 1, head_dim))
+        self.ln_weight = nn.Parameter(torch.ones(num_heads, head_dim))
+        self.ln_bias = nn.Parameter(torch.zeros(num_heads, head_dim))
+        self.post_norm = nn.LayerNorm(hidden_size, eps=LN_EPS)
+        cos, sin = rope_tables(mini_batch, head_dim)
+        self.register_buffer("rope_cos", cos, persistent=False)  # [K, f]
+        self.register_buffer("rope_sin", sin, persistent=False)
+
+    rope_cos: Tensor
+    rope_sin: Tensor
+
+    # ------------------------------------------------------------------ what both forms share
+
+    def initial_state(self, batch: int) -> tuple[Tensor, Tensor]:
+        """The learned start ``W [B, h, f, f]``, ``b [B, h, 1, f]`` (views: the parameters are not copied)."""
+        return self.W1.expand(batch, -1, -1, -1), self.b1.expand(batch, -1, -1, -1)
+
+    def token_rate(self) -> Tensor:
+        """``tok [K]``: how far position p moves along the summed gradients, 1 / (p + 1) plus a learned offset."""
+        steps = torch.arange(1, self.mini_batch + 1, device=self.token_offset.device, dtype=self.token_offset.dtype)
+        return torch.relu(1.0 / steps + self.token_offset)
+
+    def click_rate(self, H: Tensor) -> Tensor:
+        """Learned step size of each click: ``H [B, k, D]`` to ``[B, h, k]``."""
+        return torch.sigmoid(nn.functional.linear(H, self.lr_weight, self.lr_bias)).transpose(1, 2) / self.head_dim
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        """``[B, k, D]`` to ``[B, h, k, f]``."""
+        return x.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+
+    def inner_gradient(self, Z1: Tensor, target: Tensor) -> Tensor:
+        """Gradient of the inner loss with respect to the reconstruction ``Z1``; all ``[B, h, k, f]``."""
+        if self.inner_loss == "sigmoid":
+            return sigmoid_gradient(Z1, target)
+        return layernorm_l2_gradient(Z1, target, self.ln_weight.unsqueeze(1), self.ln_bias.unsqueeze(1))
+
+    def head_norm(self, Z: Tensor) -> Tensor:
+        """The output norm of each head, with the same weights as the inner loss; ``[B, h, k, f]``."""
+        return layer_norm_heads(Z, self.ln_weight.unsqueeze(1), self.ln_bias.unsqueeze(1))
+
+    def output(self, Y: Tensor) -> Tensor:
+        """Merged heads ``[..., D]`` to the layer's output ``[..., D]``: norm and projection."""
+        return self.o_proj(self.post_norm(Y))
+
+    # ------------------------------------------------------------------ dual form: a mini-batch at once
+
+    def project(self, H: Tensor) -> Projections:
+        """Queries, keys, values and step sizes of one mini-batch ``H [B, k, D]``, k <= K."""
+        rows = H.shape[1]
+        cos, sin = self.rope_cos[:rows], self.rope_sin[:rows]
+        XQ = apply_rope(self.split_heads(self.q_proj(H)), cos, sin)
+        XK = apply_rope(self.split_heads(self.k_proj(H)), cos, sin)
+        XV = self.split_heads(self.v_proj(H))
+        eta = self.token_rate()[:rows, None] * self.click_rate(H).unsqueeze(2)  # [B, h, k, k]
+        return Projections(XQ, XK, XV, eta)
+
+    def dual_chunk(
+        self,
+        x: Projections,
+        W: Tensor,
+        b: Tensor,
+        correction: Correction | None = None,
+        fusion: CorrectionFusion | None = None,
+    ) -> DualChunk:
+        """One mini-batch in the dual form from the state ``W [B, h, f, f]``, ``b [B, h, 1, f]``."""
+        Z1 = x.XK @ W + b
+        grad = self.inner_gradient(Z1, x.XV - x.XK)
+        attn_pre = (x.XQ @ x.XK.transpose(-2, -1)).tril()
+        b_pre = b - x.eta.tril() @ grad
+        attn, b_bar = attn_pre, b_pre
+        if correction is not None:
+            if fusion is None:
+                raise ValueError("a correction needs the layer that fuses it: this model was built without a GCN")
+            attn, b_bar = fusion(attn_pre, b_pre, correction)
+        Z = x.XQ @ W - (x.eta * attn) @ grad + b_bar
+        return DualChunk(Z1, grad, attn_pre, b_pre, attn, b_bar, Z, x.XQ + self.head_norm(Z))
+
+    @staticmethod
+    def next_state(x: Projections, chunk: DualChunk, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """The state after a mini-batch; the correction does not touch it."""
+        last = x.eta[:, :, -1, :, None]  # [B, h, k, 1]
+        return W - (last * x.XK).transpose(-2, -1) @ chunk.grad_Z1, b - (last * chunk.grad_Z1).sum(2, keepdim=True)
+
+    def forward(
+        self, H: Tensor, correction: Correction | None = None, fusion: CorrectionFusion | None = None
+    ) -> Tensor:
+        """Read the clicks ``H [B, L, D]`` in the dual form; any L >= 1.
+
+        Returns:
+            ``Y [B, L, D]``: the merged heads at every position, before :meth:`output`.
+        """
+        W, b = self.initial_state(H.shape[0])
+        merged = []
+        chunks = H.split(self.mini_batch, dim=1)
+        for index, rows in enumerate(chunks):
+            x = self.project(rows)
+            chunk = self.dual_chunk(x, W, b, correction, fusion)
+            merged.append(chunk.Y.transpose(1, 2).flatten(2))  # [B, k, D]
+            if index + 1 < len(chunks):
+                W, b = self.next_state(x, chunk, W, b)
+        return merged[0] if len(merged) == 1 else torch.cat(merged, dim=1)
+
+    # ------------------------------------------------------------------ streaming form: a click at a time
+
+    def start_stream(self, batch: int) -> StreamState:
+        """The state before the first click."""
+        W, b = (x.clone() for x in self.initial_state(batch))
+        position = torch.zeros(batch, dtype=torch.int64, device=W.device)
+        return StreamState(W, b, torch.zeros_like(W), torch.zeros_like(b), position)
+
+    def step(self, H: Tensor, state: StreamState) -> tuple[StreamState, Tensor]:
+        """Read one click ``H [B, D]``; the cost does not depend on how many came before.
+
+        Returns:
+            The next state, and ``Y [B, D]``, before :meth:`output`.
+        """
+        cos, sin = self.rope_cos[state.position, None, None], self.rope_sin[state.position, None, None]  # [B, 1, 1, f]
+        row = H.unsqueeze(1)  # [B, 1, D]
+        XQ = apply_rope(self.split_heads(self.q_proj(row)), cos, sin)  # [B, h, 1, f]
+        XK = apply_rope(self.split_heads(self.k_proj(row)), cos, sin)
+        XV = self.split_heads(self.v_proj(row))
+        grad = self.click_rate(row).unsqueeze(-1) * self.inner_gradient(XK @ state.W + state.b, XV - XK)
+        grad_W = state.grad_W + XK.transpose(-2, -1) @ grad
+        grad_b = state.grad_b + grad
+        rate = self.token_rate()[state.position, None, None, None]  # [B, 1, 1, 1]
+        W, b = state.W - rate * grad_W, state.b - rate * grad_b
+        Y = XQ + self.head_norm(XQ @ W + b)
+        commit = (state.position == self.mini_batch - 1)[:, None, None, None]
+        keep = (~commit).to(grad_W.dtype)
+        next_state = StreamState(
+            torch.where(commit, W, state.W),
+            torch.where(commit, b, state.b),
+            grad_W * keep,
+            grad_b * keep,
+            (state.position + 1) % self.mini_batch,
+        )
+        return next_state, Y.transpose(1, 2).flatten(1)

@@ -1,0 +1,27 @@
+"""Fixtures that more than one folder of tests uses."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+
+def need(path: Path) -> Path:
+    """``path``, or skip the test: the development data is not part of the project."""
+    if not path.exists():
+        pytest.skip(f"development data absent: {path} does not exist")
+    return path
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """Tensors computed by the authors' implementation."""
+    return need(SHARED / "golden")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Real interaction data."""
+    return need(SHARED / "data")
