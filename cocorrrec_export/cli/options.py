@@ -1,0 +1,15 @@
+"""Options that more than one command has, each defined once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cocorrrec_export.resources import DEFAULT_MODEL
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of a table.")]
+Model = Annotated[
+    str,
+    typer.Option("--model", help="A shipped model's name, or the folder of your own.", show_default=DEFAULT_MODEL),
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder that the result goes into.")]

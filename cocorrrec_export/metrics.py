@@ -1,0 +1,40 @@
+"""Ranking metrics of one positive among sampled negatives, over all users at once."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+CUTOFFS = (5, 10, 20)
+METRICS = ("uauc", *(f"ndcg@{k}" for k in CUTOFFS), *(f"hr@{k}" for k in CUTOFFS))
+
+
+def per_user_metrics(scores: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
+    """Metrics of each user.
+
+    Args:
+        scores: ``[users, 1 + negatives]``; the positive is column 0.
+
+    Returns:
+        Each of :data:`METRICS` as ``[users]``. ``uauc``: share of negatives below the positive, a tie counts half.
+        ``ndcg@k``: ``1 / log2(rank + 1)`` for a rank of at most k, else 0. ``hr@k``: 1 for a rank of at most k, else 0.
+        A tie counts against the positive in both, so that a model with constant scores earns nothing.
+
+    Raises:
+        ValueError: no user, no negative, or a score that is not a number.
+    """
+    if scores.ndim != 2 or scores.shape[0] < 1 or scores.shape[1] < 2:
+        raise ValueError(f"scores must be [users >= 1, 1 + negatives >= 2], got {list(scores.shape)}")
+    if np.isnan(scores).any():
+        raise ValueError("scores hold NaN")
+    positive, negatives = scores[:, :1], scores[:, 1:]
+    above = (negatives > positive).sum(1)
+    tied = (negatives == positive).sum(1)
+    rank = above + tied  # 0 is the best
+    result = {"uauc": 1.0 - (above + 0.5 * tied) / negatives.shape[1]}
+    result |= {f"ndcg@{k}": np.where(rank < k, 1.0 / np.log2(rank + 2.0), 0.0) for k in CUTOFFS}
+    result |= {f"hr@{k}": (rank < k).astype(np.float64) for k in CUTOFFS}
+    return result
+
+
+def ranking_metrics(scores: NDArray[np.floating]) -> dict[str, float]:
+    """The mean over users of :func:`per_user_metrics`."""
+    return {name: float(values.mean()) for name, values in per_user_metrics(scores).items()}

@@ -1,0 +1,194 @@
+"""A model on disk: a folder with ``model.toml`` and ``weights.safetensors``. Nothing in it is ever executed."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cocorrrec_export import __version__
+from cocorrrec_export.errors import CocorrrecError, UsageError, nearest
+from cocorrrec_export.files import publish_file, sha256_file
+from cocorrrec_export.modeling.build import build_model
+from cocorrrec_export.modeling.config import ModelConfig
+from cocorrrec_export.modeling.joint import CoCorrRec
+from cocorrrec_export.resources import MODELS_DIR
+from cocorrrec_export.tables import read_toml
+
+FORMAT = 1
+_KEYS = {"format", "name", "toolkit_version", "weights_sha256", "config", "data", "training", "metrics"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFolder:
+    """What ``model.toml`` says, checked; the weights are read by :func:`load_model`."""
+
+    path: Path
+    name: str
+    config: ModelConfig
+    sha256: str
+    """Digest of ``weights.safetensors``, which stands for the model everywhere."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """Where the item ids come from: filters, and the digest of the vocabulary."""
+    training: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def weights_path(self) -> Path:
+        """The tensors."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def evaluation_path(self) -> Path:
+        """The held-out slice; not every model ships one."""
+        return self.path / "evaluation.safetensors"
+
+    @property
+    def items_path(self) -> Path:
+        """External ids and titles of the items; not every model ships them."""
+        return self.path / "items.csv.gz"
+
+
+def find_model(name_or_path: str) -> Path:
+    """The folder of a shipped model by its name, or of the user's own by its path.
+
+    Raises:
+        UsageError: neither; the message lists the shipped names.
+    """
+    shipped = {path.parent.name: path.parent for path in MODELS_DIR.glob("*/model.toml")}
+    if name_or_path in shipped:
+        return shipped[name_or_path]
+    path = Path(name_or_path)
+    if (path / "model.toml").is_file():
+        return path
+    if path.is_dir():
+        raise UsageError(f"{path} holds no model.toml: not a model folder (train one with 'cocorr-export train')")
+    raise UsageError(
+        f"unknown model '{name_or_path}': no shipped model ({nearest(name_or_path, shipped)}) and no folder"
+    )
+
+
+def open_model(path: Path) -> ModelFolder:
+    """Read and check ``model.toml``, and check that the weights are the ones it was written for.
+
+    Raises:
+        CocorrrecError: a file is missing, damaged, of another format, or the digest does not match.
+        UsageError: a key or value of the config is wrong.
+    """
+    where = path / "model.toml"
+    table = read_toml(where)
+    if table.get("format") != FORMAT:
+        raise CocorrrecError(f"{where}: format is {table.get('format')!r}, this version reads {FORMAT}")
+    problems = [f"unknown key '{key}' ({nearest(key, _KEYS)})" for key in table if key not in _KEYS]
+    for key, kind in (("name", str), ("weights_sha256", str), ("config", dict)):
+        if not isinstance(table.get(key), kind):
+            problems.append(f"'{key}' must be a {'table' if kind is dict else 'string'}")
+    problems += [f"'{key}' must be a table" for key in ("data", "training", "metrics") if not _is_table(table, key)]
+    if problems:
+        raise CocorrrecError(f"{where}: " + "; ".join(problems))
+    folder = ModelFolder(
+        path=path,
+        name=table["name"],
+        config=ModelConfig.from_dict(table["config"], where=f"{where}, [config]"),
+        sha256=table["weights_sha256"],
+        **{key: table.get(key, {}) for key in ("data", "training", "metrics")},
+    )
+    if not folder.weights_path.is_file():
+        raise CocorrrecError(f"{path}: weights.safetensors is missing")
+    actual = sha256_file(folder.weights_path)
+    if actual != folder.sha256:
+        raise CocorrrecError(
+            f"{folder.weights_path}: damaged or replaced: sha256 is {actual[:16]}..., "
+            f"model.toml says {folder.sha256[:16]}...; copy the model again"
+        )
+    return folder
+
+
+def _is_table(table: dict[str, Any], key: str) -> bool:
+    return isinstance(table.get(key, {}), dict)
+
+
+def load_model(folder: ModelFolder) -> CoCorrRec:
+    """The joint model with the weights of ``folder``, in evaluation mode, on the CPU.
+
+    Raises:
+        CocorrrecError: the tensors are not those of the config (names, shapes, float32), or not finite.
+    """
+    model = build_model(folder.config)
+    tensors = read_tensors(folder.weights_path)
+    expected = model.state_dict()
+    problems = [f"missing tensor {name}" for name in expected if name not in tensors]
+    problems += [f"unexpected tensor {name}" for name in tensors if name not in expected]
+    for name in expected.keys() & tensors.keys():
+        have, want = tensors[name], expected[name]
+        if have.shape != want.shape or have.dtype != want.dtype:
+            problems.append(
+                f"{name} is {have.dtype} {list(have.shape)}, the config wants {want.dtype} {list(want.shape)}"
+            )
+        elif not bool(have.isfinite().all()):
+            problems.append(f"{name} holds values that are not finite")
+    if problems:
+        raise CocorrrecError(f"{folder.weights_path}: " + "; ".join(sorted(problems)))
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file.
+
+    Raises:
+        CocorrrecError: the file is missing, truncated or damaged.
+    """
+    if not path.is_file():
+        raise CocorrrecError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CocorrrecError(f"{path}: not a complete safetensors file: {error}") from None
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write a safetensors file, whole or not at all.
+
+    Raises:
+        CocorrrecError: the disk is full or read-only.
+    """
+    with publish_file(path) as staging:
+        try:
+            save_file({name: x.detach().cpu().contiguous() for name, x in tensors.items()}, staging)
+        except SafetensorError as error:
+            raise CocorrrecError(f"{path}: cannot be written: {error}") from None
+
+
+def save_model(
+    path: Path,
+    model: torch.nn.Module,
+    config: ModelConfig,
+    *,
+    name: str,
+    data: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
+    metrics: dict[str, Any] | None = None,
+) -> ModelFolder:
+    """Write ``weights.safetensors`` and ``model.toml`` into the folder ``path``, which must exist."""
+    weights = path / "weights.safetensors"
+    write_tensors(model.state_dict(), weights)
+    table = {
+        "format": FORMAT,
+        "name": name,
+        "toolkit_version": __version__,
+        "weights_sha256": sha256_file(weights),
+        "config": dataclasses.asdict(config),
+        "data": data or {},
+        "training": training or {},
+        "metrics": metrics or {},
+    }
+    with publish_file(path / "model.toml") as staging:
+        staging.write_bytes(tomli_w.dumps(table).encode())
+    return open_model(path)

@@ -1,0 +1,11 @@
+"""Where the shipped models and recipes are: inside the installed wheel, or at the root of a checkout."""
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+_SHIPPED = _PACKAGE / "shipped"
+_ROOT = _SHIPPED if _SHIPPED.is_dir() else _PACKAGE.parent
+
+MODELS_DIR = _ROOT / "models"
+RECIPES_DIR = _ROOT / "export_recipes"
+DEFAULT_MODEL = "cocorrrec-movielens"

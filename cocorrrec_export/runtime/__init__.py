@@ -1,0 +1,1 @@
+"""Run an exported file in the runtime that will run it in production."""
