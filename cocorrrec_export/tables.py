@@ -1,10 +1,13 @@
 """Read TOML from strangers: strict keys, clear errors."""
 
+import dataclasses
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from cocorrrec_export.errors import CocorrrecError, UsageError
+from cocorrrec_export.errors import CocorrrecError, UsageError, nearest
+
+Config = TypeVar("Config")
 
 MAX_TOML_BYTES = 1 << 20
 
@@ -24,3 +27,48 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_bytes().decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CocorrrecError(f"{path}: not valid TOML: {error}") from None
+
+
+def from_table(cls: type[Config], values: dict[str, Any], *, where: str) -> Config:
+    """Build the dataclass ``cls`` from a parsed table; ``where`` names the file and table in errors.
+
+    Raises:
+        UsageError: every unknown or missing key at once, or what the dataclass itself refuses.
+    """
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    problems = [f"unknown key '{key}' ({nearest(key, fields)})" for key in values if key not in fields]
+    for name, field in fields.items():
+        optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        if name not in values and not optional:
+            problems.append(f"missing key '{name}'")
+    if problems:
+        raise UsageError(f"{where}: " + "; ".join(problems))
+    try:
+        return cls(**values)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+
+
+def check_types(config: object) -> None:
+    """Check each field of a flat dataclass of bool, int, float, str and Literal fields against its type.
+
+    Raises:
+        UsageError: every field that does not fit, with the value it has.
+    """
+    problems = [
+        problem
+        for field in dataclasses.fields(config)  # type: ignore[arg-type]
+        if (problem := _type_problem(field.name, getattr(config, field.name), field.type))
+    ]
+    if problems:
+        raise UsageError("; ".join(problems))
+
+
+def _type_problem(name: str, value: object, expected: Any) -> str | None:
+    if get_origin(expected) is Literal:
+        choices = get_args(expected)
+        return None if value in choices else f"{name} must be one of {', '.join(choices)}, got {value!r}"
+    if expected is float:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return None if is_number else f"{name} must be a number, got {value!r}"
+    return None if type(value) is expected else f"{name} must be {expected.__name__}, got {value!r}"

@@ -1,10 +1,10 @@
 """The sizes and options of a model: the only source of both."""
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args, get_origin
+from typing import Any, Literal, Self
 
-from cocorrrec_export.errors import UsageError, nearest
+from cocorrrec_export.errors import UsageError
+from cocorrrec_export.tables import check_types, from_table
 
 PADDING_ID = 0
 """The item id that stands for 'no click'. Real items are 1 .. vocab_size - 1."""
@@ -44,8 +44,7 @@ class ModelConfig:
     """Mask the corrected attention again, so that later clicks cannot leak into earlier ones."""
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            _check_type(field.name, getattr(self, field.name), field.type)
+        check_types(self)
         for name, low in (
             ("vocab_size", 2),
             ("hidden_size", 2),
@@ -75,24 +74,4 @@ class ModelConfig:
         Raises:
             UsageError: every unknown or missing key at once, or a value of the wrong type or range.
         """
-        fields = {field.name: field for field in dataclasses.fields(cls)}
-        problems = [f"unknown key '{key}' ({nearest(key, fields)})" for key in values if key not in fields]
-        required = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
-        problems += [f"missing key '{name}'" for name in required if name not in values]
-        if problems:
-            raise UsageError(f"{where}: " + "; ".join(problems))
-        try:
-            return cls(**values)
-        except UsageError as error:
-            raise UsageError(f"{where}: {error}") from None
-
-
-def _check_type(name: str, value: object, expected: Any) -> None:
-    if get_origin(expected) is Literal:
-        if value not in get_args(expected):
-            raise UsageError(f"{name} must be one of {', '.join(get_args(expected))}, got {value!r}")
-    elif expected is float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise UsageError(f"{name} must be a number, got {value!r}")
-    elif type(value) is not expected:
-        raise UsageError(f"{name} must be {expected.__name__}, got {value!r}")
+        return from_table(cls, values, where=where)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from cocorrrec_export.modeling.scn import pick_rows
+from cocorrrec_export.modeling.layers import pick_rows
 from cocorrrec_export.modeling.ttt import Correction
 
 

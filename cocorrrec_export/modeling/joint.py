@@ -21,7 +21,10 @@ class CoCorrRec(nn.Module):
 
     def user_state(self, ids: Tensor, *, corrected: bool = True) -> Tensor:
         """The user state ``[B, D]`` after ``ids [B, L]``, with the cloud's correction unless told otherwise."""
-        H = self.scn.encode(ids)
+        return self.read(ids, self.scn.encode(ids), corrected=corrected)
+
+    def read(self, ids: Tensor, H: Tensor, *, corrected: bool = True) -> Tensor:
+        """The same from the clicks' encoding ``H [B, L, D]``."""
         return self.scn.user_state(ids, H, self.correction(H) if corrected else None)
 
     def forward(self, ids: Tensor, candidates: Tensor, *, corrected: bool = True) -> Tensor:

@@ -34,3 +34,8 @@ def rotate_pairs(x: Tensor) -> Tensor:
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate ``x [..., k, f]`` by tables ``[k, f]``: interleaved pairs, as in the released implementation."""
     return x * cos + rotate_pairs(x) * sin
+
+
+def pick_rows(x: Tensor, index: Tensor) -> Tensor:
+    """``x [B, L, D]`` at ``index [B]``: ``[B, D]``."""
+    return x.gather(1, index[:, None, None].expand(-1, 1, x.shape[-1])).squeeze(1)

@@ -12,11 +12,6 @@ def last_position(ids: Tensor) -> Tensor:
     return ((ids != PADDING_ID).sum(-1) - 1).clamp_min(0)
 
 
-def pick_rows(x: Tensor, index: Tensor) -> Tensor:
-    """``x [B, L, D]`` at ``index [B]``: ``[B, D]``."""
-    return x.gather(1, index[:, None, None].expand(-1, 1, x.shape[-1])).squeeze(1)
-
-
 class SCN(nn.Module):
     """Embeds clicks, reads them with TTT-Linear, and scores candidates against the user state.
 
@@ -50,13 +45,16 @@ class SCN(nn.Module):
 
     def encode(self, ids: Tensor) -> Tensor:
         """Embed the clicks ``ids [B, L]``, 0 = padding: ``H [B, L, D]``, which is what the phone uploads."""
-        return self.input_norm(self.dropout(self.item_embedding(ids)))
+        return self.encode_rows(self.item_embedding(ids))
+
+    def encode_rows(self, clicks: Tensor) -> Tensor:
+        """The same from the clicks' rows of the table, ``[B, L, D]``."""
+        return self.input_norm(self.dropout(clicks))
 
     def user_state(self, ids: Tensor, H: Tensor, correction: Correction | None = None) -> Tensor:
         """The state after the last click, ``[B, D]``, from ``ids [B, L]`` and their encoding ``H [B, L, D]``."""
-        Y = self.ttt(H, correction, self.fusion)
-        # Only the last click's row is needed, and everything after the inner model works row by row.
-        return self.dropout(self.output_norm(self.ttt.output(pick_rows(Y, last_position(ids)))))
+        Y = self.ttt(H, last_position(ids), correction, self.fusion)
+        return self.dropout(self.output_norm(self.ttt.output(Y)))
 
     def item_vectors(self, items: Tensor) -> Tensor:
         """The item side, ``items [...]`` to ``[..., D]``. It does not depend on the user."""

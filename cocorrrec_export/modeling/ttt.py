@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cocorrrec_export.modeling.layers import apply_rope, rope_tables
+from cocorrrec_export.modeling.layers import apply_rope, pick_rows, rope_tables
 
 LN_EPS = 1e-6
 STD_EPS = 1e-6
@@ -34,26 +34,26 @@ class StreamState(NamedTuple):
     position: Tensor  # [B] int64, 0 .. K-1 within the mini-batch
 
 
-class Projections(NamedTuple):
-    """What one mini-batch of clicks turns into; each ``[B, h, k, f]`` but the last."""
+class Learned(NamedTuple):
+    """What the inner model takes from one mini-batch of k clicks."""
 
-    XQ: Tensor
-    XK: Tensor
-    XV: Tensor
-    eta: Tensor  # [B, h, k, k]: row i, column j = step size of click j seen from position i
-
-
-class DualChunk(NamedTuple):
-    """Every tensor of the dual form of one mini-batch, under the names of the equations."""
-
+    XK: Tensor  # [B, h, k, f] keys
+    XV: Tensor  # [B, h, k, f] values
+    rate: Tensor  # [B, h, 1, k] step size of each click
     Z1: Tensor  # [B, h, k, f] reconstruction
     grad_Z1: Tensor  # [B, h, k, f]
-    attn_pre: Tensor  # [B, h, k, k] before the correction
-    b_pre: Tensor  # [B, h, k, f]
-    attn_post: Tensor  # [B, h, k, k] after it (the same tensors without one)
-    b_post: Tensor  # [B, h, k, f]
-    Z: Tensor  # [B, h, k, f]
-    Y: Tensor  # [B, h, k, f] output of the layer, heads apart
+
+
+class ReadOut(NamedTuple):
+    """What r positions of a mini-batch see of it, under the names of the equations."""
+
+    eta: Tensor  # [B, h, r, k] row i, column j = step size of click j seen from position i
+    attn_pre: Tensor  # [B, h, r, k] before the correction
+    b_pre: Tensor  # [B, h, r, f]
+    attn_post: Tensor  # [B, h, r, k] after it (the same tensors without one)
+    b_post: Tensor  # [B, h, r, f]
+    Z: Tensor  # [B, h, r, f]
+    Y: Tensor  # [B, h, r, f] output of the layer, heads apart
 
 
 def layer_norm_heads(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -90,9 +90,21 @@ def match_statistics(correction: Tensor, reference: Tensor) -> Tensor:
     """
     if reference.shape[-1] == 1:
         return reference
-    spread, centre = torch.std_mean(correction, dim=-1, keepdim=True)
-    ref_spread, ref_centre = torch.std_mean(reference, dim=-1, keepdim=True)
-    return (correction - centre) / (spread + STD_EPS) * ref_spread + ref_centre
+    centre, spread = _mean_and_std(correction)
+    ref_centre, ref_spread = _mean_and_std(reference)
+    return (correction - centre) * (ref_spread / (spread + STD_EPS)) + ref_centre
+
+
+def _mean_and_std(x: Tensor) -> tuple[Tensor, Tensor]:
+    # torch.std_mean over a short last dimension takes several times as long on a CPU.
+    mean = x.mean(-1, keepdim=True)
+    variance = (x - mean).square().sum(-1, keepdim=True) / (x.shape[-1] - 1)
+    return mean, variance.clamp_min(1e-30).sqrt()  # the root has no slope at 0
+
+
+def _pick(x: Tensor, position: Tensor) -> Tensor:
+    """Row ``position [B]`` of ``x [B, h, K, n]``: ``[B, h, 1, n]``."""
+    return x.gather(2, position[:, None, None, None].expand(-1, x.shape[1], 1, x.shape[3]))
 
 
 class CorrectionFusion(nn.Module):
@@ -104,16 +116,15 @@ class CorrectionFusion(nn.Module):
         self.Q = nn.Parameter(torch.full((1,), 0.25))
         self.remask = remask
 
-    def forward(self, attn: Tensor, b: Tensor, correction: Correction) -> tuple[Tensor, Tensor]:
-        """Correct ``attn [B, h, k, k]`` and ``b [B, h, k, f]``; a mini-batch of k < K rows takes the leading part."""
-        rows = attn.shape[-1]
-        k_attn, k_b = correction.k_attn, correction.k_b
-        if rows < k_attn.shape[-1]:
-            k_attn, k_b = k_attn[..., :rows, :rows], k_b[..., :rows, :]
-        attn = attn + self.P * match_statistics(k_attn, attn)
+    def forward(self, attn: Tensor, b: Tensor, correction: Correction, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Correct the rows ``attn [B, h, r, k]`` and ``b [B, h, r, f]`` by the same rows of ``correction``.
+
+        ``mask [..., r, k]`` is 1 where a row may look; it is applied again only with ``remask``.
+        """
+        attn = attn + self.P * match_statistics(correction.k_attn, attn)
         if self.remask:
-            attn = attn.tril()
-        return attn, b + self.Q * match_statistics(k_b, b)
+            attn = attn * mask
+        return attn, b + self.Q * match_statistics(correction.k_b, b)
 
 
 class TTTLinear(nn.Module):
@@ -186,61 +197,129 @@ class TTTLinear(nn.Module):
 
     # ------------------------------------------------------------------ dual form: a mini-batch at once
 
-    def project(self, H: Tensor) -> Projections:
-        """Queries, keys, values and step sizes of one mini-batch ``H [B, k, D]``, k <= K."""
-        rows = H.shape[1]
-        cos, sin = self.rope_cos[:rows], self.rope_sin[:rows]
-        XQ = apply_rope(self.split_heads(self.q_proj(H)), cos, sin)
-        XK = apply_rope(self.split_heads(self.k_proj(H)), cos, sin)
-        XV = self.split_heads(self.v_proj(H))
-        eta = self.token_rate()[:rows, None] * self.click_rate(H).unsqueeze(2)  # [B, h, k, k]
-        return Projections(XQ, XK, XV, eta)
+    def queries(self, H: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Rotated queries ``[B, h, r, f]`` of the rows ``H [B, r, D]``, with their positions' rotary tables."""
+        return apply_rope(self.split_heads(self.q_proj(H)), cos, sin)
 
-    def dual_chunk(
+    def learn(self, H: Tensor, W: Tensor, b: Tensor) -> Learned:
+        """The gradient step that one mini-batch ``H [B, k, D]``, k <= K, asks for at ``W``, ``b``."""
+        rows = H.shape[1]
+        XK = apply_rope(self.split_heads(self.k_proj(H)), self.rope_cos[:rows], self.rope_sin[:rows])
+        XV = self.split_heads(self.v_proj(H))
+        Z1 = XK @ W + b
+        return Learned(XK, XV, self.click_rate(H).unsqueeze(2), Z1, self.inner_gradient(Z1, XV - XK))
+
+    def read(
         self,
-        x: Projections,
+        XQ: Tensor,
+        token_rate: Tensor,
+        mask: Tensor,
+        learned: Learned,
         W: Tensor,
         b: Tensor,
         correction: Correction | None = None,
         fusion: CorrectionFusion | None = None,
-    ) -> DualChunk:
-        """One mini-batch in the dual form from the state ``W [B, h, f, f]``, ``b [B, h, 1, f]``."""
-        Z1 = x.XK @ W + b
-        grad = self.inner_gradient(Z1, x.XV - x.XK)
-        attn_pre = (x.XQ @ x.XK.transpose(-2, -1)).tril()
-        b_pre = b - x.eta.tril() @ grad
+    ) -> ReadOut:
+        """Read r positions of a mini-batch.
+
+        Args:
+            XQ: ``[B, h, r, f]`` their queries.
+            token_rate: ``[..., r, 1]`` their rows of :meth:`token_rate`.
+            mask: ``[..., r, k]``, 1 where a position may look: itself and the clicks before it.
+            learned: what the mini-batch taught.
+            W: ``[B, h, f, f]`` state before the mini-batch.
+            b: ``[B, h, 1, f]`` likewise.
+            correction: the same r rows of the cloud's answer, ``[B, h, r, k]`` and ``[B, h, r, f]``.
+            fusion: how it is mixed in.
+        """
+        eta = token_rate * learned.rate
+        attn_pre = (XQ @ learned.XK.transpose(-2, -1)) * mask
+        b_pre = b - (eta * mask) @ learned.grad_Z1
         attn, b_bar = attn_pre, b_pre
         if correction is not None:
             if fusion is None:
                 raise ValueError("a correction needs the layer that fuses it: this model was built without a GCN")
-            attn, b_bar = fusion(attn_pre, b_pre, correction)
-        Z = x.XQ @ W - (x.eta * attn) @ grad + b_bar
-        return DualChunk(Z1, grad, attn_pre, b_pre, attn, b_bar, Z, x.XQ + self.head_norm(Z))
+            attn, b_bar = fusion(attn_pre, b_pre, correction, mask)
+        Z = XQ @ W - (eta * attn) @ learned.grad_Z1 + b_bar
+        return ReadOut(eta, attn_pre, b_pre, attn, b_bar, Z, XQ + self.head_norm(Z))
 
-    @staticmethod
-    def next_state(x: Projections, chunk: DualChunk, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    def next_state(self, learned: Learned, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """The state after a mini-batch; the correction does not touch it."""
-        last = x.eta[:, :, -1, :, None]  # [B, h, k, 1]
-        return W - (last * x.XK).transpose(-2, -1) @ chunk.grad_Z1, b - (last * chunk.grad_Z1).sum(2, keepdim=True)
+        last = self.token_rate()[learned.XK.shape[2] - 1] * learned.rate.transpose(-2, -1)  # [B, h, k, 1]
+        step = last * learned.grad_Z1
+        return W - learned.XK.transpose(-2, -1) @ step, b - step.sum(2, keepdim=True)
+
+    def read_all(
+        self,
+        H: Tensor,
+        learned: Learned,
+        W: Tensor,
+        b: Tensor,
+        correction: Correction | None = None,
+        fusion: CorrectionFusion | None = None,
+    ) -> ReadOut:
+        """Every position of the mini-batch ``H [B, k, D]``; the arguments are those of :meth:`read`."""
+        rows = H.shape[1]
+        if correction is not None:  # a mini-batch of k < K rows takes the leading part
+            correction = Correction(correction.k_attn[..., :rows, :rows], correction.k_b[..., :rows, :])
+        XQ = self.queries(H, self.rope_cos[:rows], self.rope_sin[:rows])
+        mask = torch.ones(rows, rows, device=H.device).tril()
+        return self.read(XQ, self.token_rate()[:rows, None], mask, learned, W, b, correction, fusion)
+
+    def _read_one(
+        self,
+        H: Tensor,
+        position: Tensor,
+        learned: Learned,
+        W: Tensor,
+        b: Tensor,
+        correction: Correction | None,
+        fusion: CorrectionFusion | None,
+    ) -> ReadOut:
+        """One position of each history: ``position [B]`` in the mini-batch ``H [B, k, D]``."""
+        rows = H.shape[1]
+        if correction is not None:
+            correction = Correction(_pick(correction.k_attn, position)[..., :rows], _pick(correction.k_b, position))
+        cos, sin = self.rope_cos[position, None, None], self.rope_sin[position, None, None]  # [B, 1, 1, f]
+        XQ = self.queries(pick_rows(H, position).unsqueeze(1), cos, sin)  # [B, h, 1, f]
+        mask = (torch.arange(rows, device=H.device) <= position[:, None, None, None]).to(H.dtype)  # [B, 1, 1, k]
+        token_rate = self.token_rate()[position, None, None, None]  # [B, 1, 1, 1]
+        return self.read(XQ, token_rate, mask, learned, W, b, correction, fusion)
 
     def forward(
-        self, H: Tensor, correction: Correction | None = None, fusion: CorrectionFusion | None = None
+        self, H: Tensor, last: Tensor, correction: Correction | None = None, fusion: CorrectionFusion | None = None
     ) -> Tensor:
-        """Read the clicks ``H [B, L, D]`` in the dual form; any L >= 1.
+        """Read the clicks ``H [B, L, D]`` in the dual form, any L >= 1, and answer at ``last [B]``.
+
+        Only the rows that the answer needs are computed: everything after the inner model works row by row.
 
         Returns:
-            ``Y [B, L, D]``: the merged heads at every position, before :meth:`output`.
+            ``Y [B, D]``: the merged heads at ``last``, before :meth:`output`.
         """
         W, b = self.initial_state(H.shape[0])
-        merged = []
         chunks = H.split(self.mini_batch, dim=1)
+        Y = H.new_zeros(H.shape[0], H.shape[2])
         for index, rows in enumerate(chunks):
-            x = self.project(rows)
-            chunk = self.dual_chunk(x, W, b, correction, fusion)
-            merged.append(chunk.Y.transpose(1, 2).flatten(2))  # [B, k, D]
+            learned = self.learn(rows, W, b)
+            position = (last - index * self.mini_batch).clamp(0, rows.shape[1] - 1)
+            one = self._read_one(rows, position, learned, W, b, correction, fusion).Y.flatten(1)  # [B, D]
+            here = last // self.mini_batch == index
+            Y = one if len(chunks) == 1 else torch.where(here[:, None], one, Y)
             if index + 1 < len(chunks):
-                W, b = self.next_state(x, chunk, W, b)
-        return merged[0] if len(merged) == 1 else torch.cat(merged, dim=1)
+                W, b = self.next_state(learned, W, b)
+        return Y
+
+    def every_position(
+        self, H: Tensor, correction: Correction | None = None, fusion: CorrectionFusion | None = None
+    ) -> Tensor:
+        """The same as :meth:`forward`, at every position: ``Y [B, L, D]``. The plain form, to test the others by."""
+        W, b = self.initial_state(H.shape[0])
+        merged = []
+        for rows in H.split(self.mini_batch, dim=1):
+            learned = self.learn(rows, W, b)
+            merged.append(self.read_all(rows, learned, W, b, correction, fusion).Y.transpose(1, 2).flatten(2))
+            W, b = self.next_state(learned, W, b)
+        return torch.cat(merged, dim=1)
 
     # ------------------------------------------------------------------ streaming form: a click at a time
 
@@ -258,7 +337,7 @@ class TTTLinear(nn.Module):
         """
         cos, sin = self.rope_cos[state.position, None, None], self.rope_sin[state.position, None, None]  # [B, 1, 1, f]
         row = H.unsqueeze(1)  # [B, 1, D]
-        XQ = apply_rope(self.split_heads(self.q_proj(row)), cos, sin)  # [B, h, 1, f]
+        XQ = self.queries(row, cos, sin)  # [B, h, 1, f]
         XK = apply_rope(self.split_heads(self.k_proj(row)), cos, sin)
         XV = self.split_heads(self.v_proj(row))
         grad = self.click_rate(row).unsqueeze(-1) * self.inner_gradient(XK @ state.W + state.b, XV - XK)

@@ -9,7 +9,8 @@ from torch import Tensor
 from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.joint import CoCorrRec
-from cocorrrec_export.modeling.scn import last_position, pick_rows
+from cocorrrec_export.modeling.layers import pick_rows
+from cocorrrec_export.modeling.scn import last_position
 from cocorrrec_export.modeling.ttt import match_statistics
 from tests.modeling import golden
 
@@ -32,24 +33,24 @@ def every_tensor(model: CoCorrRec, tensors: dict[str, Tensor]) -> dict[str, Tens
     W, b = ttt.initial_state(len(ids))
     merged = []
     for j, rows in enumerate(H.split(ttt.mini_batch, dim=1)):
-        x = ttt.project(rows)
-        chunk = ttt.dual_chunk(x, W, b, correction, scn.fusion)
-        W, b = ttt.next_state(x, chunk, W, b)
-        merged.append(chunk.Y.transpose(1, 2).flatten(2))
+        learned = ttt.learn(rows, W, b)
+        out = ttt.read_all(rows, learned, W, b, correction, scn.fusion)
+        W, b = ttt.next_state(learned, W, b)
+        merged.append(out.Y.transpose(1, 2).flatten(2))
         named = {
-            "XQ": x.XQ,
-            "XK": x.XK,
-            "XV": x.XV,
-            "eta": x.eta,
-            "Z1": chunk.Z1,
-            "grad_Z1": chunk.grad_Z1,
-            "attn_pre": chunk.attn_pre,
-            "b_pre": chunk.b_pre,
-            "attn_post": chunk.attn_post,
-            "b_post": chunk.b_post,
-            "Z": chunk.Z,
-            "Z_ln": ttt.head_norm(chunk.Z),
-            "XQW": chunk.Y,
+            "XQ": ttt.queries(rows, ttt.rope_cos[: rows.shape[1]], ttt.rope_sin[: rows.shape[1]]),
+            "XK": learned.XK,
+            "XV": learned.XV,
+            "eta": out.eta,
+            "Z1": learned.Z1,
+            "grad_Z1": learned.grad_Z1,
+            "attn_pre": out.attn_pre,
+            "b_pre": out.b_pre,
+            "attn_post": out.attn_post,
+            "b_post": out.b_post,
+            "Z": out.Z,
+            "Z_ln": ttt.head_norm(out.Z),
+            "XQW": out.Y,
             "W1_last": W,
             "b1_last": b,
         }
@@ -57,8 +58,8 @@ def every_tensor(model: CoCorrRec, tensors: dict[str, Tensor]) -> dict[str, Tens
             named |= {
                 "K_attn_raw": correction.k_attn,
                 "K_b_raw": correction.k_b,
-                "K_attn_norm": match_statistics(correction.k_attn, chunk.attn_pre),
-                "K_b_norm": match_statistics(correction.k_b, chunk.b_pre),
+                "K_attn_norm": match_statistics(correction.k_attn, out.attn_pre),
+                "K_b_norm": match_statistics(correction.k_b, out.b_pre),
             }
         ours |= {f"mb{j}.{name}": value for name, value in named.items()}
     Y = ours["out.ttt_out"] = torch.cat(merged, dim=1)
@@ -85,7 +86,7 @@ def test_every_tensor(golden_dir: Path, case: str) -> None:
 
 @pytest.mark.parametrize("case", golden.CASES)
 @torch.no_grad()
-def test_user_state_picks_the_same_row_early(golden_dir: Path, case: str) -> None:
+def test_user_state_computes_only_the_last_row(golden_dir: Path, case: str) -> None:
     model, tensors = golden.load_case(golden_dir / f"{case}.safetensors")
     assert_close("user state", model.user_state(tensors["in.clk_sequence"]), tensors["out.user_state"])
 

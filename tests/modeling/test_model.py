@@ -43,7 +43,7 @@ def test_parameter_counts_of_the_paper() -> None:
 def test_streaming_equals_dual_at_every_position(mini_batch: int, inner_loss: str) -> None:
     model = random_model(mini_batch=mini_batch, inner_loss=inner_loss)
     scn, ids = model.scn, histories(4, 35)
-    dual = scn.output_norm(scn.ttt.output(scn.ttt(scn.encode(ids))))
+    dual = scn.output_norm(scn.ttt.output(scn.ttt.every_position(scn.encode(ids))))
     state = scn.start_stream(4)
     for position in range(35):
         state, user = scn.step(ids[:, position], state)
@@ -91,10 +91,24 @@ def test_remask_keeps_later_clicks_out() -> None:
 
     def sixth_row(*, remask: bool, ids: torch.Tensor) -> torch.Tensor:
         scn = random_model(remask_correction=remask).scn
-        return scn.ttt(scn.encode(ids), correction, scn.fusion)[:, 4]
+        return scn.ttt.every_position(scn.encode(ids), correction, scn.fusion)[:, 4]
 
     torch.testing.assert_close(sixth_row(remask=True, ids=ids), sixth_row(remask=True, ids=other), atol=1e-5, rtol=1e-5)
     assert not torch.allclose(sixth_row(remask=False, ids=ids), sixth_row(remask=False, ids=other), atol=1e-3)
+
+
+@pytest.mark.parametrize("mini_batch", [1, 4, 10, 20])
+@pytest.mark.parametrize("gcn", [False, True])
+@torch.no_grad()
+def test_the_last_position_alone_equals_every_position(mini_batch: int, gcn: bool) -> None:
+    model = random_model(mini_batch=mini_batch, gcn=gcn)
+    ids = histories(13, 13)
+    ids *= torch.arange(13) <= torch.arange(13)[:, None]  # lengths 1 .. 13
+    H = model.scn.encode(ids)
+    correction = model.correction(H)
+    everywhere = model.scn.ttt.every_position(H, correction, model.scn.fusion)
+    alone = model.scn.ttt(H, torch.arange(13), correction, model.scn.fusion)
+    torch.testing.assert_close(alone, everywhere[torch.arange(13), torch.arange(13)], atol=1e-5, rtol=1e-5)
 
 
 def test_match_statistics_by_hand() -> None:

@@ -1,0 +1,110 @@
+"""A run's state in one safetensors file: tensors as they are, numbers as JSON in the header. Nothing is unpickled."""
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from cocorrrec_export.errors import CocorrrecError
+from cocorrrec_export.files import publish_file
+
+SECONDS_BETWEEN_CHECKPOINTS = 60.0
+_GLOBAL_RNG = "rng.torch"
+
+
+@dataclass
+class RunState:
+    """Where a run stands. Together with the model and the optimiser it is all that resuming needs."""
+
+    epoch: int = 0
+    """Epochs completed."""
+    step: int = 0
+    """Steps completed in the current epoch."""
+    loss_sum: float = 0.0
+    """Sum of the losses of those steps."""
+    records: list[dict[str, float]] = field(default_factory=list)
+    """One row an epoch: loss and validation metrics."""
+    best_epoch: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+    """Weights of the best epoch."""
+
+
+class CheckpointClock:
+    """Says when the next checkpoint within an epoch is due."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Whether a minute has passed since this last said yes."""
+        if time.monotonic() - self._last < SECONDS_BETWEEN_CHECKPOINTS:
+            return False
+        self._last = time.monotonic()
+        return True
+
+
+def save_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, state: RunState) -> None:
+    """Write everything that :func:`load_checkpoint` needs, whole or not at all."""
+    names = [name for name, _ in model.named_parameters()]
+    tensors = {f"model.{name}": x for name, x in model.state_dict().items()}
+    tensors |= {f"best.{name}": x for name, x in state.best.items()}
+    for index, moments in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{names[index]}.{key}": x for key, x in moments.items()}
+    tensors[_GLOBAL_RNG] = torch.random.get_rng_state()
+    numbers = {
+        "epoch": state.epoch,
+        "step": state.step,
+        "loss_sum": state.loss_sum,
+        "records": state.records,
+        "best_epoch": state.best_epoch,
+    }
+    with publish_file(path) as staging:
+        try:
+            save_file(
+                {name: x.detach().cpu().clone() for name, x in tensors.items()},
+                staging,
+                metadata={"state": json.dumps(numbers)},
+            )
+        except SafetensorError as error:
+            raise CocorrrecError(f"{path}: cannot be written: {error}") from None
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, state: RunState) -> None:
+    """Put model, optimiser, random generator and ``state`` back to where :func:`save_checkpoint` saw them.
+
+    Raises:
+        CocorrrecError: no checkpoint, a damaged one, or one of another model.
+    """
+    if not path.is_file():
+        raise CocorrrecError(f"{path}: no checkpoint to resume from; start without --resume")
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            numbers = json.loads((file.metadata() or {})["state"])
+        model.load_state_dict(_under(tensors, "model."))
+        _load_optimiser(optimiser, model, _under(tensors, "optimiser."))
+        torch.random.set_rng_state(tensors[_GLOBAL_RNG])
+        for key in ("epoch", "step", "loss_sum", "records", "best_epoch"):
+            setattr(state, key, numbers[key])
+        state.best = _under(tensors, "best.")
+    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise CocorrrecError(f"{path}: not a checkpoint of this run: {error}") from None
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
+
+
+def _load_optimiser(optimiser: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    moments: dict[int, dict[str, Any]] = {}
+    for index, (name, _) in enumerate(model.named_parameters()):
+        own = _under(tensors, f"{name}.")
+        if own:
+            moments[index] = own
+    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})

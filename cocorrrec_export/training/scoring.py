@@ -1,0 +1,34 @@
+"""Score candidate lists with a model, each history's state computed once."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cocorrrec_export.modeling.joint import CoCorrRec
+
+
+@torch.no_grad()
+def score_candidates(
+    model: CoCorrRec, histories: Tensor, candidates: Tensor, *, corrected: bool = True, batch_size: int = 1024
+) -> NDArray[np.float32]:
+    """Logits of every candidate.
+
+    Args:
+        model: in evaluation mode.
+        histories: ``[U, L]`` int64, right-padded with 0.
+        candidates: ``[U, C]`` int64.
+        corrected: whether the cloud's correction arrives.
+        batch_size: users a step.
+
+    Returns:
+        ``[U, C]`` float32. The order of the logits is that of the scores.
+    """
+    device = model.scn.item_embedding.weight.device
+    # The item side does not depend on the user: once for the whole table instead of once for each candidate.
+    items = model.scn.item_vectors(torch.arange(model.scn.item_embedding.num_embeddings, device=device))  # [V, D]
+    rows = []
+    for ids, targets in zip(histories.split(batch_size), candidates.split(batch_size), strict=True):
+        user = model.user_state(ids.to(device), corrected=corrected)  # [B, D]
+        rows.append((items[targets.to(device)] @ user.unsqueeze(-1)).squeeze(-1).cpu())
+    return torch.cat(rows).numpy()
