@@ -1,21 +1,10 @@
 """The tensor contract: what a graph is to every exporter, runtime and manifest."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor, nn
 
-DType = Literal["float32", "int32"]
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """One input or output of an entry point."""
-
-    name: str
-    dtype: DType
-    shape: tuple[int | str, ...]
-    """A string names a dynamic dimension, such as ``"N"``."""
+from cocorrrec_export.contract import TensorSpec
 
 
 @dataclass(frozen=True)
