@@ -1,0 +1,1 @@
+"""What a model and its exported files cost: operations, memory, time."""

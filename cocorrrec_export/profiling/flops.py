@@ -1,0 +1,124 @@
+"""FLOPs per token, in two conventions that are always given together.
+
+A count is taken on the plain model at sequence lengths 10, 15, 20 and 25 with the inner mini-batch as long as the
+sequence; the slope over the lengths is the figure per token. What does not depend on the length, such as the item
+side, falls out.
+
+``paper``: the convention behind the published table. Only layers count: a Linear layer by its multiply-accumulates, a
+LayerNorm by four operations an element, a GRU by a formula; the matrix products between them do not. The sum is over a
+batch of 1,024, and every position of the sequence is read out, as the released implementation does.
+
+``all``: every matrix product, two operations a multiply-accumulate, for one user, as this toolkit's model runs: only
+the last position is read out.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from cocorrrec_export.modeling.build import build_model
+from cocorrrec_export.modeling.config import ModelConfig
+from cocorrrec_export.modeling.joint import CoCorrRec
+
+LENGTHS = (10, 15, 20, 25)
+PAPER_BATCH = 1024
+_VOCABULARY = 32  # the size of the table does not change the count
+
+
+@dataclass(frozen=True)
+class Flops:
+    """FLOPs per token in both conventions."""
+
+    paper: int
+    all: int
+
+    def __sub__(self, other: "Flops") -> "Flops":
+        return Flops(self.paper - other.paper, self.all - other.all)
+
+
+def scn_flops(config: ModelConfig) -> Flops:
+    """The phone's network alone."""
+    return _measure(dataclasses.replace(config, gcn=False))
+
+
+def gcn_flops(config: ModelConfig) -> Flops:
+    """What the cloud's network adds.
+
+    Raises:
+        ValueError: the model has no GCN.
+    """
+    if not config.gcn:
+        raise ValueError("a model without a GCN has no FLOPs of one")
+    return _measure(config) - scn_flops(config)
+
+
+def slope_per_token(count: Callable[[int], int]) -> int:
+    """Least-squares slope of ``count(length)`` over :data:`LENGTHS`."""
+    counts = np.array([count(length) for length in LENGTHS], dtype=np.float64)
+    return round(float(np.polyfit(LENGTHS, counts, 1)[0]))
+
+
+def _measure(config: ModelConfig) -> Flops:
+    return Flops(
+        paper=PAPER_BATCH * slope_per_token(lambda length: _count_paper(config, length)),
+        all=slope_per_token(lambda length: _count_all(config, length)),
+    )
+
+
+def _sample(config: ModelConfig, length: int) -> tuple[CoCorrRec, Tensor]:
+    config = dataclasses.replace(config, vocab_size=_VOCABULARY, mini_batch=length, sequence_length=length)
+    model = build_model(config, generator=torch.Generator().manual_seed(0)).eval()
+    return model, torch.ones(1, length, dtype=torch.int64)
+
+
+@torch.no_grad()
+def _count_paper(config: ModelConfig, length: int) -> int:
+    model, ids = _sample(config, length)
+    scn = model.scn
+    with count_layers(model) as operations:
+        H = scn.encode(ids)
+        scn.output_norm(scn.ttt.output(scn.ttt.every_position(H, model.correction(H), scn.fusion)))
+    return sum(operations)
+
+
+@torch.no_grad()
+def _count_all(config: ModelConfig, length: int) -> int:
+    model, ids = _sample(config, length)
+    with FlopCounterMode(display=False) as counter:
+        model.user_state(ids)
+    return counter.get_total_flops()
+
+
+@contextmanager
+def count_layers(model: nn.Module) -> Iterator[list[int]]:
+    """Collect the ``paper`` operations of each Linear, LayerNorm and GRU that runs inside the block."""
+    operations: list[int] = []
+
+    def hook(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        operations.append(_layer_operations(layer, inputs[0], output))
+
+    counted = [x for x in model.modules() if isinstance(x, (nn.Linear, nn.LayerNorm, nn.GRU))]
+    handles = [layer.register_forward_hook(hook) for layer in counted]
+    try:
+        yield operations
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _layer_operations(layer: nn.Module, x: Tensor, output: Any) -> int:
+    if isinstance(layer, nn.Linear):
+        return layer.in_features * output.numel()
+    if isinstance(layer, nn.LayerNorm):
+        return 4 * x.numel()
+    if isinstance(layer, nn.GRU):
+        steps, size, hidden = x.numel() // x.shape[-1], layer.input_size, layer.hidden_size
+        return steps * (3 * (size * hidden + hidden * hidden + 2 * hidden) + 7 * hidden)
+    raise TypeError(f"no formula for {type(layer).__name__}")

@@ -1,0 +1,70 @@
+"""Counted figures against closed forms, and against the published table."""
+
+import pytest
+import torch
+from torch import nn
+
+from cocorrrec_export.modeling.config import ModelConfig
+from cocorrrec_export.profiling.flops import LENGTHS, PAPER_BATCH, Flops, count_layers, gcn_flops, scn_flops
+from cocorrrec_export.profiling.flops import slope_per_token as slope
+
+# Least-squares slope of L^2 over 10, 15, 20, 25.
+SQUARE = 35
+
+
+def closed_form_scn(D: int, h: int) -> Flops:
+    f = D // h
+    paper = 4 * D * D + 4 * D  # q, k, v, o and the norm before o, at every position
+    keys_values_rate = 2 * (2 * D * D + D * h)
+    reconstruction = 2 * h * f * f
+    one_row = 3 * 2 * h * f  # attention and the two sums over it, for the last position alone
+    return Flops(PAPER_BATCH * paper, keys_values_rate + reconstruction + one_row)
+
+
+def closed_form_gcn(D: int, h: int) -> Flops:
+    gru = 3 * (D * D + D * D + 2 * D) + 7 * D
+    fc3 = D * h * SQUARE + D * D  # h K^2 and K D outputs
+    return Flops(PAPER_BATCH * (2 * gru + fc3), 2 * (2 * 6 * D * D + fc3))
+
+
+@pytest.mark.parametrize(("D", "h"), [(64, 4), (32, 2), (16, 1)])
+def test_closed_forms(D: int, h: int) -> None:
+    config = ModelConfig(vocab_size=30_000, hidden_size=D, num_heads=h)
+    assert scn_flops(config) == closed_form_scn(D, h)
+    assert gcn_flops(config) == closed_form_gcn(D, h)
+
+
+def test_the_published_table() -> None:
+    config = ModelConfig(vocab_size=30_000)
+    alone, cloud = scn_flops(config).paper, gcn_flops(config).paper
+    assert f"{alone / 1e6:.2f}" == "17.04"
+    assert f"{(alone + cloud) / 1e6:.2f}" == "82.44"
+
+
+def test_the_count_does_not_depend_on_the_options_it_should_not() -> None:
+    base = scn_flops(ModelConfig(vocab_size=50))
+    assert scn_flops(ModelConfig(vocab_size=9_000, mini_batch=5, sequence_length=20, gcn=False)) == base
+
+
+def test_no_gcn_no_share() -> None:
+    with pytest.raises(ValueError, match="without a GCN"):
+        gcn_flops(ModelConfig(vocab_size=50, gcn=False))
+
+
+def test_slope_by_hand() -> None:
+    assert slope(lambda length: 7 * length + 1000) == 7
+    assert slope(lambda length: length * length) == SQUARE
+    assert LENGTHS == (10, 15, 20, 25)
+
+
+def test_layers_by_hand() -> None:
+    layers = nn.Sequential(nn.Linear(3, 5, bias=False), nn.LayerNorm(5))
+    with count_layers(layers) as operations:
+        layers(torch.zeros(2, 3))
+    assert operations == [2 * 3 * 5, 4 * 2 * 5]
+    gru = nn.GRU(64, 64, batch_first=True)
+    with count_layers(gru) as operations:
+        gru(torch.zeros(1, 3, 64))
+    assert operations == [3 * 25_408]
+    layers(torch.zeros(2, 3))
+    assert len(operations) == 1, "hooks outlive the block"
