@@ -1,0 +1,1 @@
+"""From a file of interactions to arrays of examples."""
