@@ -21,6 +21,19 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, allow_nan=False), flush=True)
 
 
+def print_metrics(title: str, ways: dict[str, dict[str, float]]) -> None:
+    """A table of ranking metrics, one row a way of ranking."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from cocorrrec_export.metrics import METRICS
+
+    table = Table("", *METRICS, title=title)
+    for way, metrics in ways.items():
+        table.add_row(way, *(f"{metrics[name]:.4f}" for name in METRICS))
+    Console().print(table)
+
+
 def _on_sigterm(_signum: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from cocorrrec_export import __version__
-from cocorrrec_export.cli import console
+from cocorrrec_export.cli import console, evaluate, train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,6 +28,10 @@ def root(
     ] = False,
 ) -> None:
     """Take the CoCorrRec recommender from training to phones and cloud, and prove that it still ranks the same."""
+
+
+app.command(epilog=train.EPILOG)(train.train)
+app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
 
 
 def main() -> None:

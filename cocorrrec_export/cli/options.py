@@ -13,3 +13,8 @@ Model = Annotated[
     typer.Option("--model", help="A shipped model's name, or the folder of your own.", show_default=DEFAULT_MODEL),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder that the result goes into.")]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Interactions: CSV or RecBole .inter, plain or gzipped. Default: the model's own."),
+]
+RequiredData = Annotated[Path, typer.Option("--data", help="Interactions: CSV or RecBole .inter, plain or gzipped.")]

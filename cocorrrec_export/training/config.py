@@ -29,9 +29,15 @@ class TrainConfig:
     """How the learning rate goes from its start to 0 over all epochs."""
     correction_dropout: float = 0.0
     """Share of the histories of each step that is trained without the cloud's correction."""
+    alone_weight: float = 0.0
+    """Weight of the loss without the correction, taken over every history beside the corrected one."""
+    gcn_learning_rate: float = 0.0
+    """Learning rate of the GCN; 0 takes ``learning_rate``."""
     monitor: str = "ndcg@10"
     """Validation metric that picks the epoch."""
     evaluation_negatives: int = 100
+    evaluation_seed: int = 0
+    """Seed of the validation and test negatives: the same for every ``seed``, so that runs can be compared."""
 
     def __post_init__(self) -> None:
         check_types(self)

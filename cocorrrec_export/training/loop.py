@@ -153,7 +153,11 @@ def _train_step(
     embedded = table.detach()[lookup].requires_grad_()
     clicks, items = embedded.split((ids.shape[1], candidates.shape[1]), dim=1)
     users = _user_states(model, ids, model.scn.encode_rows(clicks), config.correction_dropout)
-    loss = bce_loss((model.scn.item_mlp(items) @ users.unsqueeze(-1)).squeeze(-1))
+    vectors = model.scn.item_mlp(items)
+    loss = bce_loss((vectors @ users.unsqueeze(-1)).squeeze(-1))
+    if config.alone_weight and model.gcn is not None:
+        alone = model.read(ids, model.scn.encode_rows(clicks), corrected=False)
+        loss = loss + config.alone_weight*bce_loss((vectors @ alone.unsqueeze(-1)).squeeze(-1))
     loss.backward()
     _add_row_gradients(table, lookup, embedded)
     return loss

@@ -5,6 +5,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cocorrrec_export.data.evaluation_set import EvaluationSet
+from cocorrrec_export.metrics import ranking_metrics
 from cocorrrec_export.modeling.joint import CoCorrRec
 
 
@@ -32,3 +34,12 @@ def score_candidates(
         user = model.user_state(ids.to(device), corrected=corrected)  # [B, D]
         rows.append((items[targets.to(device)] @ user.unsqueeze(-1)).squeeze(-1).cpu())
     return torch.cat(rows).numpy()
+
+
+def evaluate_model(model: CoCorrRec, held_out: EvaluationSet) -> dict[str, dict[str, float]]:
+    """Metrics on a held-out set: ``corrected`` where the model has a GCN, and ``alone``, as without a network."""
+    ways = {"alone": False} if model.gcn is None else {"corrected": True, "alone": False}
+    return {
+        way: ranking_metrics(score_candidates(model, held_out.histories, held_out.candidates, corrected=corrected))
+        for way, corrected in ways.items()
+    }

@@ -1,0 +1,44 @@
+# Everything runs in .venv, which `make setup` makes from a bare Python 3.11.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow check format wheel clean
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: $(STAMP) ## Make .venv with every backend and the development tools
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: setup ## The main job: export the shipped model, check parity, rank a real user's candidates
+	$(BIN)/cocorr-export scn --target executorch --precision int8
+	$(BIN)/cocorr-export gcn --target onnx
+	$(BIN)/python examples/rank.py
+
+test: setup ## Unit tests, linters and types: what CI runs first
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+test-slow: setup ## End-to-end tests of minutes
+	$(BIN)/python -m pytest -m slow
+
+check: test test-slow ## Exactly what CI runs
+
+format: setup ## Format the sources
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: setup ## Build the wheel
+	$(BIN)/python -m build --wheel
+
+clean: ## Remove what was built and installed
+	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .coverage

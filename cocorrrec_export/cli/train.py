@@ -1,0 +1,88 @@
+"""``cocorr-export train``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cocorrrec_export.cli import console, options
+
+EPILOG = """
+Examples:
+
+  cocorr-export train --data clicks.csv --out models/mine
+
+  cocorr-export train --data ratings.csv.gz --user-column userId --item-column movieId --min-user 5 --out models/mine
+
+  cocorr-export train --data clicks.csv --config train.toml --seed 2 --out models/mine-2
+
+  cocorr-export train --data clicks.csv --out models/mine --resume
+"""
+
+
+def train(
+    data: options.RequiredData,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the new model; it must be new or empty.")],
+    config: Annotated[
+        Path | None, typer.Option("--config", help="TOML file with the tables model, training and data.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model. Default: the name of --out.")] = None,
+    user_column: Annotated[str | None, typer.Option(help="Header of the user column. Default: user.")] = None,
+    item_column: Annotated[str | None, typer.Option(help="Header of the item column. Default: item.")] = None,
+    time_column: Annotated[
+        str | None, typer.Option(help="Header of the column to order by. Default: timestamp, time or order, if there.")
+    ] = None,
+    min_item: Annotated[int | None, typer.Option(help="Keep items with at least this many interactions.")] = None,
+    min_user: Annotated[int | None, typer.Option(help="Then users with at least this many.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Most epochs to train.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Start of the learning rate.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the start, the order and the negatives.")] = None,
+    gcn: Annotated[bool | None, typer.Option("--gcn/--no-gcn", help="Train the cloud half too. Default: yes.")] = None,
+    titles: Annotated[
+        Path | None, typer.Option(help="CSV file with the item column and 'title', for readable rankings.")
+    ] = None,
+    weights_only: Annotated[
+        bool, typer.Option("--weights-only", help="Leave held-out users and item ids out of the model's folder.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Train the joint model on a file of interactions.
+
+    The last item of each user is held out for testing and the one before for choosing the epoch. Interrupt it at any
+    time: --resume goes on, on the CPU bit for bit as if nothing had happened.
+    """
+    from cocorrrec_export.cli.progress import TrainingProgress
+    from cocorrrec_export.training import run
+
+    overrides = {
+        "model.gcn": gcn,
+        "training.epochs": epochs,
+        "training.learning_rate": learning_rate,
+        "training.seed": seed,
+        "data.columns.user": user_column,
+        "data.columns.item": item_column,
+        "data.columns.time": time_column,
+        "data.filters.min_item_interactions": min_item,
+        "data.filters.min_user_interactions": min_user,
+    }
+    settings = run.RunConfig.read(config, {key: value for key, value in overrides.items() if value is not None})
+    with TrainingProgress(settings.training.epochs) as progress:
+        folder = run.train(
+            data,
+            settings,
+            out,
+            name=name or out.resolve().name,
+            device=device,
+            titles=titles,
+            weights_only=weights_only,
+            resume=resume,
+            listener=progress,
+        )
+    if json:
+        console.print_json({"path": str(folder.path), "sha256": folder.sha256, "metrics": folder.metrics})
+    else:
+        tested = {way: values for way, values in folder.metrics.items() if way != "validation"}
+        console.print_metrics(f"{folder.name}: test metrics", tested)
+        console.log(f"model: {folder.path}")
