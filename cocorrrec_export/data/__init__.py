@@ -1,1 +1,1 @@
-"""From a file of interactions to arrays of examples."""
+"""Interactions of users with items: reading, filtering, splitting, sampling."""
