@@ -1,6 +1,6 @@
 """From an interaction file to the held-out slice that a model is measured on."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,6 +38,13 @@ class DataSource:
             "filters": from_table(Filters, values.get("filters", {}), where=f"{where}.filters"),
         }
         return from_table(cls, values | parts, where=where)
+
+    def as_table(self) -> dict[str, dict[str, Any]]:
+        """The same as TOML tables, which have no null."""
+        return {
+            name: {key: value for key, value in asdict(part).items() if value is not None}
+            for name, part in (("columns", self.columns), ("filters", self.filters))
+        }
 
 
 def load_source(path: Path, source: DataSource) -> Interactions:

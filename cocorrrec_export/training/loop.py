@@ -88,7 +88,7 @@ def fit(
             rows = order[state.step * config.batch_size : (state.step + 1) * config.batch_size]
             _set_learning_rate(optimiser, config, state.epoch * steps + state.step, config.epochs * steps)
             optimiser.zero_grad(set_to_none=False)
-            loss = _train_step(model, data.train, rows, None if negatives is None else negatives[rows], config)
+            loss = train_step(model, data.train, rows, None if negatives is None else negatives[rows], config)
             optimiser.step()
             state.loss_sum += loss.item()
             state.step += 1
@@ -134,7 +134,7 @@ def _set_learning_rate(optimiser: torch.optim.Optimizer, config: TrainConfig, st
         group["lr"] = config.learning_rate * factor[config.schedule]
 
 
-def _train_step(
+def train_step(
     model: CoCorrRec, train: Examples, rows: np.ndarray, negatives: np.ndarray | None, config: TrainConfig
 ) -> Tensor:
     """Loss of the examples ``rows``, its gradients added to those of the parameters."""
@@ -157,7 +157,7 @@ def _train_step(
     loss = bce_loss((vectors @ users.unsqueeze(-1)).squeeze(-1))
     if config.alone_weight and model.gcn is not None:
         alone = model.read(ids, model.scn.encode_rows(clicks), corrected=False)
-        loss = loss + config.alone_weight*bce_loss((vectors @ alone.unsqueeze(-1)).squeeze(-1))
+        loss = loss + config.alone_weight * bce_loss((vectors @ alone.unsqueeze(-1)).squeeze(-1))
     loss.backward()
     _add_row_gradients(table, lookup, embedded)
     return loss

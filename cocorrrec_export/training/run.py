@@ -79,7 +79,7 @@ class RunConfig:
         return {
             "model": self.model,
             "training": dataclasses.asdict(self.training),
-            "data": dataclasses.asdict(self.data),
+            "data": self.data.as_table(),
         }
 
 
@@ -191,7 +191,7 @@ def _prepare(data_file: Path, config: RunConfig) -> _Prepared:
 
 def _provenance(config: RunConfig, prepared: _Prepared) -> dict[str, Any]:
     """The ``[data]`` table of ``model.toml``: enough to make the held-out slice again from the same file."""
-    return dataclasses.asdict(config.data) | {
+    return config.data.as_table() | {
         "vocabulary_sha256": prepared.interactions.vocabulary_sha256,
         "negatives": config.training.evaluation_negatives,
         "evaluation_seed": config.training.evaluation_seed,

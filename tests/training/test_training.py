@@ -1,0 +1,254 @@
+"""Training: the gradient is the plain one, a run can be interrupted, and it learns."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cocorrrec_export.data.held_out import evaluation_set, held_out_set
+from cocorrrec_export.data.interactions import Interactions
+from cocorrrec_export.data.negatives import NegativeSampler
+from cocorrrec_export.data.splits import leave_last_out
+from cocorrrec_export.errors import CocorrrecError, UsageError
+from cocorrrec_export.modeling.build import build_model
+from cocorrrec_export.modeling.config import ModelConfig
+from cocorrrec_export.modeling.joint import CoCorrRec
+from cocorrrec_export.modeling.store import load_model, open_model
+from cocorrrec_export.training import loop
+from cocorrrec_export.training.config import TrainConfig
+from cocorrrec_export.training.losses import bce_loss, softmax_loss
+from cocorrrec_export.training.run import RunConfig, train
+from cocorrrec_export.training.scoring import evaluate_model, score_candidates
+
+ITEMS = 60
+
+
+def interactions(users: int = 120) -> Interactions:
+    """Users who walk through the items in steps of one: the next item is easy to learn."""
+    starts = np.random.default_rng(0).integers(0, ITEMS, size=users)
+    items = (starts[:, None] + np.arange(12)) % ITEMS + 1
+    offsets = np.arange(users + 1, dtype=np.int64) * 12
+    return Interactions(
+        items.astype(np.int32).ravel(), offsets, [str(i) for i in range(ITEMS)], [str(u) for u in range(users)]
+    )
+
+
+def training_data() -> loop.TrainingData:
+    data = interactions()
+    split, sampler = leave_last_out(data, sequence_length=10), NegativeSampler(data)
+    return loop.TrainingData(split.train, sampler, evaluation_set(split.validation, sampler, negatives=20, seed=0))
+
+
+def new_model(**options: object) -> CoCorrRec:
+    config = ModelConfig.from_dict({"vocab_size": ITEMS + 1} | options, where="test")
+    return build_model(config, generator=torch.Generator().manual_seed(1))
+
+
+def csv_file(path: Path) -> Path:
+    data = interactions()
+    users = np.repeat(np.arange(data.num_users), 12)
+    rows = (f"{u},{i},{t}" for t, (u, i) in enumerate(zip(users, data.items, strict=True)))
+    path.write_text("user,item,timestamp\n" + "\n".join(rows))
+    return path
+
+
+@pytest.mark.parametrize("alone_weight", [0.0, 0.5])
+@pytest.mark.parametrize("gcn", [False, True])
+def test_gradient_is_that_of_the_plain_model(gcn: bool, alone_weight: float) -> None:
+    data, config = training_data(), TrainConfig(alone_weight=alone_weight)
+    rows = np.arange(64)
+    negatives = data.sampler.sample(data.train.users, 4, rng=np.random.default_rng(0))[rows]
+    ours, plain = new_model(gcn=gcn), new_model(gcn=gcn)
+    loss = loop.train_step(ours, data.train, rows, negatives, config)
+    ids = torch.from_numpy(data.train.histories[rows]).long()
+    candidates = torch.from_numpy(np.concatenate((data.train.targets[rows, None], negatives), axis=1)).long()
+    expected = bce_loss(plain(ids, candidates))
+    if gcn:
+        expected = expected + alone_weight * bce_loss(plain(ids, candidates, corrected=False))
+    expected.backward()
+    torch.testing.assert_close(loss, expected.detach())
+    for (name, mine), theirs in zip(ours.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("objective", ["bce", "softmax"])
+def test_learns(objective: str) -> None:
+    model = new_model(objective=objective, init_std=0.1)
+    config = TrainConfig(epochs=8, patience=0, batch_size=64, evaluation_negatives=20)
+    state = loop.fit(model, training_data(), config, objective=objective)
+    assert state.records[-1]["loss"] < state.records[0]["loss"]
+    assert state.records[state.best_epoch - 1]["uauc"] > 0.9
+    assert not model.scn.item_embedding.weight[0].any()
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_the_run() -> None:
+    config = TrainConfig(epochs=50, patience=2, batch_size=64, learning_rate=0.02)
+    model, data = new_model(), training_data()
+    state = loop.fit(model, data, config)
+    values = [record["ndcg@10"] for record in state.records]
+    assert state.best_epoch == int(np.argmax(values)) + 1
+    assert len(values) == state.best_epoch + 2 or len(values) == 50
+    scores = score_candidates(model, data.validation.histories, data.validation.candidates)
+    assert loop.ranking_metrics(scores)["ndcg@10"] == values[state.best_epoch - 1]
+
+
+class StopAfter(loop.Listener):
+    """Interrupts a run after some steps, as Ctrl-C does."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def on_step(self, loss: float) -> None:
+        assert loss > 0
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("steps", [25, 34])
+def test_resumed_run_is_bit_for_bit_the_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    monkeypatch.setattr(loop.CheckpointClock, "is_due", lambda _: True)  # a checkpoint after every step
+    config = TrainConfig(epochs=3, patience=0, batch_size=64, schedule="cosine", correction_dropout=0.25)
+    data = training_data()
+    whole = new_model(dropout=0.2)
+    expected = loop.fit(whole, data, config)
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        loop.fit(new_model(dropout=0.2), data, config, checkpoint=checkpoint, listener=StopAfter(steps))
+    torch.manual_seed(99)
+    resumed = build_model(ModelConfig(vocab_size=ITEMS + 1, dropout=0.2))
+    state = loop.fit(resumed, data, config, checkpoint=checkpoint, resume=True)
+    assert state.records == expected.records
+    for mine, theirs in zip(resumed.parameters(), whole.parameters(), strict=True):
+        assert mine.equal(theirs)
+
+
+def test_damaged_checkpoint(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    config = TrainConfig(epochs=1, batch_size=64)
+    loop.fit(new_model(), training_data(), config, checkpoint=checkpoint)
+    whole = checkpoint.read_bytes()
+    for damaged in (whole[:1000], whole[: len(whole) // 2], b"", whole.replace(b'"state"', b'"stade"')):
+        checkpoint.write_bytes(damaged)
+        with pytest.raises(CocorrrecError, match="not a checkpoint of this run"):
+            loop.fit(new_model(), training_data(), config, checkpoint=checkpoint, resume=True)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run() -> None:
+    model = new_model()
+    with torch.no_grad():
+        model.scn.output_norm.weight.fill_(float("inf"))
+    with pytest.raises(CocorrrecError, match="try a smaller learning rate"):
+        loop.fit(model, training_data(), TrainConfig(batch_size=64))
+
+
+def test_softmax_never_draws_padding() -> None:
+    logits = torch.zeros(2, 5)
+    logits[:, 0] = 100.0
+    assert softmax_loss(logits, torch.tensor([1, 2])).item() == pytest.approx(np.log(4))
+
+
+def test_model_folder(tmp_path: Path) -> None:
+    data = csv_file(tmp_path / "clicks.csv")
+    titles = tmp_path / "titles.csv"
+    titles.write_text("item,title\n1,One\n2,Two\n")
+    config = RunConfig(model={"dropout": 0.1}, training=TrainConfig(epochs=2, batch_size=64, evaluation_negatives=20))
+    folder = train(data, config, tmp_path / "m", name="walk", titles=titles)
+    names = {"model.toml", "weights.safetensors", "evaluation.safetensors", "items.csv.gz", "metrics.jsonl"}
+    assert {path.name for path in folder.path.iterdir()} == names
+    assert open_model(folder.path) == folder
+    model = load_model(folder)
+    shipped, remade = held_out_set(folder), held_out_set(folder, data)
+    assert shipped.histories.equal(remade.histories) and shipped.candidates.equal(remade.candidates)
+    measured = evaluate_model(model, shipped)
+    assert measured == {way: folder.metrics[way] for way in ("corrected", "alone")}
+    assert len((folder.path / "metrics.jsonl").read_text().splitlines()) == 2
+    with pytest.raises(UsageError, match="holds files already"):
+        train(data, config, tmp_path / "m", name="walk")
+    other = tmp_path / "other.csv"
+    other.write_text("user,item,timestamp\n" + "\n".join(f"u,i{t},{t}" for t in range(30)))
+    with pytest.raises(CocorrrecError, match="this is not its data"):
+        held_out_set(folder, other)
+
+
+def test_weights_only_folder_names_no_user_and_no_item(tmp_path: Path) -> None:
+    data = csv_file(tmp_path / "clicks.csv")
+    config = RunConfig(training=TrainConfig(epochs=1, batch_size=64, evaluation_negatives=20))
+    folder = train(data, config, tmp_path / "m", name="walk", weights_only=True)
+    assert {path.name for path in folder.path.iterdir()} == {"model.toml", "weights.safetensors", "metrics.jsonl"}
+    with pytest.raises(CocorrrecError, match="give the interactions with --data FILE"):
+        held_out_set(folder)
+    assert evaluate_model(load_model(folder), held_out_set(folder, data))["corrected"] == folder.metrics["corrected"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[trainin]\nseed = 1\n", r"unknown table \[trainin\] .did you mean 'training'"),
+        ("[training]\nepoch = 1\nsed = 2\n", "unknown key 'epoch'.*unknown key 'sed'"),
+        ("[training]\nlearning_rate = -1.0\n", "learning_rate must be above 0"),
+        ("[training]\nmonitor = 'auc'\n", "monitor must be one of uauc"),
+        ("[model]\nvocab_size = 9\n", "vocab_size is decided by the data"),
+        ("[model]\nhidden_size = 'big'\n", "hidden_size must be int, got 'big'"),
+        ("[data]\ncolumns = 3\n", "columns must be a table"),
+        ("[data.filters]\nmin_item = 3\n", "unknown key 'min_item' .known: min_item_interactions"),
+        ("training = 3\n", r"\[training\] must be a table"),
+        ("[training\n", "not valid TOML"),
+    ],
+)
+def test_config_file_errors(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "train.toml"
+    path.write_text(text)
+    with pytest.raises(CocorrrecError, match=message) as raised:
+        RunConfig.read(path)
+    assert str(raised.value).startswith(str(path))
+
+
+def test_options_replace_what_the_file_says(tmp_path: Path) -> None:
+    path = tmp_path / "train.toml"
+    path.write_text("[training]\nseed = 1\nepochs = 4\n[data.columns]\nuser = 'u'\n")
+    config = RunConfig.read(path, {"training.seed": 9, "data.columns.item": "i", "model.gcn": False})
+    assert dataclasses.asdict(config.data.columns) == {"user": "u", "item": "i", "time": ""}
+    assert (config.training.seed, config.training.epochs, config.model) == (9, 4, {"gcn": False})
+
+
+def run_cli(*args: object, **options: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", "from cocorrrec_export.cli.export import main; main()", *map(str, args)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def test_ctrl_c_and_resume_on_the_command_line(tmp_path: Path) -> None:
+    data = csv_file(tmp_path / "clicks.csv")
+    config = tmp_path / "train.toml"
+    config.write_text("[training]\nepochs = 60\npatience = 0\nbatch_size = 16\nevaluation_negatives = 20\n")
+    out = tmp_path / "m"
+    command = ("train", "--data", data, "--config", config, "--out", out)
+    running = run_cli(*command)
+    deadline = time.monotonic() + 60
+    while not (out / "checkpoint.safetensors").exists():
+        assert time.monotonic() < deadline, running.stderr
+        time.sleep(0.05)
+    os.kill(running.pid, signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 1
+    assert "interrupted" in errors and "Traceback" not in errors
+    assert {path.name for path in out.iterdir()} == {"checkpoint.safetensors", "run.json"}
+    refused = run_cli(*command)
+    assert "go on with --resume" in refused.communicate(timeout=60)[1] and refused.returncode == 2
+    changed = run_cli(*command, "--seed", 5, "--resume")
+    assert "training.seed was 1, is 5" in changed.communicate(timeout=60)[1] and changed.returncode == 2
+    resumed = run_cli(*command, "--resume", "--json")
+    result, errors = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0, errors
+    assert json.loads(result)["path"] == str(out)
+    assert not (out / "checkpoint.safetensors").exists()
