@@ -1,1 +1,1 @@
-"""Interactions of users with items: reading, filtering, splitting, sampling."""
+"""From a file of interactions to arrays of examples."""

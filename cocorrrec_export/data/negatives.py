@@ -1,88 +1,81 @@
-"""Items that a user never interacted with, drawn uniformly."""
+"""Sample items that a user never interacted with."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cocorrrec_export.data.interactions import Interactions
 from cocorrrec_export.data.splits import Examples
-from cocorrrec_export.errors import CocorrrecError, UsageError
+from cocorrrec_export.errors import CocorrrecError
 
 
 class NegativeSampler:
-    """Draws from the items 1 .. V - 1 without those that the user has anywhere in the data, held-out clicks included.
+    """Uniform over the items outside a user's interactions, those held out included.
 
-    Nothing is drawn twice to be rejected: a rank among the user's free items is drawn and mapped to the item. With the
-    user's items sorted, ``s[0] < s[1] < ...``, there are ``s[i] - 1 - i`` free items below ``s[i]``; so the free item
-    of rank r is ``1 + r + #(i: s[i] - 1 - i <= r)``. One search answers for all users, since each has keys of its own.
+    Exact and without rejection: a rank among the user's free items is drawn, and a binary search over the taken ones
+    turns it into an item.
     """
 
     def __init__(self, interactions: Interactions) -> None:
         self._user_ids = interactions.user_ids
-        self._num_items = interactions.vocab_size - 1
+        self._items = interactions.vocab_size - 1
+        users = np.repeat(np.arange(interactions.num_users, dtype=np.int64), np.diff(interactions.offsets))
+        taken = np.unique(users * interactions.vocab_size + interactions.items)  # repeats count once
+        user, item = np.divmod(taken, interactions.vocab_size)
+        self._start = np.searchsorted(user, np.arange(interactions.num_users + 1))  # [U + 1]
+        below = item - 1 - (np.arange(len(taken)) - self._start[user])  # free items below each taken one
         self._stride = interactions.vocab_size
-        owners = np.repeat(np.arange(interactions.num_users), np.diff(interactions.offsets))
-        owners, items = np.divmod(np.unique(owners * self._stride + interactions.items), self._stride)
-        taken = np.bincount(owners, minlength=interactions.num_users)
-        self._starts = np.concatenate([[0], taken.cumsum()])
-        self._free = self._num_items - taken
-        index_within_user = np.arange(len(items)) - self._starts[owners]
-        self._keys = owners * self._stride + items - 1 - index_within_user
+        self._key = user * self._stride + below  # sorted: below does not fall within a user
+        self._free = self._items - np.diff(self._start)  # [U]
 
     def sample(
         self, users: NDArray[np.integer], count: int, *, rng: np.random.Generator, distinct: bool = False
     ) -> NDArray[np.int32]:
-        """Draw ``count`` items for each of ``users``.
+        """Draw ``count`` items for each of ``users [M]``: ``[M, count]``.
 
         Args:
-            users: ``[M]`` index of the user; repeats are fine.
+            users: indices of users; may repeat.
             count: items a row.
-            rng: the only source of chance.
-            distinct: no item twice in a row; each set of items is then equally likely, each order is not.
-
-        Returns:
-            ``[M, count]`` internal ids.
+            rng: source of chance.
+            distinct: no item twice in a row.
 
         Raises:
-            UsageError: ``count`` below 1.
-            CocorrrecError: a user with fewer free items than are needed.
+            CocorrrecError: a user has too few items left.
         """
-        if count < 1:
-            raise UsageError(f"the number of negatives must be at least 1, got {count}")
+        users = np.asarray(users, dtype=np.int64)
         free = self._free[users]
-        self._check(users, free, count if distinct else 1)
-        if distinct:
-            ranks = _distinct_ranks(free, count, rng)
-        else:
-            ranks = rng.integers(0, free[:, None], size=(len(users), count))
-        return self._items_of_rank(np.asarray(users, dtype=np.int64)[:, None], ranks)
-
-    def _check(self, users: NDArray[np.integer], free: NDArray[np.int64], needed: int) -> None:
-        short = np.flatnonzero(free < needed)
-        if short.size:
+        needed = count if distinct else 1
+        if len(users) and free.min() < needed:
+            worst = int(users[free.argmin()])
             raise CocorrrecError(
-                f"user '{self._user_ids[users[short[0]]]}' never interacted with {free[short[0]]} of the "
-                f"{self._num_items} items, but {needed} are needed as negatives"
+                f"user {self._user_ids[worst]!r} interacted with all but {int(free.min())} of {self._items} items: "
+                f"{needed} negatives cannot be drawn; use fewer negatives or drop the user"
             )
+        rank = rng.integers(0, free[:, None], size=(len(users), count))
+        if distinct:
+            self._redraw_repeats(rank, free, rng)
+        taken_below = np.searchsorted(self._key, users[:, None] * self._stride + rank, side="right")
+        return (rank + 1 + taken_below - self._start[users][:, None]).astype(np.int32)
 
-    def _items_of_rank(self, users: NDArray[np.int64], ranks: NDArray[np.int64]) -> NDArray[np.int32]:
-        taken_below = np.searchsorted(self._keys, users * self._stride + ranks, side="right") - self._starts[users]
-        return (1 + ranks + taken_below).astype(np.int32)
-
-
-def _distinct_ranks(free: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """``[M, count]`` different ranks below ``free [M]``: Floyd's algorithm for all rows at once."""
-    ranks = np.empty((len(free), count), dtype=np.int64)
-    for column in range(count):
-        last = free - count + column
-        drawn = rng.integers(0, last + 1)
-        repeated = (ranks[:, :column] == drawn[:, None]).any(1)
-        ranks[:, column] = np.where(repeated, last, drawn)
-    return ranks
+    @staticmethod
+    def _redraw_repeats(rank: NDArray[np.int64], free: NDArray[np.int64], rng: np.random.Generator) -> None:
+        """Replace repeats within a row, in place; rows short of items take the head of a permutation instead."""
+        for row in np.flatnonzero(free < 2 * rank.shape[1]):
+            rank[row] = rng.permutation(free[row])[: rank.shape[1]]
+        rows = np.arange(len(rank))
+        while len(rows):
+            order = np.argsort(rank[rows], axis=1, kind="stable")
+            ordered = np.take_along_axis(rank[rows], order, axis=1)
+            repeat = np.zeros(ordered.shape, dtype=bool)
+            np.put_along_axis(repeat, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
+            has = repeat.any(1)
+            rows, repeat = rows[has], repeat[has]
+            chosen = np.nonzero(repeat)
+            rank[rows[chosen[0]], chosen[1]] = rng.integers(0, free[rows[chosen[0]]])
 
 
 def evaluation_candidates(
     examples: Examples, sampler: NegativeSampler, *, negatives: int = 100, seed: int
 ) -> NDArray[np.int32]:
-    """``[M, 1 + negatives]``: each example's target in column 0, then different items that its user never had."""
+    """One positive, in column 0, among distinct negatives: ``[M, 1 + negatives]``."""
     drawn = sampler.sample(examples.users, negatives, rng=np.random.default_rng(seed), distinct=True)
-    return np.concatenate([examples.targets[:, None], drawn], axis=1)
+    return np.concatenate((examples.targets[:, None], drawn), axis=1)

@@ -1,31 +1,29 @@
-"""Leave-last-out: each user's last click is the test, the one before the validation, the earlier ones training."""
+"""Leave-last-out: each user's last item for testing, the one before for choosing the epoch, the rest for training."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cocorrrec_export.data.interactions import MIN_USER_INTERACTIONS, Interactions
-from cocorrrec_export.errors import CocorrrecError, UsageError
-from cocorrrec_export.modeling.config import PADDING_ID
+from cocorrrec_export.data.interactions import Interactions
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Clicks to predict. No history is empty."""
+    """One row a target item."""
 
     users: NDArray[np.int32]  # [M] index of the user
-    histories: NDArray[np.int32]  # [M, L] the last L clicks before the target, oldest first, padded on the right
-    targets: NDArray[np.int32]  # [M] internal id of the click
+    histories: NDArray[np.int32]  # [M, L] the clicks right before the target, right-padded with 0; never empty
+    targets: NDArray[np.int32]  # [M]
 
     def __len__(self) -> int:
-        """M: number of examples."""
+        """Number of targets."""
         return len(self.targets)
 
 
 @dataclass(frozen=True)
 class Split:
-    """The three parts; validation and test have one example a user."""
+    """The three parts; every user has one row in validation and one in test."""
 
     train: Examples
     validation: Examples
@@ -33,42 +31,39 @@ class Split:
 
 
 def leave_last_out(interactions: Interactions, *, sequence_length: int) -> Split:
-    """Split the clicks of each user by their order.
+    """Split the interactions.
 
-    The last click is the test target, the one before the validation target, and every earlier one, except the very
-    first, a training target. A history is what the user clicked right before its target: for the test it ends with the
-    validation click.
+    Args:
+        interactions: at least three a user.
+        sequence_length: L, clicks in a history.
 
     Raises:
-        UsageError: ``sequence_length`` below 1.
-        CocorrrecError: a user with fewer than three clicks.
+        ValueError: a user with fewer than three.
     """
-    if sequence_length < 1:
-        raise UsageError(f"sequence_length must be at least 1, got {sequence_length}")
-    starts, ends = interactions.offsets[:-1], interactions.offsets[1:]
-    few = np.flatnonzero(ends - starts < MIN_USER_INTERACTIONS)
-    if few.size:
-        raise CocorrrecError(
-            f"user '{interactions.user_ids[few[0]]}' has {ends[few[0]] - starts[few[0]]} interactions, "
-            f"a split needs {MIN_USER_INTERACTIONS}"
-        )
-    is_train = np.ones(len(interactions.items), dtype=bool)
-    for held_out in (starts, ends - 2, ends - 1):
-        is_train[held_out] = False
+    counts = np.diff(interactions.offsets)
+    if (counts < 3).any():
+        raise ValueError(f"every user needs 3 interactions, user {int(counts.argmin())} has {int(counts.min())}")
+    user = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    position = np.arange(len(user)) - interactions.offsets[user]  # of each interaction among its user's
+    left = counts[user] - position  # 1 for the last
     return Split(
-        train=_examples(interactions, np.flatnonzero(is_train), sequence_length),
-        validation=_examples(interactions, ends - 2, sequence_length),
-        test=_examples(interactions, ends - 1, sequence_length),
+        train=_examples(interactions, user, position, (position > 0) & (left > 2), sequence_length),
+        validation=_examples(interactions, user, position, left == 2, sequence_length),
+        test=_examples(interactions, user, position, left == 1, sequence_length),
     )
 
 
-def _examples(interactions: Interactions, positions: NDArray[np.int64], sequence_length: int) -> Examples:
-    """The clicks at ``positions``, each with those right before it."""
-    items, offsets = interactions.items, interactions.offsets
-    users = np.searchsorted(offsets, positions, side="right") - 1
-    lengths = np.minimum(positions - offsets[users], sequence_length)
-    histories = np.full((len(positions), sequence_length), PADDING_ID, dtype=np.int32)
-    for column in range(sequence_length):
-        rows = np.flatnonzero(lengths > column)
-        histories[rows, column] = items[positions[rows] - lengths[rows] + column]
-    return Examples(users=users.astype(np.int32), histories=histories, targets=items[positions])
+def _examples(
+    interactions: Interactions,
+    user: NDArray[np.int32],
+    position: NDArray[np.int64],
+    chosen: NDArray[np.bool_],
+    length: int,
+) -> Examples:
+    target = np.flatnonzero(chosen)
+    clicks = np.minimum(position[target], length)  # [M]
+    column = np.arange(length)
+    source = target[:, None] - clicks[:, None] + column  # [M, L]
+    is_click = column < clicks[:, None]
+    histories = np.where(is_click, interactions.items[np.where(is_click, source, 0)], 0)
+    return Examples(user[target], histories.astype(np.int32), interactions.items[target])

@@ -1,8 +1,6 @@
-"""The figures that describe a data set, as in Table 2 of the paper."""
+"""The figures of a data set, as in the paper's Table 2."""
 
 from dataclasses import dataclass
-
-import numpy as np
 
 from cocorrrec_export.data.interactions import Interactions
 
@@ -13,22 +11,14 @@ class Statistics:
 
     users: int
     items: int
-    """Items that occur; a model's vocabulary may hold more."""
     interactions: int
     interactions_per_user: float
     interactions_per_item: float
     density: float
-    """Interactions over users times items; a repeated click counts again."""
+    """Share of the user-item pairs that have an interaction, repeats counted."""
 
 
 def statistics(interactions: Interactions) -> Statistics:
-    """Count what is there."""
-    users, items, total = interactions.num_users, len(np.unique(interactions.items)), len(interactions.items)
-    return Statistics(
-        users=users,
-        items=items,
-        interactions=total,
-        interactions_per_user=total / users,
-        interactions_per_item=total / items,
-        density=total / (users * items),
-    )
+    """Count users, items and interactions."""
+    users, items, count = interactions.num_users, interactions.vocab_size - 1, len(interactions.items)
+    return Statistics(users, items, count, count / users, count / items, count / (users * items))
