@@ -1,20 +1,190 @@
-"""The tensor contract: what a graph is to every exporter, runtime and manifest."""
+"""The entry points of an artefact as graphs: what every converter takes, and nothing else."""
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
-from cocorrrec_export.contract import TensorSpec
+from cocorrrec_export.contract import EntryPoint, TensorSpec
+from cocorrrec_export.errors import UsageError
+from cocorrrec_export.export.device_form import DeviceSCN
+from cocorrrec_export.export.recipes import Recipe
+from cocorrrec_export.modeling.config import ModelConfig
+from cocorrrec_export.modeling.gcn import GCN
+from cocorrrec_export.modeling.joint import CoCorrRec
+
+STATE = ("W", "b", "grad_W", "grad_b", "position")
+"""The streaming state, in the order in which ``step`` takes and returns it."""
 
 
 @dataclass(frozen=True)
 class GraphSpec:
     """One entry point: all that a converter needs to know."""
 
-    name: str
+    contract: EntryPoint
     module: nn.Module
     """In evaluation mode; ``forward`` takes the inputs in order and returns a tuple of the outputs in order."""
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
     example: tuple[Tensor, ...]
     """Inputs to trace with."""
+
+    @property
+    def name(self) -> str:
+        """The entry point's name."""
+        return self.contract.name
+
+
+class _Entry(nn.Module):
+    def __init__(self, device: DeviceSCN) -> None:
+        super().__init__()
+        self.device = device
+
+
+class Encode(_Entry):
+    """The upload."""
+
+    def forward(self, ids: Tensor) -> tuple[Tensor]:
+        """``ids [1, L]`` to ``H [1, L, D]``."""
+        return (self.device.encode(self.device.table(ids.view(ids.shape[1]))).unsqueeze(0),)
+
+
+class Rank(_Entry):
+    """Scores without the cloud."""
+
+    def forward(self, ids: Tensor, candidates: Tensor) -> tuple[Tensor]:
+        """``ids [1, L]``, ``candidates [1, C]`` to ``scores [1, C]``."""
+        clicks, items = self.device.look_up(ids, candidates)
+        user = self.device.user_state(ids, self.device.encode(clicks))
+        return (self.device.score_rows(user, items),)
+
+
+class RankCorrected(_Entry):
+    """Scores with the cloud's answer."""
+
+    def forward(self, ids: Tensor, candidates: Tensor, k_attn: Tensor, k_b: Tensor) -> tuple[Tensor]:
+        """The same with ``k_attn [1, h, K, K]`` and ``k_b [1, h, K, f]``."""
+        clicks, items = self.device.look_up(ids, candidates)
+        user = self.device.user_state(ids, self.device.encode(clicks), (k_attn, k_b))
+        return (self.device.score_rows(user, items),)
+
+
+class Step(_Entry):
+    """One click of the streaming form."""
+
+    def forward(
+        self, item: Tensor, W: Tensor, b: Tensor, grad_W: Tensor, grad_b: Tensor, position: Tensor
+    ) -> tuple[Tensor, ...]:
+        """``item [1]`` and the state to the next state and ``user [1, D]``."""
+        *state, position, user = self.device.step(
+            self.device.table(item), *(x.squeeze(0) for x in (W, b, grad_W, grad_b)), position
+        )
+        return (*(x.unsqueeze(0) for x in state), position, user)
+
+
+class Score(_Entry):
+    """Scores from a user state."""
+
+    def forward(self, user: Tensor, candidates: Tensor) -> tuple[Tensor]:
+        """``user [1, D]``, ``candidates [1, C]`` to ``scores [1, C]``."""
+        return (self.device.score_rows(user, self.device.candidate_rows(candidates)),)
+
+
+class Correct(nn.Module):
+    """The cloud's half."""
+
+    def __init__(self, gcn: GCN) -> None:
+        super().__init__()
+        self.gcn = gcn
+
+    def forward(self, H: Tensor) -> tuple[Tensor, Tensor]:
+        """``H [N, L, D]`` to ``k_attn [N, h, K, K]``, ``k_b [N, h, K, f]``."""
+        return tuple(self.gcn(H))
+
+
+_MODULES = {"encode": Encode, "rank": Rank, "rank_corrected": RankCorrected, "step": Step, "score": Score}
+
+
+def scn_contracts(config: ModelConfig, *, candidates: int) -> dict[str, EntryPoint]:
+    """Names, dtypes and shapes of all the phone's entry points (one user at a time)."""
+    h, f, K, L, D = config.num_heads, config.head_dim, config.mini_batch, config.sequence_length, config.hidden_size
+    ids = TensorSpec("ids", "int32", (1, L))
+    items = TensorSpec("candidates", "int32", (1, candidates))
+    scores = TensorSpec("scores", "float32", (1, candidates))
+    user = TensorSpec("user", "float32", (1, D))
+    corrections = (TensorSpec("k_attn", "float32", (1, h, K, K)), TensorSpec("k_b", "float32", (1, h, K, f)))
+    shapes = {"W": (1, h, f, f), "b": (1, h, 1, f), "grad_W": (1, h, f, f), "grad_b": (1, h, 1, f)}
+    state = [TensorSpec(name, "float32", shape) for name, shape in shapes.items()]
+    state.append(TensorSpec("position", "int32", (1,)))
+    next_state = [TensorSpec(f"{x.name}_next", x.dtype, x.shape) for x in state]
+    entry_points = (
+        EntryPoint("encode", (ids,), (TensorSpec("H", "float32", (1, L, D)),)),
+        EntryPoint("rank", (ids, items), (scores,)),
+        EntryPoint("rank_corrected", (ids, items, *corrections), (scores,)),
+        EntryPoint("step", (TensorSpec("item", "int32", (1,)), *state), (*next_state, user)),
+        EntryPoint("score", (user, items), (scores,)),
+    )
+    return {entry.name: entry for entry in entry_points}
+
+
+def gcn_contract(config: ModelConfig) -> EntryPoint:
+    """Names, dtypes and shapes of the cloud's entry point; N users at a time."""
+    h, f, K, L, D = config.num_heads, config.head_dim, config.mini_batch, config.sequence_length, config.hidden_size
+    return EntryPoint(
+        "correct",
+        (TensorSpec("H", "float32", ("N", L, D)),),
+        (TensorSpec("k_attn", "float32", ("N", h, K, K)), TensorSpec("k_b", "float32", ("N", h, K, f))),
+    )
+
+
+def scn_graphs(model: CoCorrRec, config: ModelConfig, recipe: Recipe) -> list[GraphSpec]:
+    """The phone's entry points that ``recipe`` asks for, over one copy of the weights.
+
+    Raises:
+        UsageError: ``rank_corrected`` of a model without a GCN.
+        ValueError: the model is in training mode.
+    """
+    if "rank_corrected" in recipe.entry_points and model.gcn is None:
+        raise UsageError(
+            "this model was trained without a GCN and takes no correction: "
+            "remove rank_corrected from the recipe's entry_points"
+        )
+    device = DeviceSCN(
+        model.scn,
+        sequence_length=config.sequence_length,
+        embedding=recipe.embedding,
+        item_side=recipe.item_side,
+    )
+    contracts = scn_contracts(config, candidates=recipe.candidates)
+    graphs = []
+    for name in recipe.entry_points:
+        contract = contracts[name]
+        example = tuple(_example(spec, model) for spec in contract.inputs)
+        graphs.append(GraphSpec(contract, _MODULES[name](device).eval(), example))
+    return graphs
+
+
+def gcn_graph(model: CoCorrRec, config: ModelConfig) -> GraphSpec:
+    """The cloud's entry point.
+
+    Raises:
+        UsageError: the model has no GCN.
+    """
+    if model.gcn is None:
+        raise UsageError("this model was trained without a GCN: there is no cloud half to export")
+    H = model.scn.encode(torch.ones(3, config.sequence_length, dtype=torch.int64)).detach()
+    return GraphSpec(gcn_contract(config), Correct(model.gcn).eval(), (H,))
+
+
+def initial_state(model: CoCorrRec) -> dict[str, Tensor]:
+    """The inputs of ``step`` before the first click: all that an app needs to start or reset a stream.
+
+    The first ``step`` case of ``vectors.safetensors`` holds the same tensors.
+    """
+    start = model.scn.start_stream(1)
+    return dict(zip(STATE, (*(x.detach() for x in start[:4]), start.position.to(torch.int32)), strict=True))
+
+
+def _example(spec: TensorSpec, model: CoCorrRec) -> Tensor:
+    if spec.name in STATE:
+        return initial_state(model)[spec.name]
+    shape = tuple(size for size in spec.shape if isinstance(size, int))
+    return torch.ones(shape, dtype=torch.int32 if spec.dtype == "int32" else torch.float32)

@@ -1,0 +1,93 @@
+"""The item table in every precision: explicit buffers, dequantised in the graph, so each runtime computes the same."""
+
+import torch
+from torch import Tensor, nn
+
+GROUP = 32
+"""Features that share one scale in an int4 table."""
+SMALLEST_HALF = 2.0**-24
+
+
+class FloatTable(nn.Module):
+    """A table in float32 or float16; float32 rows come out."""
+
+    def __init__(self, weight: Tensor, *, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.detach().to(dtype))
+
+    weight: Tensor
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """``ids [n]`` int32 to ``[n, D]`` float32."""
+        rows = self.weight.index_select(0, ids)
+        return rows if rows.dtype == torch.float32 else rows.to(torch.float32)
+
+
+class Int8Table(nn.Module):
+    """One byte a feature, one float16 scale a row: ``weight[v] = scale[v] * q[v]``, q in -127 .. 127.
+
+    The scale is rounded before the row is divided by it, so that its rounding costs nothing. A zero row stays zero.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        weight = weight.detach().double()
+        scale = _half_scale(weight.abs().amax(dim=1, keepdim=True), 127)
+        quantised = (weight / scale.double()).round().clamp(-127, 127)
+        self.register_buffer("quantised", quantised.to(torch.int8))  # [V, D]
+        self.register_buffer("scale", scale)  # [V, 1] float16
+
+    quantised: Tensor
+    scale: Tensor
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """``ids [n]`` int32 to ``[n, D]`` float32."""
+        scale = self.scale.index_select(0, ids).to(torch.float32)
+        return self.quantised.index_select(0, ids).to(torch.float32) * scale
+
+
+class Int4Table(nn.Module):
+    """Half a byte a feature, one float16 scale for each :data:`GROUP` features; q in -7 .. 7 is stored as q + 8.
+
+    The first half of a row's features are the low nibbles, the second half the high ones.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        rows, size = weight.shape
+        if size % (2 * GROUP):
+            raise ValueError(f"an int4 table needs a multiple of {2 * GROUP} features, got {size}")
+        groups = weight.detach().double().reshape(rows, size // GROUP, GROUP)
+        scale = _half_scale(groups.abs().amax(dim=2, keepdim=True), 7)
+        quantised = ((groups / scale.double()).round().clamp(-7, 7) + 8).reshape(rows, size).to(torch.uint8)
+        low, high = quantised.split(size // 2, dim=1)
+        self.register_buffer("packed", low + 16 * high)  # [V, D / 2] uint8
+        self.register_buffer("scale", scale.squeeze(2))  # [V, D / GROUP] float16
+
+    packed: Tensor
+    scale: Tensor
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """``ids [n]`` int32 to ``[n, D]`` float32."""
+        # Arithmetic instead of shifts: not every runtime has them.
+        packed = self.packed.index_select(0, ids).to(torch.float32)
+        high = torch.floor(packed * (1 / 16))
+        values = torch.cat((packed - 16 * high, high), dim=1) - 8
+        scale = self.scale.index_select(0, ids).to(torch.float32)
+        groups = values.view(-1, scale.shape[1], GROUP) * scale.unsqueeze(2)
+        return groups.view(-1, values.shape[1])
+
+
+def _half_scale(largest: Tensor, levels: int) -> Tensor:
+    """float16 scale of values up to ``largest`` in ``levels`` steps; zeros need none and get 1."""
+    scale = (largest / levels).to(torch.float16).clamp_min(SMALLEST_HALF)
+    return torch.where(largest == 0, torch.ones_like(scale), scale)
+
+
+def make_table(weight: Tensor, precision: str) -> nn.Module:
+    """The table module of a recipe's ``weights.embedding``."""
+    if precision == "int8-row":
+        return Int8Table(weight)
+    if precision == "int4-group32":
+        return Int4Table(weight)
+    return FloatTable(weight, dtype={"fp32": torch.float32, "fp16": torch.float16}[precision])
