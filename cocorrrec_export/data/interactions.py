@@ -110,4 +110,4 @@ def _ordered_ids(ids: pl.Series) -> pl.Series:
     """Distinct ids: by number where all are whole numbers, else by their characters."""
     distinct = ids.unique().sort()
     numbers = distinct.cast(pl.Int64, strict=False)
-    return distinct if numbers.null_count() else distinct.gather(numbers.arg_sort())
+    return distinct if numbers.null_count() else distinct.gather(numbers.to_numpy().argsort(kind="stable"))

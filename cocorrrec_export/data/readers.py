@@ -3,11 +3,12 @@
 import csv
 import gzip
 import io
-import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
@@ -16,6 +17,14 @@ from cocorrrec_export.tables import check_types
 
 TIME_COLUMNS = ("timestamp", "time", "order")
 """Headers that are taken for the time when the user names none."""
+
+MAX_BYTES = 4 << 30
+"""Largest file that is read, after decompression: a small gzip file can hold any number of bytes."""
+
+_GZIP = b"\x1f\x8b"
+_BOM = b"\xef\xbb\xbf"
+_CHUNK = 4 << 20
+_DATE_FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f%#z")
 
 
 @dataclass(frozen=True)
@@ -49,8 +58,8 @@ def read_interactions(path: Path, *, columns: Columns | None = None) -> pl.DataF
         columns: header names.
 
     Returns:
-        Columns ``user`` (str), ``item`` (str) and ``time`` (float64: seconds, an order, or microseconds of a date),
-        in the order of the file.
+        Columns ``user`` (str), ``item`` (str) and ``time`` in the order of the file. The time is what the file has,
+        Int64 where all are whole numbers, else Float64; microseconds since 1970 of a date; or the row number.
 
     Raises:
         UsageError: the file does not exist, or lacks a column.
@@ -60,37 +69,34 @@ def read_interactions(path: Path, *, columns: Columns | None = None) -> pl.DataF
     required = [columns.user, columns.item, *([columns.time] if columns.time else [])]
     frame = read_table(path, required, optional=() if columns.time else TIME_COLUMNS)
     name = columns.time or next((name for name in TIME_COLUMNS if name in frame.columns), None)
-    time = pl.int_range(pl.len()).cast(pl.Float64) if name is None else _parse_time(path, frame[name])
+    time = pl.int_range(pl.len()) if name is None else _parse_time(path, frame[name])
     return frame.select(pl.col(columns.user).alias("user"), pl.col(columns.item).alias("item"), time.alias("time"))
 
 
 def _parse_time(path: Path, raw: pl.Series) -> pl.Series:
-    values = raw.str.strip_chars().cast(pl.Float64, strict=False)
-    if values.null_count() == len(values):  # dates such as 2014-07-23 instead of numbers
-        dates = raw.str.strip_chars().str.to_date("%Y-%m-%d", strict=False)
-        if dates.null_count() == 0:
-            return dates.cast(pl.Datetime("us")).cast(pl.Int64).cast(pl.Float64)
-    if not values.is_finite().fill_null(value=False).all():
-        raise _bad_row(path, raw.name, "a number, or a date as 2014-07-23 in every row", _is_number)
-    return values
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
+    """Whole numbers, else numbers, else dates of one form; the first that fits every row."""
+    text = raw.str.strip_chars()
+    numbers = text.cast(pl.Float64, strict=False)
+    tries = [
+        text.cast(pl.Int64, strict=False),  # a float would blur nanoseconds
+        numbers.set(~numbers.is_finite(), None),
+        *(text.str.to_datetime(form, strict=False, time_unit="us").cast(pl.Int64) for form in _DATE_FORMATS),
+    ]
+    best = min(tries, key=lambda values: values.null_count())
+    if best.null_count():
+        raise _bad_value(path, raw, best.is_null(), "a number, or a date as 2014-07-23 in every row")
+    return best
 
 
 def read_table(path: Path, required: Sequence[str], *, optional: Sequence[str] = ()) -> pl.DataFrame:
-    """Columns of a file as text; none of the required ones is empty anywhere. Blank lines are left out.
+    """Columns of a file as text. Blank lines are left out.
+
+    No required field is empty anywhere; an empty optional one is null.
 
     Raises:
         UsageError: the file does not exist, or lacks a required column.
         CocorrrecError: it is empty, damaged, or has a bad row; the message names the line.
     """
-    if not path.is_file():
-        raise UsageError(f"{path}: {'is a folder, expected a file' if path.exists() else 'no such file'}")
     raw = _unpack(path)
     header = _read_header(path, raw)
     missing = [f"no column '{name}' ({nearest(name, header)})" for name in required if name not in header]
@@ -101,72 +107,130 @@ def read_table(path: Path, required: Sequence[str], *, optional: Sequence[str] =
         frame = pl.read_csv(
             raw,
             infer_schema=False,  # ids are text
-            empty_string_is_null=False,
             separator=_separator(path),
             with_column_names=lambda names: header[: len(names)],
         )
     except (pl.exceptions.PolarsError, OSError) as error:
+        _check_rows(path, raw, len(header))
         reason = str(error).splitlines()[0]
-        raise _bad_row(path, None, f"rows of {len(header)} fields in UTF-8 ({reason})", bool) from None
-    blank_line = pl.all_horizontal(pl.all() == "")
-    frame = frame.filter(~blank_line).select(kept)
+        raise CocorrrecError(
+            f"{path}: cannot be read: expected rows of {len(header)} fields in UTF-8 ({reason})"
+        ) from None
+    if frame[header[-1]].null_count():  # a short row, a blank line, or an empty field: only a second look can tell
+        blank = _check_rows(path, raw, len(header))
+        frame = frame.filter(~pl.int_range(pl.len()).is_in(blank)) if blank else frame
+    frame = frame.select(pl.when(pl.col(name) != "").then(pl.col(name)).alias(name) for name in kept)
     if frame.is_empty():
         raise CocorrrecError(f"{path}: holds a header and no row")
     for name in required:
-        if (frame[name].str.strip_chars() == "").any():
-            raise _bad_row(path, name, "a value", lambda text: bool(text.strip()))
+        empty = (frame[name].str.strip_chars() == "").fill_null(value=True)
+        if empty.any():
+            raise _bad_value(path, frame[name], empty, "a value")
     return frame
 
 
 def _unpack(path: Path) -> bytes:
-    data = path.read_bytes()
-    if path.suffix == ".gz":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise CocorrrecError(f"{path}: not a complete gzip file: {error}") from None
-    data = data.removeprefix(b"\xef\xbb\xbf")
+    """The bytes of a file, decompressed, without the line ends around them."""
+    if not path.is_file():
+        raise UsageError(f"{path}: {'is a folder, expected a file' if path.is_dir() else 'no such file'}")
+    try:
+        data = _read_limited(path)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise CocorrrecError(f"{path}: not a complete gzip file: {error}") from None
+    except OSError as error:
+        raise CocorrrecError(f"{path}: cannot be read: {error.strerror}") from None
+    if data.startswith(_GZIP) and path.suffix != ".gz":
+        raise CocorrrecError(f"{path}: is gzipped, but its name does not end in .gz")
+    data = data.removeprefix(_BOM)
     if not data.strip():
         raise CocorrrecError(f"{path}: is empty")
-    return data
+    zero = data.find(b"\0")
+    if zero >= 0:
+        line = data.count(b"\n", 0, zero) + 1
+        raise CocorrrecError(f"{path}, line {line}: not UTF-8 text: holds a zero byte")
+    return data.rstrip(b"\r\n") if data.endswith((b"\n\n", b"\n\r\n")) else data
+
+
+def _read_limited(path: Path) -> bytes:
+    chunks, size = [], 0
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > MAX_BYTES:
+                raise CocorrrecError(f"{path}: holds more than {MAX_BYTES} bytes")
+    return b"".join(chunks)
 
 
 def _read_header(path: Path, raw: bytes) -> list[str]:
-    try:
-        first = raw.split(b"\n", 1)[0].decode("utf-8").rstrip("\r")
-    except UnicodeDecodeError:
-        raise CocorrrecError(f"{path}, line 1: not UTF-8") from None
-    header = [name.strip() for name in next(csv.reader([first], delimiter=_separator(path)))]
+    record = next(record for record in _records(path, raw) if record.fields)
+    header = [name.strip() for name in record.fields]
     if _is_inter(path):
         header = [name.split(":", 1)[0] for name in header]
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
-        raise CocorrrecError(f"{path}, line 1: column '{twice[0]}' stands twice")
+        raise CocorrrecError(f"{path}, line {record.line}: column '{twice[0]}' stands twice")
     return header
 
 
-def _bad_row(path: Path, column: str | None, expected: str, is_good: Callable[[str], bool]) -> CocorrrecError:
-    """The error of the first bad row. Only a file that failed is read again, row by row, to find its line."""
-    raw = _unpack(path)
-    header = _read_header(path, raw)
-    text = io.StringIO(raw.decode("utf-8", errors="replace"), newline="")
-    reader = csv.reader(text, delimiter=_separator(path))
-    line = 1
+class _Record(NamedTuple):
+    line: int  # where it begins, counted from 1
+    fields: list[str]  # none: a blank line
+    quotes: int  # double quotes in its text
+
+
+def _records(path: Path, raw: bytes) -> Iterator[_Record]:
+    """The file again, record by record: slower, but it knows the lines."""
+    line, quotes = 1, 0
+
+    def lines() -> Iterator[str]:
+        nonlocal quotes
+        for number, text in enumerate(io.BytesIO(raw), start=1):
+            quotes += text.count(b'"')
+            try:
+                yield text.decode("utf-8")
+            except UnicodeDecodeError:
+                raise CocorrrecError(f"{path}, line {number}: not UTF-8") from None
+
+    reader = csv.reader(lines(), delimiter=_separator(path), strict=True)
     try:
-        for number, row in enumerate(reader):
-            starts, line = line, reader.line_num + 1
-            if number == 0 or not any(row):
-                continue
-            if any("\ufffd" in field for field in row) and column is None:
-                return CocorrrecError(f"{path}, line {starts}: not UTF-8")
-            if len(row) != len(header):
-                return CocorrrecError(f"{path}, line {starts}: {len(row)} fields, the header has {len(header)}")
-            if column is not None and not is_good(row[header.index(column)]):
-                got = row[header.index(column)]
-                return CocorrrecError(f"{path}, line {starts}: {column} is {got!r}, expected {expected}")
+        for fields in reader:
+            yield _Record(line, fields, quotes)
+            line, quotes = reader.line_num + 1, 0
     except csv.Error as error:
-        return CocorrrecError(f"{path}, line {line}: {error}")
-    return CocorrrecError(f"{path}: cannot be read: expected {expected}")
+        reason = str(error).split(" - ")[0]  # what follows is advice on Python
+        raise CocorrrecError(f"{path}, line {line}: {reason}") from None
+
+
+def _rows(path: Path, raw: bytes) -> Iterator[_Record]:
+    """The records after the header."""
+    records = _records(path, raw)
+    next(record for record in records if record.fields)
+    return records
+
+
+def _check_rows(path: Path, raw: bytes, width: int) -> list[int]:
+    """Raise for the first row that is not ``width`` fields; else the rows, counted from 0, that are blank lines."""
+    blank = []
+    for number, row in enumerate(_rows(path, raw)):
+        if row.quotes % 2:
+            raise CocorrrecError(
+                f"{path}, line {row.line}: an odd number of double quotes; write one inside a field as two, and the "
+                f"field in quotes"
+            )
+        if not row.fields:
+            blank.append(number)
+        elif len(row.fields) != width:
+            raise CocorrrecError(f"{path}, line {row.line}: {len(row.fields)} fields, the header has {width}")
+    return blank
+
+
+def _bad_value(path: Path, column: pl.Series, is_bad: pl.Series, expected: str) -> CocorrrecError:
+    """The error of the first bad value."""
+    number = int(is_bad.arg_true()[0])
+    filled = (row for row in _rows(path, _unpack(path)) if row.fields)
+    line = next(islice(filled, number, None)).line
+    return CocorrrecError(f"{path}, line {line}: {column.name} is {column[number] or ''!r}, expected {expected}")
 
 
 def _inner_suffix(path: Path) -> str:

@@ -42,6 +42,12 @@ def test_internal_ids_do_not_depend_on_the_order_of_the_rows() -> None:
     np.testing.assert_array_equal(first.items, second.items)
 
 
+def test_ids_of_the_same_number_have_one_order() -> None:
+    ids = ["1", "01", "001", "0"]
+    for order in itertools.permutations(ids):
+        assert prepare(frame(*(("u", i, t) for t, i in enumerate(order))), filters=Filters()).item_ids == sorted(ids)
+
+
 def test_items_are_filtered_first_then_users_each_once() -> None:
     rows = [(user, item, t) for user in "uvw" for t, item in enumerate("abc")]
     rows += [("u", "rare", 9), ("x", "rare2", 1), ("x", "a", 2), ("x", "b", 3)]
