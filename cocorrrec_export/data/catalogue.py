@@ -22,7 +22,7 @@ def write_catalogue(path: Path, item_ids: Sequence[str], *, titles: Path | None,
     """
     frame = pl.DataFrame({"id": range(1, len(item_ids) + 1), "item": list(item_ids)})
     if titles is not None:
-        item = columns.item
+        item = columns.for_file(titles).item
         named = read_table(titles, [item, "title"]).rename({item: "item"})
         frame = frame.join(named.unique("item", keep="first"), on="item", how="left", maintain_order="left")
     with publish_file(path) as staging:

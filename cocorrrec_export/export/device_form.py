@@ -1,8 +1,8 @@
 """The SCN in the form that every exporter lowers well; equal to the plain model, which tests hold it to.
 
 One user at a time. Heads are the batch of a matrix product; a position is picked by a one-hot row; a mean is a product
-with a constant matrix, which leaves it at every feature; the query, key, value and step-size projections of a click
-are one product. Letters as in :mod:`cocorrrec_export.modeling.ttt`.
+with a constant row; the key, value and step-size projections of a click are one product. Letters as in
+:mod:`cocorrrec_export.modeling.ttt`.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cocorrrec_export.export.tables import make_table
+from cocorrrec_export.export.tables import make_projection, make_table
 from cocorrrec_export.modeling.config import PADDING_ID
 from cocorrrec_export.modeling.layers import RMSNorm, rotate_pairs
 from cocorrrec_export.modeling.scn import SCN
@@ -30,7 +30,7 @@ def _constant(module: nn.Module, name: str, value: Tensor) -> None:
 
 
 class Mean(nn.Module):
-    """Mean over the last dimension, at every place of it: a product with a constant matrix, ``n`` to ``n``.
+    """Mean over the last dimension as a product with a constant row, ``[..., n]`` to ``[..., 1]``.
 
     Args:
         size: n.
@@ -39,12 +39,12 @@ class Mean(nn.Module):
 
     def __init__(self, size: int, *, divisor: int | None = None) -> None:
         super().__init__()
-        _constant(self, "weight", torch.full((size, size), 1.0 / (size if divisor is None else divisor)))
+        _constant(self, "weight", torch.full((1, size), 1.0 / (size if divisor is None else divisor)))
 
     weight: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[..., n]`` to ``[..., n]``."""
+        """``[..., n]`` to ``[..., 1]``."""
         return nn.functional.linear(x, self.weight)
 
 
@@ -55,13 +55,16 @@ class DeviceSCN(nn.Module):
         scn: the plain model, in evaluation mode.
         sequence_length: L.
         embedding: precision of the item tables, as in a recipe.
+        linear: precision of the projections, as in a recipe.
         item_side: ``"computed"`` in the graph, or ``"folded"`` into a second table.
 
     Raises:
         ValueError: the model is in training mode.
     """
 
-    def __init__(self, scn: SCN, *, sequence_length: int, embedding: str, item_side: str) -> None:
+    def __init__(
+        self, scn: SCN, *, sequence_length: int, embedding: str = "fp32", linear: str = "fp32", item_side: str
+    ) -> None:
         super().__init__()
         if scn.training:
             raise ValueError("the model is in training mode: call eval() before exporting it")
@@ -76,16 +79,21 @@ class DeviceSCN(nn.Module):
                 folded = scn.item_vectors(torch.arange(scn.item_embedding.num_embeddings))
             self.item_table = make_table(folded, embedding)
         else:
-            self.item_mlp = scn.item_mlp
+            layers = [layer for layer in scn.item_mlp if isinstance(layer, nn.Linear)]
+            first, second = (make_projection(layer.weight, layer.bias, linear) for layer in layers)
+            self.item_mlp = nn.Sequential(first, nn.Tanh(), second)
         self.input_norm = DeviceRMSNorm(scn.input_norm)
         self.output_norm = DeviceRMSNorm(scn.output_norm)
-        self.o_proj = ttt.o_proj
-        q, k, v = (layer.weight.detach() for layer in (ttt.q_proj, ttt.k_proj, ttt.v_proj))
-        _constant(self, "query_weight", torch.cat((q, self._rotated(q))))  # [2 D, D]
-        _constant(self, "click_weight", torch.cat((k, self._rotated(k), v, ttt.lr_weight)))  # [3 D + h, D]
-        _constant(self, "click_bias", torch.cat((torch.zeros(3 * self.hidden), ttt.lr_bias)))
-        _constant(self, "rope_cos", ttt.rope_cos.repeat(1, self.heads))  # [K, D]
-        _constant(self, "rope_sin", ttt.rope_sin.repeat(1, self.heads))
+        self.o_proj = make_projection(ttt.o_proj.weight, None, linear)
+        self.query_proj = make_projection(ttt.q_proj.weight, None, linear)
+        self.click_proj = make_projection(
+            torch.cat((ttt.k_proj.weight, ttt.v_proj.weight, ttt.lr_weight)),
+            torch.cat((torch.zeros(2 * self.hidden), ttt.lr_bias)),
+            linear,
+        )
+        _constant(self, "rotation", rotate_pairs(torch.eye(self.head_dim)).T)  # [f, f], for a product with rows
+        _constant(self, "rope_cos", ttt.rope_cos)  # [K, f]
+        _constant(self, "rope_sin", ttt.rope_sin)
         _constant(self, "token_rate", ttt.token_rate().unsqueeze(1))  # [K, 1]
         _constant(self, "mask", torch.ones(self.mini_batch, self.mini_batch).tril())
         _constant(self, "W1", ttt.W1)  # [h, f, f]
@@ -106,9 +114,7 @@ class DeviceSCN(nn.Module):
             _constant(self, "P", scn.fusion.P)
             _constant(self, "Q", scn.fusion.Q)
 
-    query_weight: Tensor
-    click_weight: Tensor
-    click_bias: Tensor
+    rotation: Tensor
     rope_cos: Tensor
     rope_sin: Tensor
     token_rate: Tensor
@@ -123,9 +129,10 @@ class DeviceSCN(nn.Module):
     P: Tensor
     Q: Tensor
 
-    def _rotated(self, weight: Tensor) -> Tensor:
-        """The projection whose output is :func:`rotate_pairs` of that of ``weight [D, D]``."""
-        return rotate_pairs(weight.T).T
+    def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Rotary embedding of ``x [h, k, f]`` by the tables ``[k, f]``."""
+        rows = x.shape[1]
+        return x * cos.view(1, rows, -1) + nn.functional.linear(x, self.rotation) * sin.view(1, rows, -1)
 
     def split_heads(self, x: Tensor) -> Tensor:
         """``[k, D]`` to ``[h, k, f]``."""
@@ -140,7 +147,9 @@ class DeviceSCN(nn.Module):
     def score_rows(self, user: Tensor, rows: Tensor) -> Tensor:
         """Scores ``[1, C]`` of the candidates' rows ``[C, D]`` of the item table for ``user [1, D]``."""
         vectors = rows if self.item_table is not None else self.item_mlp(rows)
-        return torch.sigmoid(torch.mm(user, vectors.t()))
+        count = vectors.shape[0]
+        logits = torch.bmm(vectors.view(1, count, self.hidden), user.view(1, self.hidden, 1))
+        return torch.sigmoid(logits.view(1, count))
 
     def look_up(self, ids: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of the clicks ``ids [1, L]`` and of the candidates ``[1, C]``, one look-up where they share a table."""
@@ -148,8 +157,7 @@ class DeviceSCN(nn.Module):
         if self.item_table is not None:
             return self.table(ids.view(length)), self.item_table(candidates.view(count))
         rows = self.table(torch.cat((ids, candidates), dim=1).view(length + count))
-        clicks, items = rows.split((length, count))
-        return clicks, items
+        return rows[:length], rows[length:]
 
     def candidate_rows(self, candidates: Tensor) -> Tensor:
         """Rows of the candidates ``[1, C]`` alone."""
@@ -166,17 +174,15 @@ class DeviceSCN(nn.Module):
 
     def project(self, H: Tensor, cos: Tensor, sin: Tensor) -> Clicks:
         """Keys, values and step sizes of the clicks ``H [k, D]`` at the positions of ``cos``, ``sin [k, D]``."""
-        size = self.hidden
-        x = nn.functional.linear(H, self.click_weight, self.click_bias)
-        key, rotated, value, rate = x.split((size, size, size, self.heads), dim=1)
-        XK = self.split_heads(key * cos + rotated * sin)
-        rate = (torch.sigmoid(rate) * (1.0 / self.head_dim)).t().unsqueeze(1)  # [h, 1, k]
-        return Clicks(XK, self.split_heads(value), rate)
+        size, rows = self.hidden, H.shape[0]
+        x = self.click_proj(H)  # [k, 2 D + h]
+        rate = torch.sigmoid(x[:, 2 * size :]) * (1.0 / self.head_dim)
+        XK = self.rotate(self.split_heads(x[:, :size]), cos, sin)
+        return Clicks(XK, self.split_heads(x[:, size : 2 * size]), rate.t().reshape(self.heads, 1, rows))
 
     def query(self, H: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Query ``[h, 1, f]`` of one click ``H [1, D]``."""
-        query, rotated = nn.functional.linear(H, self.query_weight).split((self.hidden, self.hidden), dim=1)
-        return self.split_heads(query * cos + rotated * sin)
+        return self.rotate(self.split_heads(self.query_proj(H)), cos, sin)
 
     def _standardise(self, x: Tensor) -> tuple[Tensor, Tensor]:
         centred = x - self.head_mean(x)
@@ -243,7 +249,8 @@ class DeviceSCN(nn.Module):
         grad = self.inner_gradient(x, W, b)
         cos, sin, rate, mask = (torch.mm(here, table) for table in tables)
         mask = (mask if rows == self.mini_batch else mask[:, :rows]).unsqueeze(0)  # [1, 1, k]
-        XQ = self.query(torch.mm(here, H), cos, sin)
+        clicked = torch.bmm(here.view(1, 1, rows), H.view(1, rows, self.hidden)).view(1, self.hidden)
+        XQ = self.query(clicked, cos, sin)
         eta = x.rate * rate.unsqueeze(0)  # [h, 1, k]
         attn = torch.bmm(XQ, x.XK.transpose(1, 2)) * mask
         b_bar = b - torch.bmm(eta * mask, grad)

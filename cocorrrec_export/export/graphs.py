@@ -74,9 +74,8 @@ class Step(_Entry):
         self, item: Tensor, W: Tensor, b: Tensor, grad_W: Tensor, grad_b: Tensor, position: Tensor
     ) -> tuple[Tensor, ...]:
         """``item [1]`` and the state to the next state and ``user [1, D]``."""
-        *state, position, user = self.device.step(
-            self.device.table(item), *(x.squeeze(0) for x in (W, b, grad_W, grad_b)), position
-        )
+        row = self.device.table(item)
+        *state, position, user = self.device.step(row, W[0], b[0], grad_W[0], grad_b[0], position)
         return (*(x.unsqueeze(0) for x in state), position, user)
 
 
@@ -151,6 +150,7 @@ def scn_graphs(model: CoCorrRec, config: ModelConfig, recipe: Recipe) -> list[Gr
         model.scn,
         sequence_length=config.sequence_length,
         embedding=recipe.embedding,
+        linear=recipe.linear,
         item_side=recipe.item_side,
     )
     contracts = scn_contracts(config, candidates=recipe.candidates)

@@ -1,4 +1,4 @@
-"""The item table in every precision: explicit buffers, dequantised in the graph, so each runtime computes the same."""
+"""Weights in every precision: explicit buffers, dequantised in the graph, so that each runtime computes the same."""
 
 import torch
 from torch import Tensor, nn
@@ -91,3 +91,49 @@ def make_table(weight: Tensor, precision: str) -> nn.Module:
     if precision == "int4-group32":
         return Int4Table(weight)
     return FloatTable(weight, dtype={"fp32": torch.float32, "fp16": torch.float16}[precision])
+
+
+class Projection(nn.Module):
+    """``x W^T + b`` in float32, which runtimes pack once."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.detach().clone())
+        self.register_buffer("bias", None if bias is None else bias.detach().clone())
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[n, in]`` to ``[n, out]``."""
+        return nn.functional.linear(x, self.weight, self.bias)
+
+
+class Int8Projection(nn.Module):
+    """The same with one byte a weight and one float32 scale an output; activations stay float32."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__()
+        largest = weight.detach().abs().amax(dim=1, keepdim=True)
+        scale = torch.where(largest == 0, torch.ones_like(largest), largest / 127)
+        # Stored as [in, out], which is how the product reads it.
+        self.register_buffer("quantised", (weight.detach() / scale).round().to(torch.int8).t().contiguous())
+        self.register_buffer("scale", scale.t().contiguous())  # [1, out]
+        self.register_buffer("bias", None if bias is None else bias.detach().clone())
+
+    quantised: Tensor
+    scale: Tensor
+    bias: Tensor | None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[n, in]`` to ``[n, out]``."""
+        # The scale belongs to the output, so it is applied there: fewer multiplications for a few rows.
+        inputs, outputs = self.quantised.shape
+        weight = self.quantised.to(torch.float32).view(1, inputs, outputs)
+        y = torch.bmm(x.view(1, -1, inputs), weight).view(-1, outputs) * self.scale
+        return y if self.bias is None else y + self.bias
+
+
+def make_projection(weight: Tensor, bias: Tensor | None, precision: str) -> nn.Module:
+    """The projection module of a recipe's ``weights.linear``."""
+    return {"fp32": Projection, "int8-channel": Int8Projection}[precision](weight, bias)

@@ -1,9 +1,13 @@
 """The one interface that parity and profiling see."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cocorrrec_export.contract import EntryPoint
+from cocorrrec_export.errors import CocorrrecError
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -13,7 +17,82 @@ class Runtime(Protocol):
 
     executed_by: str
     """Which runtime computes, with its version: ``executorch 1.5.1``."""
+    entry_points: dict[str, EntryPoint]
 
     def run(self, entry_point: str, inputs: Arrays) -> Arrays:
-        """Run one entry point on arrays of exactly the declared names, dtypes and shapes."""
+        """Run one entry point on arrays of exactly the declared names, dtypes and shapes.
+
+        Raises:
+            CocorrrecError: an unknown entry point, or inputs that do not fit its contract.
+        """
         ...
+
+
+def check_inputs(entry_points: dict[str, EntryPoint], name: str, inputs: Arrays) -> EntryPoint:
+    """The contract of an entry point, if ``inputs`` fit it: native runtimes crash on what does not.
+
+    Raises:
+        CocorrrecError: every mismatch at once.
+    """
+    if name not in entry_points:
+        raise CocorrrecError(f"no entry point '{name}': this file has {', '.join(entry_points)}")
+    contract = entry_points[name]
+    problems = [f"unexpected input {extra}" for extra in inputs.keys() - {spec.name for spec in contract.inputs}]
+    sizes: dict[str, int] = {}
+    for spec in contract.inputs:
+        if spec.name not in inputs:
+            problems.append(f"missing input {spec.name}")
+            continue
+        array = inputs[spec.name]
+        fits = array.dtype == spec.dtype and array.ndim == len(spec.shape)
+        for want, have in zip(spec.shape, array.shape, strict=False):
+            fits &= have == (sizes.setdefault(want, have) if isinstance(want, str) else want)
+        if not fits:
+            problems.append(
+                f"{spec.name} is {array.dtype} {list(array.shape)}, expected {spec.dtype} {list(spec.shape)}"
+            )
+    if problems:
+        raise CocorrrecError(f"{name}: " + "; ".join(sorted(problems)))
+    return contract
+
+
+def in_order(contract: EntryPoint, inputs: Arrays) -> list[NDArray[np.generic]]:
+    """The inputs as contiguous arrays in the order of the contract."""
+    return [np.ascontiguousarray(inputs[spec.name]) for spec in contract.inputs]
+
+
+def named_outputs(contract: EntryPoint, outputs: Sequence[NDArray[np.generic]]) -> Arrays:
+    """Outputs, given in the order of the contract, by their names.
+
+    Raises:
+        CocorrrecError: the file returned something else than its contract says.
+    """
+    if len(outputs) != len(contract.outputs):
+        raise CocorrrecError(f"{contract.name} returned {len(outputs)} tensors, expected {len(contract.outputs)}")
+    return {spec.name: output for spec, output in zip(contract.outputs, outputs, strict=True)}
+
+
+def score_list(
+    runtime: Runtime, entry_point: str, inputs: Arrays, candidates: NDArray[np.integer]
+) -> NDArray[np.float32]:
+    """Scores of any number of candidates: as many calls as the fixed C of the file asks for, the last one padded.
+
+    Args:
+        runtime: a loaded artefact.
+        entry_point: one that takes ``candidates [1, C]``.
+        inputs: its other inputs.
+        candidates: ``[n]`` item ids.
+
+    Returns:
+        ``[n]`` scores.
+    """
+    spec = next(spec for spec in runtime.entry_points[entry_point].inputs if spec.name == "candidates")
+    size = int(spec.shape[1])
+    calls = -(-len(candidates) // size)
+    padded = np.zeros(calls * size, dtype=np.int32)
+    padded[: len(candidates)] = candidates
+    scores = [
+        runtime.run(entry_point, inputs | {"candidates": chunk[None]})["scores"][0]
+        for chunk in padded.reshape(-1, size)
+    ]
+    return np.concatenate(scores)[: len(candidates)].astype(np.float32)

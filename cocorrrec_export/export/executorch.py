@@ -1,0 +1,61 @@
+"""ExecuTorch: one ``.pte`` with a method for each entry point, the weights once, lowered to XNNPACK."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cocorrrec_export.export.graphs import GraphSpec
+from cocorrrec_export.extras import quiet, require
+from cocorrrec_export.runtime.executorch import METADATA_PREFIX
+
+
+def export_executorch(
+    graphs: Sequence[GraphSpec],
+    path: Path,
+    *,
+    metadata: dict[str, str | int],
+    progress: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Write a ``.pte``.
+
+    Args:
+        graphs: entry points over shared weights.
+        path: file to write.
+        metadata: facts about the model, each readable from the file as the constant method ``meta_<key>``.
+        progress: hears what is being done.
+
+    Raises:
+        CocorrrecError: the extra is not installed.
+    """
+    require("executorch")
+    progress("importing ExecuTorch")
+    with quiet():
+        import torch
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
+    programs: dict[str, Any] = {}
+    for graph in graphs:
+        progress(f"tracing {graph.name}")
+        with quiet():
+            programs[graph.name] = torch.export.export(graph.module, graph.example, strict=True)
+    progress(f"lowering {len(programs)} entry points to XNNPACK")
+    with quiet():
+        edge = to_edge_transform_and_lower(
+            programs,
+            partitioner=[XnnpackPartitioner()],
+            compile_config=EdgeCompileConfig(_check_ir_validity=False),
+            constant_methods={f"{METADATA_PREFIX}{key}": value for key, value in metadata.items()},
+        )
+        program = edge.to_executorch()
+    with path.open("wb") as file:
+        program.write_to_file(file)
+
+
+def memory_planned_bytes(path: Path) -> dict[str, int]:
+    """Bytes of the arena that each method plans for its intermediate tensors."""
+    with quiet():
+        from executorch.exir._serialize._program import deserialize_pte_binary
+
+        program = deserialize_pte_binary(path.read_bytes()).program
+    plans = {plan.name: sum(plan.non_const_buffer_sizes) for plan in program.execution_plan}
+    return {name: size for name, size in plans.items() if not name.startswith(METADATA_PREFIX)}
