@@ -1,4 +1,4 @@
-"""Where the shipped models and recipes are: inside the installed wheel, or at the root of a checkout."""
+"""Where the shipped models, recipes and schema are: inside the installed wheel, or at the root of a checkout."""
 
 from pathlib import Path
 
@@ -8,4 +8,5 @@ _ROOT = _SHIPPED if _SHIPPED.is_dir() else _PACKAGE.parent
 
 MODELS_DIR = _ROOT / "models"
 RECIPES_DIR = _ROOT / "export_recipes"
+MANIFEST_SCHEMA = _ROOT / "docs" / "manifest.schema.json"
 DEFAULT_MODEL = "cocorrrec-movielens"

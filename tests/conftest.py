@@ -1,8 +1,12 @@
 """Fixtures that more than one folder of tests uses."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Small tensors and few cores: more threads only wait for each other. Set before anything imports torch.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"

@@ -27,12 +27,8 @@ class TrainConfig:
     weight_decay: float = 0.0
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """How the learning rate goes from its start to 0 over all epochs."""
-    correction_dropout: float = 0.0
-    """Share of the histories of each step that is trained without the cloud's correction."""
     alone_weight: float = 0.0
-    """Weight of the loss without the correction, taken over every history beside the corrected one."""
-    gcn_learning_rate: float = 0.0
-    """Learning rate of the GCN; 0 takes ``learning_rate``."""
+    """Weight of a second loss, of the same histories read without the correction: what a phone offline ranks with."""
     monitor: str = "ndcg@10"
     """Validation metric that picks the epoch."""
     evaluation_negatives: int = 100
@@ -51,8 +47,8 @@ class TrainConfig:
                 f"learning_rate must be above 0 and weight_decay not below, "
                 f"got {self.learning_rate} and {self.weight_decay}"
             )
-        if not 0.0 <= self.correction_dropout <= 1.0:
-            raise UsageError(f"correction_dropout must be in [0, 1], got {self.correction_dropout}")
+        if self.alone_weight < 0:
+            raise UsageError(f"alone_weight must not be below 0, got {self.alone_weight}")
         if self.monitor not in METRICS:
             raise UsageError(f"monitor must be one of {', '.join(METRICS)}, got {self.monitor!r}")
 

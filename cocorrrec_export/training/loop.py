@@ -152,8 +152,8 @@ def train_step(
     lookup = torch.cat((ids, candidates), dim=1)  # [B, L + C]
     embedded = table.detach()[lookup].requires_grad_()
     clicks, items = embedded.split((ids.shape[1], candidates.shape[1]), dim=1)
-    users = _user_states(model, ids, model.scn.encode_rows(clicks), config.correction_dropout)
-    vectors = model.scn.item_mlp(items)
+    vectors = model.scn.item_mlp(items)  # [B, C, D]
+    users = model.read(ids, model.scn.encode_rows(clicks))
     loss = bce_loss((vectors @ users.unsqueeze(-1)).squeeze(-1))
     if config.alone_weight and model.gcn is not None:
         alone = model.read(ids, model.scn.encode_rows(clicks), corrected=False)
@@ -173,16 +173,10 @@ def _add_row_gradients(table: Tensor, lookup: Tensor, embedded: Tensor) -> None:
 
 def _softmax_step(model: CoCorrRec, ids: Tensor, targets: Tensor, config: TrainConfig) -> Tensor:
     items = model.scn.item_vectors(torch.arange(model.scn.item_embedding.num_embeddings, device=ids.device))
-    users = _user_states(model, ids, model.scn.encode(ids), config.correction_dropout)
-    return softmax_loss(users @ items.T, targets)
-
-
-def _user_states(model: CoCorrRec, ids: Tensor, H: Tensor, correction_dropout: float) -> Tensor:
-    """User states ``[B, D]``; the first share of the (shuffled) batch reads its clicks without a correction."""
-    alone = round(correction_dropout * len(ids)) if model.gcn is not None else 0
-    parts = [(ids[:alone], H[:alone], False), (ids[alone:], H[alone:], True)]
-    states = [model.read(part, encoded, corrected=corrected) for part, encoded, corrected in parts if len(part)]
-    return torch.cat(states)
+    loss = softmax_loss(model.user_state(ids) @ items.T, targets)
+    if config.alone_weight and model.gcn is not None:
+        loss = loss + config.alone_weight * softmax_loss(model.user_state(ids, corrected=False) @ items.T, targets)
+    return loss
 
 
 def _finish_epoch(

@@ -118,7 +118,7 @@ def test_resumed_run_is_bit_for_bit_the_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
     monkeypatch.setattr(loop.CheckpointClock, "is_due", lambda _: True)  # a checkpoint after every step
-    config = TrainConfig(epochs=3, patience=0, batch_size=64, schedule="cosine", correction_dropout=0.25)
+    config = TrainConfig(epochs=3, patience=0, batch_size=64, schedule="cosine", alone_weight=0.5)
     data = training_data()
     whole = new_model(dropout=0.2)
     expected = loop.fit(whole, data, config)

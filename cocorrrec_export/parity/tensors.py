@@ -1,0 +1,126 @@
+"""Level 1: the tensors of a file against those of the float32 model."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cocorrrec_export.contract import EntryPoint
+from cocorrrec_export.parity.limits import Limits
+from cocorrrec_export.parity.vectors import Case
+from cocorrrec_export.runtime.base import Arrays
+
+TOP = 10
+Run = Callable[[str, Arrays], Arrays]
+"""Runs an entry point on named arrays."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How one output tensor differs from its reference; all figures are of the reference's unit, or of none."""
+
+    name: str
+    shape: tuple[int, ...]
+    max_abs: float
+    mean_abs: float
+    mean_signed: float
+    max_rel: float
+    """Largest difference over the largest magnitude of the reference."""
+    sqnr_db: float
+    """Signal to quantisation noise, decibels; infinite where nothing differs."""
+
+    def __str__(self) -> str:
+        """One line for people."""
+        return (
+            f"{self.name} {list(self.shape)}: max {self.max_abs:.3g}, mean {self.mean_abs:.3g}, "
+            f"signed {self.mean_signed:+.3g}, relative {self.max_rel:.3g}, SQNR {self.sqnr_db:.1f} dB"
+        )
+
+
+def compare(name: str, reference: NDArray[np.generic], actual: NDArray[np.generic]) -> Comparison:
+    """Compare two tensors of one shape.
+
+    Raises:
+        ValueError: their shapes differ.
+    """
+    if reference.shape != actual.shape:
+        raise ValueError(f"{name} is {list(actual.shape)}, the reference is {list(reference.shape)}")
+    want, have = reference.astype(np.float64), actual.astype(np.float64)
+    difference = have - want
+    if not np.isfinite(have).all():
+        return Comparison(name, want.shape, math.inf, math.inf, math.nan, math.inf, -math.inf)
+    max_abs, largest = float(np.abs(difference).max()), float(np.abs(want).max())
+    noise, signal = float(np.square(difference).sum()), float(np.square(want).sum())
+    relative = 0.0 if max_abs == 0 else max_abs / largest if largest else math.inf
+    sqnr = math.inf if noise == 0 else 10 * math.log10(signal / noise) if signal else -math.inf
+    return Comparison(
+        name, want.shape, max_abs, float(np.abs(difference).mean()), float(difference.mean()), relative, sqnr
+    )
+
+
+@dataclass(frozen=True)
+class TensorParity:
+    """Every comparison of a file."""
+
+    comparisons: tuple[Comparison, ...]
+    judged_abs: frozenset[str]
+    """Names of the comparisons that ``max_abs`` is asked of: the scores, or the corrections."""
+    top10_overlap: float
+
+    @property
+    def max_abs(self) -> float:
+        """Largest absolute difference of a score or correction."""
+        return max(c.max_abs for c in self.comparisons if c.name in self.judged_abs or not self.judged_abs)
+
+    @property
+    def max_rel(self) -> float:
+        """Largest relative difference of a score or correction."""
+        return max(c.max_rel for c in self.comparisons if c.name in self.judged_abs or not self.judged_abs)
+
+    def problems(self, limits: Limits) -> list[str]:
+        """What is beyond the limits: the worst tensor first."""
+        failing = [
+            c
+            for c in self.comparisons
+            if c.max_rel > limits.max_rel or (c.name in self.judged_abs and c.max_abs > limits.max_abs)
+        ]
+        failing.sort(key=lambda c: c.max_rel, reverse=True)
+        found = [f"{c}; limits: max {limits.max_abs:g}, relative {limits.max_rel:g}" for c in failing[:1]]
+        if len(failing) > 1:
+            found.append(f"{len(failing) - 1} more of {len(self.comparisons)} tensors are beyond the limits")
+        if self.top10_overlap < limits.top10_overlap:
+            found.append(f"top-{TOP} overlap {self.top10_overlap:.4f}, limit {limits.top10_overlap:g}")
+        return found
+
+
+def tensor_parity(run: Run, cases: Iterable[Case], entry_points: dict[str, EntryPoint]) -> TensorParity:
+    """Run every case and compare every output.
+
+    Args:
+        run: the file's runtime, or the graph before conversion.
+        cases: inputs and expected outputs.
+        entry_points: the contracts, for the dtypes of the inputs.
+    """
+    comparisons, judged, overlaps = [], set(), []
+    for case in cases:
+        contract = entry_points[case.entry_point]
+        inputs = {spec.name: case.inputs[spec.name].numpy().astype(spec.dtype) for spec in contract.inputs}
+        outputs = run(case.entry_point, inputs)
+        for spec in contract.outputs:
+            name = f"{case.entry_point}.{case.name}.{spec.name}"
+            reference = case.expected[spec.name].numpy()
+            comparisons.append(compare(name, reference, outputs[spec.name]))
+            if spec.name == "scores":
+                overlaps.append(top_overlap(reference[0], outputs[spec.name][0]))
+            if spec.name in ("scores", "k_attn", "k_b"):
+                judged.add(name)
+    return TensorParity(tuple(comparisons), frozenset(judged), float(np.mean(overlaps)) if overlaps else 1.0)
+
+
+def top_overlap(reference: Sequence[float] | NDArray[np.generic], actual: NDArray[np.generic]) -> float:
+    """Share of the reference's best :data:`TOP` (or half of the list, if that is fewer) that ``actual`` agrees on."""
+    count = min(TOP, max(1, len(actual) // 2))
+    best = (set(np.argsort(-np.asarray(scores), kind="stable")[:count].tolist()) for scores in (reference, actual))
+    return len(set.intersection(*best)) / count

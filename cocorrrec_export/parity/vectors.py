@@ -1,0 +1,169 @@
+"""Inputs and the float32 model's outputs: what a file, on a host or on a phone, is compared with.
+
+In ``vectors.safetensors`` a tensor is called ``<entry point>.<case>.in.<index>.<name>`` or ``....out.<index>.<name>``,
+``index`` being its place in the manifest's contract.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cocorrrec_export.contract import EntryPoint
+from cocorrrec_export.data.evaluation_set import EvaluationSet
+from cocorrrec_export.errors import CocorrrecError
+from cocorrrec_export.modeling.config import ModelConfig
+from cocorrrec_export.modeling.joint import CoCorrRec
+from cocorrrec_export.modeling.store import read_tensors, write_tensors
+
+REAL_HISTORIES = 16
+STREAM_CLICKS = 12
+"""More than one mini-batch of the default model, so that a commit of the state is among the cases."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call of one entry point."""
+
+    entry_point: str
+    name: str
+    inputs: dict[str, Tensor]
+    expected: dict[str, Tensor]
+    """Of the plain float32 model."""
+
+
+def history_cases(config: ModelConfig, real: EvaluationSet | None, *, seed: int = 0) -> dict[str, Tensor]:
+    """Histories to test with, each ``[1, L]``: real ones first, then the edges.
+
+    Args:
+        config: the model's sizes.
+        real: held-out users; random histories take their place where there are none.
+        seed: of the random ones.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    length, vocab = config.sequence_length, config.vocab_size
+    random = torch.randint(1, vocab, (REAL_HISTORIES, length), generator=generator)
+    rows = real.histories[:REAL_HISTORIES] if real is not None else random
+    cases = {f"{'user' if real is not None else 'random'}{i}": row for i, row in enumerate(rows)}
+    full = rows[int((rows != 0).sum(1).argmax())]
+    for clicks in sorted({0, 1, 2, length // 2, length - 1} & set(range(length))):
+        cases[f"length{clicks}"] = torch.where(torch.arange(length) < clicks, full, 0)
+    cases["first_item"] = torch.full((length,), 1)
+    cases["last_item"] = torch.full((length,), vocab - 1)
+    cases["both_ends"] = torch.where(torch.arange(length) % 2 == 0, 1, vocab - 1)
+    cases["noise"] = random[0]
+    return {name: row.reshape(1, length) for name, row in cases.items()}
+
+
+@torch.no_grad()
+def scn_cases(
+    model: CoCorrRec, config: ModelConfig, entry_points: dict[str, EntryPoint], real: EvaluationSet | None
+) -> list[Case]:
+    """Cases for the phone's entry points."""
+    cases: list[Case] = []
+    generator = torch.Generator().manual_seed(1)
+
+    def add(entry_point: str, name: str, inputs: dict[str, Tensor], *outputs: Tensor) -> None:
+        if entry_point in entry_points:
+            names = (spec.name for spec in entry_points[entry_point].outputs)
+            cases.append(Case(entry_point, name, inputs, dict(zip(names, outputs, strict=True))))
+
+    for index, (name, ids) in enumerate(history_cases(config, real).items()):
+        candidates = _candidates(config, entry_points, real, index, generator)
+        H = model.scn.encode(ids)
+        add("encode", name, {"ids": ids}, H)
+        user = model.scn.user_state(ids, H)
+        if candidates is None:
+            continue
+        scores = torch.sigmoid(model.scn.score(user, candidates))
+        add("rank", name, {"ids": ids, "candidates": candidates}, scores)
+        add("score", name, {"user": user, "candidates": candidates}, scores)
+        correction = model.correction(H)
+        if correction is not None:
+            corrected = torch.sigmoid(model.scn(ids, candidates, correction))
+            inputs = {"ids": ids, "candidates": candidates, "k_attn": correction.k_attn, "k_b": correction.k_b}
+            add("rank_corrected", name, inputs, corrected)
+    if "step" in entry_points:
+        names = [spec.name for spec in entry_points["step"].inputs[1:]]
+        state = model.scn.start_stream(1)
+        for click, item in enumerate(stream_items(config, real, STREAM_CLICKS)):
+            before = dict(zip(names, state, strict=True))
+            state, user = model.scn.step(item, state)
+            add("step", f"click{click}", {"item": item} | before, *state, user)
+    return cases
+
+
+@torch.no_grad()
+def gcn_cases(model: CoCorrRec, config: ModelConfig, real: EvaluationSet | None) -> list[Case]:
+    """Cases for the cloud's entry point: each history alone, and all of them as one batch."""
+    histories = history_cases(config, real)
+    histories["batch"] = torch.cat(list(histories.values()))
+    cases = []
+    for name, ids in histories.items():
+        H = model.scn.encode(ids)
+        correction = model.correction(H)
+        assert correction is not None
+        cases.append(Case("correct", name, {"H": H}, {"k_attn": correction.k_attn, "k_b": correction.k_b}))
+    return cases
+
+
+def stream_items(config: ModelConfig, real: EvaluationSet | None, clicks: int) -> list[Tensor]:
+    """Clicks to stream, each ``[1]``: those of the first real users in a row, else random ones."""
+    if real is None:
+        items = torch.randint(1, config.vocab_size, (clicks,), generator=torch.Generator().manual_seed(2))
+    else:
+        flat = real.histories[real.histories != 0]
+        items = flat.repeat(-(-clicks // len(flat)))[:clicks]
+    return list(items.reshape(-1, 1))
+
+
+def _candidates(
+    config: ModelConfig,
+    entry_points: dict[str, EntryPoint],
+    real: EvaluationSet | None,
+    index: int,
+    generator: torch.Generator,
+) -> Tensor | None:
+    """``[1, C]``: a real user's candidates filled up with random items; both ends of the vocabulary are among them."""
+    sizes = [spec.shape[1] for e in entry_points.values() for spec in e.inputs if spec.name == "candidates"]
+    if not sizes:
+        return None
+    size = int(sizes[0])
+    items = torch.randint(1, config.vocab_size, (1, size), generator=generator)
+    if real is not None:
+        own = real.candidates[index % len(real)][:size]
+        items[0, : len(own)] = own
+    if size >= 4:
+        items[0, -2], items[0, -1] = 1, config.vocab_size - 1
+    return items
+
+
+def write_vectors(path: Path, cases: Iterable[Case], entry_points: dict[str, EntryPoint]) -> None:
+    """Write cases, in the dtypes of the contract."""
+    tensors: dict[str, Tensor] = {}
+    for case in cases:
+        contract = entry_points[case.entry_point]
+        for side, specs, values in (("in", contract.inputs, case.inputs), ("out", contract.outputs, case.expected)):
+            for index, spec in enumerate(specs):
+                key = f"{case.entry_point}.{case.name}.{side}.{index}.{spec.name}"
+                tensors[key] = values[spec.name].to(getattr(torch, spec.dtype))
+    write_tensors(tensors, path)
+
+
+def read_vectors(path: Path) -> list[Case]:
+    """Read a file of :func:`write_vectors`.
+
+    Raises:
+        CocorrrecError: not such a file.
+    """
+    cases: dict[tuple[str, str], Case] = {}
+    for key, value in read_tensors(path).items():
+        parts = key.split(".")
+        if len(parts) != 5 or parts[2] not in ("in", "out"):
+            raise CocorrrecError(f"{path}: {key!r} is no name of a test vector")
+        entry_point, name, side, _, tensor = parts
+        case = cases.setdefault((entry_point, name), Case(entry_point, name, {}, {}))
+        (case.inputs if side == "in" else case.expected)[tensor] = value
+    return list(cases.values())

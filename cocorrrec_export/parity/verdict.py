@@ -1,0 +1,114 @@
+"""The verdict on a file: hop by hop, so that a failure names where it happened."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from cocorrrec_export.data.evaluation_set import EvaluationSet
+from cocorrrec_export.errors import ParityError
+from cocorrrec_export.modeling.config import ModelConfig
+from cocorrrec_export.modeling.joint import CoCorrRec
+from cocorrrec_export.parity.limits import Limits
+from cocorrrec_export.parity.ranking import RankingParity, gcn_ranking, scn_ranking
+from cocorrrec_export.parity.tensors import Comparison, TensorParity, compare, tensor_parity
+from cocorrrec_export.parity.vectors import Case, stream_items
+from cocorrrec_export.runtime.base import Runtime, score_list
+
+STREAM_CLICKS = 35
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found about a file."""
+
+    executed_by: str
+    tensors: TensorParity
+    ranking: RankingParity
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the manifest says."""
+        return {
+            "verdict": "pass",
+            "executed_by": self.executed_by,
+            "tensors": {name: getattr(self.tensors, name) for name in ("max_abs", "max_rel", "top10_overlap")},
+            "ranking": asdict(self.ranking),
+        }
+
+
+def require_tensors(hop: str, parity: TensorParity, limits: Limits) -> None:
+    """Raise if a hop is beyond the limits.
+
+    Raises:
+        ParityError: names the hop, the worst tensor and the limits.
+    """
+    problems = parity.problems(limits)
+    if problems:
+        raise ParityError(f"{hop} does not compute what the float32 model does:\n  " + "\n  ".join(problems))
+
+
+def judge(
+    runtime: Runtime,
+    model: CoCorrRec,
+    config: ModelConfig,
+    cases: list[Case],
+    limits: Limits,
+    held_out: EvaluationSet | None,
+    *,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Verdict:
+    """Judge an exported file through its runtime.
+
+    Args:
+        runtime: the loaded file.
+        model: the plain float32 model.
+        config: its sizes.
+        cases: level 1.
+        limits: of the recipe.
+        held_out: level 2; None leaves it out, and the verdict says so.
+        progress: hears what is being done.
+
+    Raises:
+        ParityError: the file is beyond the limits; names the hop and the worst tensor.
+    """
+    hop = f"the exported file in {runtime.executed_by}"
+    progress("parity of tensors")
+    tensors = tensor_parity(runtime.run, cases, runtime.entry_points)
+    if {"step", "score"} <= runtime.entry_points.keys():
+        stream = stream_parity(runtime, model, config, held_out)
+        judged = tensors.judged_abs | {stream.name}
+        tensors = TensorParity((*tensors.comparisons, stream), judged, tensors.top10_overlap)
+    require_tensors(hop, tensors, limits)
+    if held_out is None:
+        reason = "the model ships no held-out users: give its interactions with --data"
+        return Verdict(runtime.executed_by, tensors, RankingParity(0, None, None, reason))
+    progress(f"parity of the ranking over {len(held_out)} users")
+    is_gcn = "correct" in runtime.entry_points
+    ranking = gcn_ranking(runtime, model, held_out) if is_gcn else scn_ranking(runtime, model, held_out)
+    problems = ranking.problems(limits)
+    if problems:
+        raise ParityError(f"{hop} does not rank as the float32 model does:\n  " + "\n  ".join(problems))
+    return Verdict(runtime.executed_by, tensors, ranking)
+
+
+@torch.no_grad()
+def stream_parity(runtime: Runtime, model: CoCorrRec, config: ModelConfig, real: EvaluationSet | None) -> Comparison:
+    """Clicks through the file's ``step``, each fed the state of the one before, then ``score``: against the dual form."""
+    contract = runtime.entry_points["step"]
+    items = stream_items(config, real, STREAM_CLICKS)
+    names = [spec.name for spec in contract.inputs[1:]]
+    start = model.scn.start_stream(1)
+    state = {
+        spec.name: value.numpy().astype(spec.dtype) for spec, value in zip(contract.inputs[1:], start, strict=True)
+    }
+    outputs = {}
+    for item in items:
+        outputs = runtime.run("step", {"item": item.to(torch.int32).numpy()} | state)
+        following = [outputs[spec.name] for spec in contract.outputs[: len(names)]]
+        state = dict(zip(names, following, strict=True))
+    candidates = torch.arange(1, min(config.vocab_size, 201))
+    scores = score_list(runtime, "score", {"user": outputs["user"]}, candidates.numpy())
+    ids = torch.stack(items, dim=1)  # [1, clicks]
+    expected = torch.sigmoid(model(ids, candidates[None], corrected=False))[0]
+    return compare(f"stream.{STREAM_CLICKS}clicks.scores", expected.numpy(), scores)
