@@ -57,6 +57,7 @@ def publish_file(destination: Path) -> Iterator[Path]:
         yield staging
         with staging.open("rb") as written:
             os.fsync(written.fileno())
+        staging.chmod(0o644)
         staging.replace(destination)
     finally:
         staging.unlink(missing_ok=True)

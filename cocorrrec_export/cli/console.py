@@ -3,10 +3,15 @@
 import json
 import signal
 import sys
-from collections.abc import Callable
-from typing import Any, NoReturn
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from cocorrrec_export.errors import CocorrrecError
+
+if TYPE_CHECKING:
+    from cocorrrec_export.export.artifact import Artifact
 
 INTERRUPTED = 130  # what typer exits with on Ctrl-C
 
@@ -21,17 +26,82 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, allow_nan=False), flush=True)
 
 
-def print_metrics(title: str, ways: dict[str, dict[str, float]]) -> None:
-    """A table of ranking metrics, one row a way of ranking."""
+def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """A table for people, on stdout."""
     from rich.console import Console
     from rich.table import Table
 
+    table = Table(*columns, title=title)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def print_metrics(title: str, ways: dict[str, dict[str, float]]) -> None:
+    """A table of ranking metrics, one row a way of ranking."""
     from cocorrrec_export.metrics import METRICS
 
-    table = Table("", *METRICS, title=title)
-    for way, metrics in ways.items():
-        table.add_row(way, *(f"{metrics[name]:.4f}" for name in METRICS))
-    Console().print(table)
+    rows = ([way, *(f"{metrics[name]:.4f}" for name in METRICS)] for way, metrics in ways.items())
+    print_table(title, ("", *METRICS), rows)
+
+
+def print_artifact(artifact: "Artifact", *, as_json: bool) -> None:
+    """What an export made: how large, and how well it matches."""
+    manifest = artifact.manifest
+    if as_json:
+        print_json({"path": str(artifact.path), "manifest": manifest})
+        return
+    rows = [
+        ["file", str(artifact.program)],
+        ["size", f"{artifact.bytes:,} bytes"],
+        ["model", f"{manifest['model']['name']} ({manifest['model']['sha256'][:16]})"],
+        ["entry points", ", ".join(entry.name for entry in artifact.entry_points)],
+        ["FLOPs per token", f"{manifest['flops_per_token']['all']:,} ({manifest['flops_per_token']['paper']:,} paper)"],
+    ]
+    planned = manifest["memory"]["planned_bytes"]
+    if planned:
+        rows.append(["planned memory", ", ".join(f"{name} {size:,}" for name, size in planned.items())])
+    print_table(f"{manifest['kind']} for {manifest['target']}, {manifest['precision']}", ("", ""), rows)
+    print_parity(str(artifact.path), manifest["parity"])
+
+
+def print_parity(title: str, parity: dict[str, Any]) -> None:
+    """Both levels of a verdict."""
+    tensors, ranking = parity["tensors"], parity["ranking"]
+    rows = [
+        ["largest difference", "", f"{tensors['max_abs']:.3g} ({tensors['max_rel']:.3g} relative)"],
+        ["top-10 overlap", "1.0000", f"{tensors['top10_overlap']:.4f}"],
+    ]
+    for way, label in (("metrics", "alone"), ("metrics_corrected", "corrected")):
+        for name, pair in (ranking[way] or {}).items():
+            rows.append([f"{name} {label}", f"{pair['eager']:.4f}", f"{pair['artefact']:.4f}"])
+    users = f"{ranking['users']} users" if ranking["users"] else f"ranking not checked: {ranking['reason']}"
+    title = f"parity: {parity['verdict']} ({parity['executed_by']}; {users})"
+    print_table(title, ("", "float32 model", "file"), rows)
+
+
+@contextmanager
+def steps() -> Iterator[Callable[[str], None]]:
+    """A spinner on stderr with what is being done, and a line with its seconds for each step done."""
+    from rich.console import Console
+
+    stderr = Console(stderr=True)
+    start, current = time.monotonic(), ""
+
+    def finish() -> None:
+        if current:
+            stderr.print(f"{time.monotonic() - start:6.1f} s  {current}", highlight=False)
+
+    with stderr.status("") as status:
+
+        def step(name: str) -> None:
+            nonlocal start, current
+            finish()
+            start, current = time.monotonic(), name
+            status.update(name)
+
+        yield step
+    finish()
 
 
 def _on_sigterm(_signum: int, _frame: object) -> NoReturn:

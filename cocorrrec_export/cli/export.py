@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from cocorrrec_export import __version__
-from cocorrrec_export.cli import console, evaluate, train
+from cocorrrec_export.cli import console, evaluate, gcn, models, parity, recipes, scn, train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,6 +32,11 @@ def root(
 
 app.command(epilog=train.EPILOG)(train.train)
 app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
+app.command(epilog=scn.EPILOG)(scn.scn)
+app.command(epilog=gcn.EPILOG)(gcn.gcn)
+app.command(epilog=parity.EPILOG)(parity.parity)
+app.command(epilog=models.EPILOG)(models.models)
+app.add_typer(recipes.app, name="recipes")
 
 
 def main() -> None:

@@ -37,7 +37,7 @@ def export_executorch(
     for graph in graphs:
         progress(f"tracing {graph.name}")
         with quiet():
-            programs[graph.name] = torch.export.export(graph.module, graph.example, strict=True)
+            programs[graph.name] = torch.export.export(graph.module, graph.example, strict=False)
     progress(f"lowering {len(programs)} entry points to XNNPACK")
     with quiet():
         edge = to_edge_transform_and_lower(

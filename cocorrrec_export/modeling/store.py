@@ -161,7 +161,7 @@ def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     """
     with publish_file(path) as staging:
         try:
-            save_file({name: x.detach().cpu().contiguous() for name, x in tensors.items()}, staging)
+            save_file({name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}, staging)
         except SafetensorError as error:
             raise CocorrrecError(f"{path}: cannot be written: {error}") from None
 

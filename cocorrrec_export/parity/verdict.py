@@ -94,7 +94,7 @@ def judge(
 
 @torch.no_grad()
 def stream_parity(runtime: Runtime, model: CoCorrRec, config: ModelConfig, real: EvaluationSet | None) -> Comparison:
-    """Clicks through the file's ``step``, each fed the state of the one before, then ``score``: against the dual form."""
+    """Clicks through the file's ``step``, each fed the last one's state, then ``score``: against the dual form."""
     contract = runtime.entry_points["step"]
     items = stream_items(config, real, STREAM_CLICKS)
     names = [spec.name for spec in contract.inputs[1:]]

@@ -1,0 +1,49 @@
+"""``cocorr-export models``."""
+
+from cocorrrec_export.cli import console, options
+
+EPILOG = """
+Examples:
+
+  cocorr-export models
+
+  cocorr-export models --json
+"""
+
+
+def models(json: options.Json = False) -> None:
+    """List the shipped models."""
+    from cocorrrec_export.modeling.store import open_model
+    from cocorrrec_export.resources import MODELS_DIR
+
+    folders = [open_model(path.parent) for path in sorted(MODELS_DIR.glob("*/model.toml"))]
+    rows = [
+        {
+            "name": folder.name,
+            "items": folder.config.vocab_size - 1,
+            "bytes": folder.weights_path.stat().st_size,
+            "sha256": folder.sha256,
+            "held_out_users": folder.evaluation_path.is_file(),
+            "metrics": {way: values for way, values in folder.metrics.items() if way != "validation"},
+        }
+        for folder in folders
+    ]
+    if json:
+        console.print_json(rows)
+        return
+    columns = ("name", "items", "MB", "NDCG@10", "held-out users", "sha256")
+    console.print_table(
+        "models",
+        columns,
+        (
+            [
+                folder.name,
+                f"{folder.config.vocab_size - 1:,}",
+                f"{folder.weights_path.stat().st_size / 1e6:.2f}",
+                f"{folder.metrics.get('corrected', folder.metrics.get('alone', {})).get('ndcg@10', float('nan')):.4f}",
+                "shipped" if folder.evaluation_path.is_file() else "with --data",
+                folder.sha256[:16],
+            ]
+            for folder in folders
+        ),
+    )

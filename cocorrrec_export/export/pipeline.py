@@ -1,0 +1,193 @@
+"""From a model folder to a published artefact, and the check of one that exists."""
+
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cocorrrec_export import __version__
+from cocorrrec_export.contract import EntryPoint
+from cocorrrec_export.data.evaluation_set import EvaluationSet
+from cocorrrec_export.data.held_out import held_out_set
+from cocorrrec_export.errors import UsageError
+from cocorrrec_export.export.artifact import (
+    VECTORS,
+    Artifact,
+    describe_entry_points,
+    open_artifact,
+    program_name,
+    write_manifest,
+)
+from cocorrrec_export.export.executorch import export_executorch, memory_planned_bytes
+from cocorrrec_export.export.graphs import GraphSpec, gcn_graph, scn_graphs
+from cocorrrec_export.export.onnx import export_onnx
+from cocorrrec_export.export.recipes import Recipe
+from cocorrrec_export.files import publish_directory
+from cocorrrec_export.modeling.joint import CoCorrRec
+from cocorrrec_export.modeling.store import ModelFolder, find_model, load_model, open_model
+from cocorrrec_export.parity.tensors import Run, tensor_parity
+from cocorrrec_export.parity.vectors import Case, gcn_cases, read_vectors, scn_cases, write_vectors
+from cocorrrec_export.parity.verdict import Verdict, judge, require_tensors
+from cocorrrec_export.profiling.flops import gcn_flops, scn_flops
+from cocorrrec_export.runtime.base import Arrays
+from cocorrrec_export.runtime.open import open_runtime
+
+Progress = Callable[[str], None]
+_BACKEND_PACKAGES = {"executorch": ("executorch", "torchao"), "onnx": ("onnx", "onnxruntime", "onnxscript")}
+
+
+@dataclass(frozen=True)
+class Source:
+    """What an export reads."""
+
+    folder: ModelFolder
+    model: CoCorrRec
+    held_out: EvaluationSet | None
+
+
+def open_source(model: str, data: Path | None) -> Source:
+    """A model by name or path, with its held-out users: its own, or those of the interaction file ``data``.
+
+    Raises:
+        UsageError: no such model.
+        CocorrrecError: the model or the data are damaged, or do not belong together.
+    """
+    folder = open_model(find_model(model))
+    has_users = data is not None or folder.evaluation_path.is_file()
+    return Source(folder, load_model(folder), held_out_set(folder, data) if has_users else None)
+
+
+def export(source: Source, recipe: Recipe, out: Path, *, progress: Progress = lambda _: None) -> Artifact:
+    """Export one half of a model, prove parity, and publish the folder ``out/<kind>-<target>-<precision>``.
+
+    Args:
+        source: the model.
+        recipe: what to make of it.
+        out: parent of the artefact's folder.
+        progress: hears what is being done.
+
+    Raises:
+        ParityError: the file is beyond the recipe's limits; nothing is published.
+        UsageError: the model has no such half or entry point.
+        CocorrrecError: an extra is missing, or the disk is full.
+    """
+    config = source.folder.config
+    graphs = scn_graphs(source.model, config, recipe) if recipe.kind == "scn" else [gcn_graph(source.model, config)]
+    entry_points = tuple(graph.contract for graph in graphs)
+    cases = _cases(source, entry_points)
+    by_name = {entry.name: entry for entry in entry_points}
+    progress("parity of the device form")
+    hop = tensor_parity(_eager_run(graphs), cases, by_name)
+    require_tensors("the device form, before export,", hop, recipe.limits)
+    destination = out / recipe.label
+    with publish_directory(destination) as staging:
+        program = staging / program_name(recipe.kind, recipe.target)
+        metadata = _metadata(source.folder, recipe, entry_points)
+        if recipe.target == "executorch":
+            export_executorch(graphs, program, metadata=metadata, progress=progress)
+        else:
+            export_onnx(graphs[0], program, metadata=metadata, progress=progress)
+        write_vectors(staging / VECTORS, cases, by_name)
+        runtime = open_runtime(recipe.target, program, entry_points)
+        verdict = judge(runtime, source.model, config, cases, recipe.limits, source.held_out, progress=progress)
+        progress("writing the manifest")
+        artifact = write_manifest(staging, _facts(source, recipe, entry_points, program, verdict))
+    return Artifact(path=destination, manifest=artifact.manifest)
+
+
+def check(path: Path, *, model: str | None, data: Path | None, progress: Progress = lambda _: None) -> Verdict:
+    """Check an artefact again: its hashes, then levels 1 and 2 from the file through its runtime.
+
+    Args:
+        path: the artefact's folder.
+        model: the model it was made from; by default the shipped one of the manifest's name.
+        data: interactions, for the ranking of a model that ships no held-out users.
+        progress: hears what is being done.
+
+    Raises:
+        ParityError: the file is beyond its recipe's limits.
+        UsageError: the model is another one than the artefact was made from.
+        CocorrrecError: a file is missing, changed or damaged.
+    """
+    progress("checking hashes")
+    artifact = open_artifact(path)
+    source = open_source(model or artifact.manifest["model"]["name"], data)
+    made_from = artifact.manifest["model"]["sha256"]
+    if source.folder.sha256 != made_from:
+        raise UsageError(
+            f"{path} was made from a model with sha256 {made_from[:16]}..., {source.folder.path} has "
+            f"{source.folder.sha256[:16]}...: give the right one with --model"
+        )
+    runtime = open_runtime(artifact.target, artifact.program, artifact.entry_points)
+    cases = read_vectors(artifact.vectors)
+    return judge(
+        runtime, source.model, source.folder.config, cases, artifact.limits, source.held_out, progress=progress
+    )
+
+
+def _cases(source: Source, entry_points: Sequence[EntryPoint]) -> list[Case]:
+    config = source.folder.config
+    by_name = {entry.name: entry for entry in entry_points}
+    if "correct" in by_name:
+        return gcn_cases(source.model, config, source.held_out)
+    return scn_cases(source.model, config, by_name, source.held_out)
+
+
+def _eager_run(graphs: Sequence[GraphSpec]) -> Run:
+    """Run the graphs as torch modules: the hop before conversion."""
+    by_name = {graph.name: graph for graph in graphs}
+
+    @torch.no_grad()
+    def run(entry_point: str, inputs: Arrays) -> Arrays:
+        graph = by_name[entry_point]
+        outputs = graph.module(*(torch.from_numpy(inputs[spec.name]) for spec in graph.contract.inputs))
+        return {spec.name: x.numpy() for spec, x in zip(graph.contract.outputs, outputs, strict=True)}
+
+    return run
+
+
+def _metadata(folder: ModelFolder, recipe: Recipe, entry_points: Sequence[EntryPoint]) -> dict[str, str | int]:
+    """What an app can read from the file itself."""
+    facts: dict[str, str | int] = {
+        "kind": recipe.kind,
+        "precision": recipe.precision,
+        "model_name": folder.name,
+        "model_sha256": folder.sha256,
+        "toolkit_version": __version__,
+        "vocab_size": folder.config.vocab_size,
+        "sequence_length": folder.config.sequence_length,
+        "entry_points": ",".join(entry.name for entry in entry_points),
+    }
+    return facts | ({"candidates": recipe.candidates} if recipe.kind == "scn" else {})
+
+
+def _facts(
+    source: Source, recipe: Recipe, entry_points: tuple[EntryPoint, ...], program: Path, verdict: Verdict
+) -> dict[str, Any]:
+    """The manifest, but for what :func:`write_manifest` adds."""
+    config, model = source.folder.config, source.model
+    half = model.scn if recipe.kind == "scn" else model.gcn
+    assert half is not None
+    flops = scn_flops(config) if recipe.kind == "scn" else gcn_flops(config)
+    packages = ("torch", *_BACKEND_PACKAGES[recipe.target])
+    return {
+        "kind": recipe.kind,
+        "target": recipe.target,
+        "precision": recipe.precision,
+        "recipe": recipe.as_table(),
+        "toolkit_version": __version__,
+        "backends": {name: importlib.metadata.version(name) for name in packages},
+        "model": {
+            "name": source.folder.name,
+            "architecture": config.architecture,
+            "parameters": sum(parameter.numel() for parameter in half.parameters()),
+            "sha256": source.folder.sha256,
+        },
+        "entry_points": describe_entry_points(entry_points),
+        "parity": verdict.as_dict(),
+        "flops_per_token": {"paper": flops.paper, "all": flops.all},
+        "memory": {"planned_bytes": memory_planned_bytes(program) if recipe.target == "executorch" else {}},
+    }
