@@ -15,10 +15,10 @@ SQUARE = 35
 def closed_form_scn(D: int, h: int) -> Flops:
     f = D // h
     paper = 4 * D * D + 4 * D  # q, k, v, o and the norm before o, at every position
-    keys_values_rate = 2 * (2 * D * D + D * h)
-    reconstruction = 2 * h * f * f
-    one_row = 3 * 2 * h * f  # attention and the two sums over it, for the last position alone
-    return Flops(PAPER_BATCH * paper, keys_values_rate + reconstruction + one_row)
+    projections = 2 * (4 * D * D + D * h)  # q, k, v, o and the step size
+    inner_model = 3 * 2 * h * f * f  # reconstruction, read-out and the next state
+    pairs = 3 * 2 * h * f * SQUARE  # attention and the two sums over it
+    return Flops(PAPER_BATCH * paper, projections + inner_model + pairs)
 
 
 def closed_form_gcn(D: int, h: int) -> Flops:
