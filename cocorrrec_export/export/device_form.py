@@ -16,6 +16,9 @@ from cocorrrec_export.modeling.layers import RMSNorm, rotate_pairs
 from cocorrrec_export.modeling.scn import SCN
 from cocorrrec_export.modeling.ttt import LN_EPS, STD_EPS
 
+NEW_STREAM = -1
+"""The position that, with a state of zeros, stands for a stream before its first click."""
+
 
 class Clicks(NamedTuple):
     """What one mini-batch of k clicks turns into."""
@@ -301,11 +304,14 @@ class DeviceSCN(nn.Module):
             b: see ``W``.
             grad_W: see ``W``.
             grad_b: see ``W``.
-            position: ``[1]`` int32.
+            position: ``[1]`` int32, 0 .. K-1; -1 starts a new stream, and the rest of the state must then be zero.
 
         Returns:
             The next W, b, grad_W, grad_b and position, and the user state ``[1, D]``.
         """
+        starts = (position == NEW_STREAM).to(torch.float32).view(1, 1, 1)
+        W, b = W + self.W1 * starts, b + self.b1 * starts
+        position = position.clamp(min=0)
         places = self._leading(self.places, self.mini_batch)
         here = (places == position).to(torch.float32).unsqueeze(0)  # [1, K]
         cos, sin, rate = (torch.mm(here, table) for table in (self.rope_cos, self.rope_sin, self.token_rate))

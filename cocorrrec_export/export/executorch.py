@@ -31,24 +31,48 @@ def export_executorch(
     progress("importing ExecuTorch")
     with quiet():
         import torch
-        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
     programs: dict[str, Any] = {}
     for graph in graphs:
         progress(f"tracing {graph.name}")
         with quiet():
-            programs[graph.name] = torch.export.export(graph.module, graph.example, strict=False)
+            # Strict: the other mode keeps, in every method, the weights that only other methods use.
+            programs[graph.name] = torch.export.export(graph.module, graph.example, strict=True)
     progress(f"lowering {len(programs)} entry points to XNNPACK")
     with quiet():
         edge = to_edge_transform_and_lower(
             programs,
-            partitioner=[XnnpackPartitioner()],
+            partitioner=[_partitioner()],
             compile_config=EdgeCompileConfig(_check_ir_validity=False),
             constant_methods={f"{METADATA_PREFIX}{key}": value for key, value in metadata.items()},
         )
         program = edge.to_executorch()
     with path.open("wb") as file:
         program.write_to_file(file)
+
+
+def _partitioner() -> Any:
+    """XNNPACK's partitioner, which also takes linears of float32 activations and int8 weights.
+
+    XNNPACK has kernels for them; the stock rules ask for quantised activations beside quantised weights.
+    """
+    from executorch.backends.xnnpack.partition.config import ALL_PARTITIONER_CONFIGS
+    from executorch.backends.xnnpack.partition.config.gemm_configs import LinearConfig
+    from executorch.backends.xnnpack.partition.config.xnnpack_config import ConfigPrecisionType
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+
+    class WeightOnlyLinearConfig(LinearConfig):  # type: ignore[misc]  # a class of an untyped package
+        def supported_precision_types(self) -> list[Any]:
+            return [ConfigPrecisionType.FP32, ConfigPrecisionType.STATIC_QUANT]  # static: int8 weights
+
+        def _get_act_deps(self, node: Any, ep: Any, precision: Any) -> tuple[bool, list[Any]]:  # noqa: ARG002
+            return True, []
+
+        def _get_output_deps(self, node: Any, ep: Any, precision: Any) -> tuple[bool, list[Any]]:  # noqa: ARG002
+            return super()._get_output_deps(node, ep, ConfigPrecisionType.FP32)
+
+    configs = [WeightOnlyLinearConfig if config is LinearConfig else config for config in ALL_PARTITIONER_CONFIGS]
+    return XnnpackPartitioner(configs=configs)
 
 
 def memory_planned_bytes(path: Path) -> dict[str, int]:

@@ -7,14 +7,11 @@ from torch import Tensor, nn
 
 from cocorrrec_export.contract import EntryPoint, TensorSpec
 from cocorrrec_export.errors import UsageError
-from cocorrrec_export.export.device_form import DeviceSCN
+from cocorrrec_export.export.device_form import NEW_STREAM, DeviceSCN
 from cocorrrec_export.export.recipes import Recipe
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.gcn import GCN
 from cocorrrec_export.modeling.joint import CoCorrRec
-
-STATE = ("W", "b", "grad_W", "grad_b", "position")
-"""The streaming state, in the order in which ``step`` takes and returns it."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +154,7 @@ def scn_graphs(model: CoCorrRec, config: ModelConfig, recipe: Recipe) -> list[Gr
     graphs = []
     for name in recipe.entry_points:
         contract = contracts[name]
-        example = tuple(_example(spec, model) for spec in contract.inputs)
+        example = tuple(_filled(spec, 1) for spec in contract.inputs)
         graphs.append(GraphSpec(contract, _MODULES[name](device).eval(), example))
     return graphs
 
@@ -174,17 +171,14 @@ def gcn_graph(model: CoCorrRec, config: ModelConfig) -> GraphSpec:
     return GraphSpec(gcn_contract(config), Correct(model.gcn).eval(), (H,))
 
 
-def initial_state(model: CoCorrRec) -> dict[str, Tensor]:
-    """The inputs of ``step`` before the first click: all that an app needs to start or reset a stream.
+def new_stream(config: ModelConfig) -> dict[str, Tensor]:
+    """The state before the first click: zeros, and position -1. It needs no weights, so an app can make it itself.
 
-    The first ``step`` case of ``vectors.safetensors`` holds the same tensors.
+    ``step`` then starts from the learned W1 and b1. Reset a stream by the same values.
     """
-    start = model.scn.start_stream(1)
-    return dict(zip(STATE, (*(x.detach() for x in start[:4]), start.position.to(torch.int32)), strict=True))
+    specs = scn_contracts(config, candidates=1)["step"].inputs[1:]
+    return {spec.name: _filled(spec, NEW_STREAM if spec.name == "position" else 0) for spec in specs}
 
 
-def _example(spec: TensorSpec, model: CoCorrRec) -> Tensor:
-    if spec.name in STATE:
-        return initial_state(model)[spec.name]
-    shape = tuple(size for size in spec.shape if isinstance(size, int))
-    return torch.ones(shape, dtype=torch.int32 if spec.dtype == "int32" else torch.float32)
+def _filled(spec: TensorSpec, value: int) -> Tensor:
+    return torch.full(tuple(map(int, spec.shape)), value, dtype=getattr(torch, spec.dtype))

@@ -109,31 +109,60 @@ class Projection(nn.Module):
         return nn.functional.linear(x, self.weight, self.bias)
 
 
-class Int8Projection(nn.Module):
-    """The same with one byte a weight and one float32 scale an output; activations stay float32."""
+class HalfProjection(nn.Module):
+    """The same with two bytes a weight, cast in the graph; products are float32."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
-        largest = weight.detach().abs().amax(dim=1, keepdim=True)
-        scale = torch.where(largest == 0, torch.ones_like(largest), largest / 127)
         # Stored as [in, out], which is how the product reads it.
-        self.register_buffer("quantised", (weight.detach() / scale).round().to(torch.int8).t().contiguous())
-        self.register_buffer("scale", scale.t().contiguous())  # [1, out]
+        self.register_buffer("weight", weight.detach().t().to(torch.float16).contiguous())
         self.register_buffer("bias", None if bias is None else bias.detach().clone())
 
-    quantised: Tensor
-    scale: Tensor
+    weight: Tensor
     bias: Tensor | None
 
     def forward(self, x: Tensor) -> Tensor:
         """``[n, in]`` to ``[n, out]``."""
-        # The scale belongs to the output, so it is applied there: fewer multiplications for a few rows.
-        inputs, outputs = self.quantised.shape
-        weight = self.quantised.to(torch.float32).view(1, inputs, outputs)
-        y = torch.bmm(x.view(1, -1, inputs), weight).view(-1, outputs) * self.scale
+        inputs, outputs = self.weight.shape
+        weight = self.weight.to(torch.float32).view(1, inputs, outputs)
+        y = torch.bmm(x.view(1, -1, inputs), weight).view(-1, outputs)
+        return y if self.bias is None else y + self.bias
+
+
+class Int8Projection(nn.Module):
+    """The same with one byte a weight and one float32 scale an output; activations stay float32.
+
+    Written with the operator that stands for a quantised weight in exported programs, so that a backend with kernels
+    for such weights never makes a float32 copy of them.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__()
+        from torch.ao.quantization.fx import _decomposed  # noqa: F401  # registers the operator
+
+        weight = weight.detach()
+        largest = weight.abs().amax(dim=1)
+        scale = torch.where(largest == 0, torch.ones_like(largest), largest / 127)
+        self.register_buffer("quantised", (weight / scale.unsqueeze(1)).round().to(torch.int8))  # [out, in]
+        self.register_buffer("scale", scale)  # [out]
+        self.register_buffer("zero", torch.zeros(len(scale), dtype=torch.int64))
+        self.register_buffer("bias", None if bias is None else bias.detach().clone())
+
+    quantised: Tensor
+    scale: Tensor
+    zero: Tensor
+    bias: Tensor | None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[n, in]`` to ``[n, out]``."""
+        weight = torch.ops.quantized_decomposed.dequantize_per_channel(
+            self.quantised, self.scale, self.zero, 0, -127, 127, torch.int8
+        )
+        # The bias apart: XNNPACK's float32 product with int8 weights takes none from this exporter.
+        y = nn.functional.linear(x, weight)
         return y if self.bias is None else y + self.bias
 
 
 def make_projection(weight: Tensor, bias: Tensor | None, precision: str) -> nn.Module:
     """The projection module of a recipe's ``weights.linear``."""
-    return {"fp32": Projection, "int8-channel": Int8Projection}[precision](weight, bias)
+    return {"fp32": Projection, "fp16": HalfProjection, "int8-channel": Int8Projection}[precision](weight, bias)
