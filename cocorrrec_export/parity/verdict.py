@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from cocorrrec_export.data.evaluation_set import EvaluationSet
@@ -14,7 +15,7 @@ from cocorrrec_export.parity.limits import Limits
 from cocorrrec_export.parity.ranking import RankingParity, gcn_ranking, scn_ranking
 from cocorrrec_export.parity.tensors import Comparison, TensorParity, compare, tensor_parity
 from cocorrrec_export.parity.vectors import Case, stream_items
-from cocorrrec_export.runtime.base import Runtime, score_list
+from cocorrrec_export.runtime.base import Arrays, Runtime, score_list
 
 STREAM_CLICKS = 35
 
@@ -98,9 +99,10 @@ def stream_parity(runtime: Runtime, model: CoCorrRec, config: ModelConfig, real:
     contract = runtime.entry_points["step"]
     items = stream_items(config, real, STREAM_CLICKS)
     names = [spec.name for spec in contract.inputs[1:]]
-    start = model.scn.start_stream(1)
-    state = {
-        spec.name: value.numpy().astype(spec.dtype) for spec, value in zip(contract.inputs[1:], start, strict=True)
+    # A new stream: zeros, and position -1.
+    state: Arrays = {
+        spec.name: np.full(tuple(map(int, spec.shape)), -1 if spec.name == "position" else 0, dtype=spec.dtype)
+        for spec in contract.inputs[1:]
     }
     outputs = {}
     for item in items:

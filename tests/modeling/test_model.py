@@ -10,18 +10,11 @@ from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.ttt import Correction, match_statistics
+from tests import models
 
 
 def random_model(**options: object) -> CoCorrRec:
-    """A model whose every parameter is random, so that nothing hides behind a zero."""
-    config = ModelConfig.from_dict({"vocab_size": 50} | options, where="test")
-    model = build_model(config, generator=torch.Generator().manual_seed(1)).eval()
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
-        model.scn.item_embedding.weight[0].zero_()
-    return model
+    return models.random_model(ModelConfig.from_dict({"vocab_size": 50} | options, where="test"))
 
 
 def histories(batch: int, length: int, clicks: int | None = None) -> torch.Tensor:

@@ -1,0 +1,122 @@
+"""The device form equals the plain model, at every length and with every option."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from cocorrrec_export.errors import UsageError
+from cocorrrec_export.export import graphs
+from cocorrrec_export.export.device_form import DeviceSCN
+from cocorrrec_export.export.recipes import Recipe, shipped_recipe
+from cocorrrec_export.modeling.config import ModelConfig
+from tests.modeling import golden
+from tests.models import random_model
+
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"sequence_length": 1},
+    {"sequence_length": 7},
+    {"sequence_length": 11},
+    {"sequence_length": 13, "remask_correction": True},
+    {"sequence_length": 20},
+    {"sequence_length": 25},
+    {"mini_batch": 1},
+    {"mini_batch": 2},
+    {"mini_batch": 5},
+    {"mini_batch": 20, "inner_loss": "sigmoid"},
+    {"hidden_size": 32, "num_heads": 2, "mini_batch": 5, "sequence_length": 20},
+]
+
+
+def close(actual: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(actual.to(expected.dtype), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("item_side", ["computed", "folded"])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@torch.no_grad()
+def test_device_form_equals_the_plain_model(options: dict[str, Any], item_side: str) -> None:
+    config = ModelConfig(vocab_size=60, **options)
+    model, L = random_model(config), config.sequence_length
+    device = DeviceSCN(model.scn, sequence_length=L, item_side=item_side)
+    generator = torch.Generator().manual_seed(0)
+    for clicks in range(L + 1):
+        ids = torch.randint(1, 60, (1, L), generator=generator) * (torch.arange(L) < clicks)
+        candidates = torch.randint(0, 60, (1, 9), generator=generator)
+        H = model.scn.encode(ids)
+        correction = model.correction(H)
+        assert correction is not None
+        close(graphs.Encode(device)(ids.int())[0], H)
+        close(graphs.Rank(device)(ids.int(), candidates.int())[0], torch.sigmoid(model.scn(ids, candidates)))
+        corrected = graphs.RankCorrected(device)(ids.int(), candidates.int(), *correction)[0]
+        close(corrected, torch.sigmoid(model(ids, candidates)))
+        user = model.scn.user_state(ids, H)
+        close(graphs.Score(device)(user, candidates.int())[0], torch.sigmoid(model.scn.score(user, candidates)))
+
+
+@pytest.mark.parametrize("mini_batch", [1, 5, 10])
+@torch.no_grad()
+def test_step_equals_the_plain_step_and_the_dual_form(mini_batch: int) -> None:
+    config = ModelConfig(vocab_size=60, mini_batch=mini_batch)
+    model = random_model(config)
+    step = graphs.Step(DeviceSCN(model.scn, sequence_length=10, item_side="computed"))
+    items = torch.randint(1, 60, (35, 1), generator=torch.Generator().manual_seed(0))
+    state = tuple(graphs.new_stream(config).values())
+    plain = model.scn.start_stream(1)
+    for item in items:
+        *state, user = step(item.int(), *state)
+        plain, expected = model.scn.step(item, plain)
+        close(user, expected)
+        for ours, theirs in zip(state, plain, strict=True):
+            close(ours, theirs)
+    close(user, model.user_state(items.T, corrected=False))
+
+
+@pytest.mark.parametrize("case", golden.CASES)
+@torch.no_grad()
+def test_golden_cases(golden_dir: Path, case: str) -> None:
+    model, tensors = golden.load_case(golden_dir / f"{case}.safetensors")
+    ids, targets = tensors["in.clk_sequence"], tensors["in.target_id"]
+    device = DeviceSCN(model.scn, sequence_length=ids.shape[1], item_side="computed")
+    for row, (history, target) in enumerate(zip(ids.int(), targets.int(), strict=True)):
+        inputs = (history[None], target.reshape(1, 1))
+        correction = model.correction(model.scn.encode(history[None].long()))
+        if correction is None:
+            scores = graphs.Rank(device)(*inputs)[0]
+        else:
+            scores = graphs.RankCorrected(device)(*inputs, *correction)[0]
+        close(scores[0], torch.sigmoid(tensors["out.logits"][row]))
+
+
+def recipe(**changes: Any) -> Recipe:
+    import dataclasses
+
+    return dataclasses.replace(shipped_recipe("executorch-xnnpack-fp32"), **changes)
+
+
+def test_contracts_and_examples_agree() -> None:
+    config = ModelConfig(vocab_size=60)
+    for graph in graphs.scn_graphs(random_model(config), config, recipe()):
+        assert [tuple(x.shape) for x in graph.example] == [spec.shape for spec in graph.contract.inputs]
+        outputs = graph.module(*graph.example)
+        assert [tuple(x.shape) for x in outputs] == [spec.shape for spec in graph.contract.outputs]
+        assert [str(x.dtype) for x in outputs] == [f"torch.{spec.dtype}" for spec in graph.contract.outputs]
+
+
+def test_a_model_without_a_gcn_takes_no_correction() -> None:
+    config = ModelConfig(vocab_size=60, gcn=False)
+    model = random_model(config)
+    with pytest.raises(UsageError, match="remove rank_corrected"):
+        graphs.scn_graphs(model, config, recipe())
+    assert len(graphs.scn_graphs(model, config, recipe(entry_points=("encode", "rank")))) == 2
+    with pytest.raises(UsageError, match="no cloud half"):
+        graphs.gcn_graph(model, config)
+
+
+def test_a_model_in_training_mode_is_refused() -> None:
+    config = ModelConfig(vocab_size=60)
+    with pytest.raises(ValueError, match=r"call eval\(\)"):
+        graphs.scn_graphs(random_model(config).train(), config, recipe())
