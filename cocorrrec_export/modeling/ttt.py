@@ -62,18 +62,24 @@ def layer_norm_heads(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def _standardise(x: Tensor) -> tuple[Tensor, Tensor]:
+    """``x`` with mean 0 and deviation 1 over the last dimension, and what it was multiplied by."""
     centred = x - x.mean(-1, keepdim=True)
-    std = torch.sqrt(centred.square().mean(-1, keepdim=True) + LN_EPS)
-    return centred / std, std
+    inverse_std = torch.rsqrt(centred.square().mean(-1, keepdim=True) + LN_EPS)
+    return centred * inverse_std, inverse_std
 
 
 def layernorm_l2_gradient(Z1: Tensor, target: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Gradient of ``1/2 ||LN(Z1) - target||^2`` with respect to ``Z1``; all ``[B, h, k, f]``, norm ``[h, 1, f]``."""
-    features = Z1.shape[-1]
-    x_hat, std = _standardise(Z1)
+    x_hat, inverse_std = _standardise(Z1)
     grad = (weight * x_hat + bias - target) * weight
-    projected = grad.sum(-1, keepdim=True) + x_hat * (grad * x_hat).sum(-1, keepdim=True)
-    return (features * grad - projected) / (features * std)
+    projected = grad.mean(-1, keepdim=True) + x_hat * (grad * x_hat).mean(-1, keepdim=True)
+    return (grad - projected) * inverse_std
+
+
+def through_state(x: Tensor, W: Tensor) -> Tensor:
+    """``x [B, h, k, f]`` times ``W``: ``[B, h, f, f]``, or ``[h, f, f]`` where all histories share it."""
+    # Shared, it is one large product a head; expanded over the batch, it would be one small product a history.
+    return x @ W if W.dim() == 4 else torch.einsum("bhkf,hfg->bhkg", x, W)
 
 
 def sigmoid_gradient(Z1: Tensor, target: Tensor) -> Tensor:
@@ -164,10 +170,6 @@ class TTTLinear(nn.Module):
 
     # ------------------------------------------------------------------ what both forms share
 
-    def initial_state(self, batch: int) -> tuple[Tensor, Tensor]:
-        """The learned start ``W [B, h, f, f]``, ``b [B, h, 1, f]`` (views: the parameters are not copied)."""
-        return self.W1.expand(batch, -1, -1, -1), self.b1.expand(batch, -1, -1, -1)
-
     def token_rate(self) -> Tensor:
         """``tok [K]``: how far position p moves along the summed gradients, 1 / (p + 1) plus a learned offset."""
         steps = torch.arange(1, self.mini_batch + 1, device=self.token_offset.device, dtype=self.token_offset.dtype)
@@ -206,7 +208,7 @@ class TTTLinear(nn.Module):
         rows = H.shape[1]
         XK = apply_rope(self.split_heads(self.k_proj(H)), self.rope_cos[:rows], self.rope_sin[:rows])
         XV = self.split_heads(self.v_proj(H))
-        Z1 = XK @ W + b
+        Z1 = through_state(XK, W) + b
         return Learned(XK, XV, self.click_rate(H).unsqueeze(2), Z1, self.inner_gradient(Z1, XV - XK))
 
     def read(
@@ -227,8 +229,8 @@ class TTTLinear(nn.Module):
             token_rate: ``[..., r, 1]`` their rows of :meth:`token_rate`.
             mask: ``[..., r, k]``, 1 where a position may look: itself and the clicks before it.
             learned: what the mini-batch taught.
-            W: ``[B, h, f, f]`` state before the mini-batch.
-            b: ``[B, h, 1, f]`` likewise.
+            W: ``[B, h, f, f]`` state before the mini-batch, or ``[h, f, f]`` where all histories share it.
+            b: ``[B, h, 1, f]`` or ``[h, 1, f]`` likewise.
             correction: the same r rows of the cloud's answer, ``[B, h, r, k]`` and ``[B, h, r, f]``.
             fusion: how it is mixed in.
         """
@@ -240,7 +242,7 @@ class TTTLinear(nn.Module):
             if fusion is None:
                 raise ValueError("a correction needs the layer that fuses it: this model was built without a GCN")
             attn, b_bar = fusion(attn_pre, b_pre, correction, mask)
-        Z = XQ @ W - (eta * attn) @ learned.grad_Z1 + b_bar
+        Z = through_state(XQ, W) - (eta * attn) @ learned.grad_Z1 + b_bar
         return ReadOut(eta, attn_pre, b_pre, attn, b_bar, Z, XQ + self.head_norm(Z))
 
     def next_state(self, learned: Learned, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -296,7 +298,7 @@ class TTTLinear(nn.Module):
         Returns:
             ``Y [B, D]``: the merged heads at ``last``, before :meth:`output`.
         """
-        W, b = self.initial_state(H.shape[0])
+        W, b = self.W1, self.b1  # shared by all histories until the first commit
         chunks = H.split(self.mini_batch, dim=1)
         Y = H.new_zeros(H.shape[0], H.shape[2])
         for index, rows in enumerate(chunks):
@@ -313,7 +315,7 @@ class TTTLinear(nn.Module):
         self, H: Tensor, correction: Correction | None = None, fusion: CorrectionFusion | None = None
     ) -> Tensor:
         """The same as :meth:`forward`, at every position: ``Y [B, L, D]``. The plain form, to test the others by."""
-        W, b = self.initial_state(H.shape[0])
+        W, b = self.W1, self.b1
         merged = []
         for rows in H.split(self.mini_batch, dim=1):
             learned = self.learn(rows, W, b)
@@ -325,7 +327,7 @@ class TTTLinear(nn.Module):
 
     def start_stream(self, batch: int) -> StreamState:
         """The state before the first click."""
-        W, b = (x.clone() for x in self.initial_state(batch))
+        W, b = (x.expand(batch, -1, -1, -1).clone() for x in (self.W1, self.b1))
         position = torch.zeros(batch, dtype=torch.int64, device=W.device)
         return StreamState(W, b, torch.zeros_like(W), torch.zeros_like(b), position)
 

@@ -30,7 +30,7 @@ def every_tensor(model: CoCorrRec, tensors: dict[str, Tensor]) -> dict[str, Tens
     ours: dict[str, Tensor] = {}
     H = ours["out.H"] = scn.encode(ids)
     correction = model.correction(H)
-    W, b = ttt.initial_state(len(ids))
+    W, b = ttt.W1, ttt.b1
     merged = []
     for j, rows in enumerate(H.split(ttt.mini_batch, dim=1)):
         learned = ttt.learn(rows, W, b)
