@@ -8,7 +8,7 @@ class Limits:
     """What parity must hold; a worse export is not published."""
 
     max_abs: float
-    """Largest absolute difference of a score (after the sigmoid); in a GCN recipe, of a correction."""
+    """Largest absolute difference of a score (after the sigmoid). Not asked of corrections, which have no scale."""
     max_rel: float
     """Largest difference of an output tensor over the largest magnitude of the reference tensor."""
     top10_overlap: float

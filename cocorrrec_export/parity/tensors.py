@@ -66,17 +66,17 @@ class TensorParity:
 
     comparisons: tuple[Comparison, ...]
     judged_abs: frozenset[str]
-    """Names of the comparisons that ``max_abs`` is asked of: the scores, or the corrections."""
+    """Names of the comparisons that ``max_abs`` is asked of: the scores. Corrections have no scale of their own."""
     top10_overlap: float
 
     @property
     def max_abs(self) -> float:
-        """Largest absolute difference of a score or correction."""
+        """Largest absolute difference of a score; of any output in a file without scores."""
         return max(c.max_abs for c in self.comparisons if c.name in self.judged_abs or not self.judged_abs)
 
     @property
     def max_rel(self) -> float:
-        """Largest relative difference of a score or correction."""
+        """Largest relative difference of a score; of any output in a file without scores."""
         return max(c.max_rel for c in self.comparisons if c.name in self.judged_abs or not self.judged_abs)
 
     def problems(self, limits: Limits) -> list[str]:
@@ -114,7 +114,7 @@ def tensor_parity(run: Run, cases: Iterable[Case], entry_points: dict[str, Entry
             comparisons.append(compare(name, reference, outputs[spec.name]))
             if spec.name == "scores":
                 overlaps.append(top_overlap(reference[0], outputs[spec.name][0]))
-            if spec.name in ("scores", "k_attn", "k_b"):
+            if spec.name == "scores":
                 judged.add(name)
     return TensorParity(tuple(comparisons), frozenset(judged), float(np.mean(overlaps)) if overlaps else 1.0)
 
