@@ -38,17 +38,20 @@ class Mean(nn.Module):
     Args:
         size: n.
         divisor: what the sum is divided by, n by default.
+        plus: added to the mean; as the product's bias, since one converter stumbles over a number added to a product.
     """
 
-    def __init__(self, size: int, *, divisor: int | None = None) -> None:
+    def __init__(self, size: int, *, divisor: int | None = None, plus: float = 0.0) -> None:
         super().__init__()
         _constant(self, "weight", torch.full((1, size), 1.0 / (size if divisor is None else divisor)))
+        self.register_buffer("bias", torch.full((1,), plus) if plus else None)
 
     weight: Tensor
+    bias: Tensor | None
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., n]`` to ``[..., 1]``."""
-        return nn.functional.linear(x, self.weight)
+        return nn.functional.linear(x, self.weight, self.bias)
 
 
 class DeviceSCN(nn.Module):
@@ -106,12 +109,14 @@ class DeviceSCN(nn.Module):
         _constant(self, "post_weight", ttt.post_norm.weight)
         _constant(self, "post_bias", ttt.post_norm.bias)
         self.head_mean = Mean(self.head_dim)
+        self.head_mean_plus_eps = Mean(self.head_dim, plus=LN_EPS)
         # Rows of a mini-batch, full and remainder, and features of a head: what a correction is normalised over.
         sizes = {min(self.mini_batch, sequence_length), sequence_length % self.mini_batch, self.head_dim} - {0, 1}
         self.means = nn.ModuleDict({str(n): Mean(n) for n in sizes})
         self.variances = nn.ModuleDict({str(n): Mean(n, divisor=n - 1) for n in sizes})
         _constant(self, "places", torch.arange(max(sequence_length, self.mini_batch), dtype=torch.int32))
         self.hidden_mean = Mean(self.hidden)
+        self.hidden_mean_plus_eps = Mean(self.hidden, plus=LN_EPS)
         self.fusion = scn.fusion
         if scn.fusion is not None:
             _constant(self, "P", scn.fusion.P)
@@ -189,7 +194,7 @@ class DeviceSCN(nn.Module):
 
     def _standardise(self, x: Tensor) -> tuple[Tensor, Tensor]:
         centred = x - self.head_mean(x)
-        inverse_std = torch.rsqrt(self.head_mean(centred * centred) + LN_EPS)
+        inverse_std = torch.rsqrt(self.head_mean_plus_eps(centred * centred))
         return centred * inverse_std, inverse_std
 
     def inner_gradient(self, x: Clicks, W: Tensor, b: Tensor) -> Tensor:
@@ -208,7 +213,7 @@ class DeviceSCN(nn.Module):
         Y = XQ + self.ln_weight * self._standardise(Z)[0] + self.ln_bias
         merged = Y.transpose(0, 1).reshape(1, self.hidden)
         centred = merged - self.hidden_mean(merged)
-        inverse_std = torch.rsqrt(self.hidden_mean(centred * centred) + LN_EPS)
+        inverse_std = torch.rsqrt(self.hidden_mean_plus_eps(centred * centred))
         return self.output_norm(self.o_proj(self.post_weight * (centred * inverse_std) + self.post_bias))
 
     # ------------------------------------------------------------------ dual form
@@ -300,10 +305,10 @@ class DeviceSCN(nn.Module):
 
         Args:
             row: ``[1, D]`` its row of the table.
-            W: ``[h, f, f]``; b ``[h, 1, f]``; grad_W ``[h, f, f]``; grad_b ``[h, 1, f]``.
-            b: see ``W``.
-            grad_W: see ``W``.
-            grad_b: see ``W``.
+            W: ``[h, f, f]``.
+            b: ``[h, 1, f]``.
+            grad_W: ``[h, f, f]``, summed since the last commit.
+            grad_b: ``[h, 1, f]``, likewise.
             position: ``[1]`` int32, 0 .. K-1; -1 starts a new stream, and the rest of the state must then be zero.
 
         Returns:
@@ -343,11 +348,10 @@ class DeviceRMSNorm(nn.Module):
     def __init__(self, norm: RMSNorm) -> None:
         super().__init__()
         _constant(self, "weight", norm.weight)
-        self.mean = Mean(norm.weight.shape[0])
-        self.eps = norm.eps
+        self.mean_plus_eps = Mean(norm.weight.shape[0], plus=norm.eps)
 
     weight: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         """``[n, size]`` to the same shape."""
-        return self.weight * (x * torch.rsqrt(self.mean(x * x) + self.eps))
+        return self.weight * (x * torch.rsqrt(self.mean_plus_eps(x * x)))

@@ -135,13 +135,17 @@ def scn_graphs(model: CoCorrRec, config: ModelConfig, recipe: Recipe) -> list[Gr
     """The phone's entry points that ``recipe`` asks for, over one copy of the weights.
 
     Raises:
-        UsageError: ``rank_corrected`` of a model without a GCN.
+        UsageError: ``rank_corrected`` of a model without a GCN, or arithmetic that the target's converter has not.
         ValueError: the model is in training mode.
     """
     if "rank_corrected" in recipe.entry_points and model.gcn is None:
         raise UsageError(
             "this model was trained without a GCN and takes no correction: "
             "remove rank_corrected from the recipe's entry_points"
+        )
+    if recipe.activations != "fp32" and recipe.target != "coreml":
+        raise UsageError(
+            f"weights.activations '{recipe.activations}' is for coreml alone: {recipe.target} computes in fp32"
         )
     device = DeviceSCN(
         model.scn,

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cocorrrec_export.contract import EntryPoint
+from cocorrrec_export.contract import EntryPoint, TensorSpec
 from cocorrrec_export.errors import CocorrrecError
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -44,16 +44,21 @@ def check_inputs(entry_points: dict[str, EntryPoint], name: str, inputs: Arrays)
             problems.append(f"missing input {spec.name}")
             continue
         array = inputs[spec.name]
-        fits = array.dtype == spec.dtype and array.ndim == len(spec.shape)
-        for want, have in zip(spec.shape, array.shape, strict=False):
-            fits &= have == (sizes.setdefault(want, have) if isinstance(want, str) else want)
-        if not fits:
+        if not _fits(spec, array, sizes):
             problems.append(
                 f"{spec.name} is {array.dtype} {list(array.shape)}, expected {spec.dtype} {list(spec.shape)}"
             )
     if problems:
         raise CocorrrecError(f"{name}: " + "; ".join(sorted(problems)))
     return contract
+
+
+def _fits(spec: TensorSpec, array: NDArray[np.generic], sizes: dict[str, int]) -> bool:
+    """Whether an array is what the contract says; ``sizes`` holds the dynamic dimensions seen so far."""
+    fits = array.dtype == spec.dtype and array.ndim == len(spec.shape)
+    for want, have in zip(spec.shape, array.shape, strict=False):
+        fits &= have == (sizes.setdefault(want, have) if isinstance(want, str) else want)
+    return fits
 
 
 def in_order(contract: EntryPoint, inputs: Arrays) -> list[NDArray[np.generic]]:
@@ -69,6 +74,12 @@ def named_outputs(contract: EntryPoint, outputs: Sequence[NDArray[np.generic]]) 
     """
     if len(outputs) != len(contract.outputs):
         raise CocorrrecError(f"{contract.name} returned {len(outputs)} tensors, expected {len(contract.outputs)}")
+    for spec, output in zip(contract.outputs, outputs, strict=True):
+        if not _fits(spec, output, {}):
+            raise CocorrrecError(
+                f"{contract.name} returned {spec.name} as {output.dtype} {list(output.shape)}, "
+                f"expected {spec.dtype} {list(spec.shape)}"
+            )
     return {spec.name: output for spec, output in zip(contract.outputs, outputs, strict=True)}
 
 

@@ -1,0 +1,64 @@
+"""What is inside ``gcn.onnx``, and that the phone's entry points can be exported in the same way."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+import pytest
+import torch
+
+from cocorrrec_export.errors import CocorrrecError
+from cocorrrec_export.export.artifact import Artifact
+from cocorrrec_export.export.graphs import scn_graphs
+from cocorrrec_export.export.onnx import OPSET, export_onnx
+from cocorrrec_export.export.recipes import shipped_recipe
+from cocorrrec_export.runtime.onnx import OnnxRuntime
+from tests.models import CONFIG, random_model
+
+
+def test_one_self_contained_file_with_native_grus_and_a_dynamic_batch(gcn_fp32: Artifact) -> None:
+    import onnx
+
+    model = onnx.load(gcn_fp32.program, load_external_data=False)
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", OPSET)]
+    assert not any(tensor.external_data for tensor in model.graph.initializer)
+    assert Counter(node.op_type for node in model.graph.node)["GRU"] == 2
+    for value in (*model.graph.input, *model.graph.output):
+        assert value.type.tensor_type.shape.dim[0].dim_param
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_phones_entry_points(tmp_path: Path, precision: str) -> None:
+    recipe = shipped_recipe(f"executorch-xnnpack-{precision}")
+    graph = next(g for g in scn_graphs(random_model(), CONFIG, recipe) if g.name == "rank_corrected")
+    export_onnx(graph, tmp_path / "rank.onnx", metadata={"sequence_length": 10})
+    runtime = OnnxRuntime(tmp_path / "rank.onnx", graph.contract)
+    assert runtime.metadata() == {"sequence_length": "10"}
+    generator = torch.Generator().manual_seed(0)
+    example = [
+        torch.randint(1, 60, x.shape, generator=generator, dtype=x.dtype)
+        if x.dtype == torch.int32
+        else torch.randn(x.shape, generator=generator)
+        for x in graph.example
+    ]
+    outputs = runtime.run(
+        graph.name, {spec.name: x.numpy() for spec, x in zip(graph.contract.inputs, example, strict=True)}
+    )
+    with torch.no_grad():
+        expected = graph.module(*example)[0]
+    np.testing.assert_allclose(outputs["scores"], expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x08\x0a\x12", b"not a model" * 100])
+def test_a_damaged_file_is_a_clear_error(gcn_fp32: Artifact, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "gcn.onnx"
+    path.write_bytes(content)
+    with pytest.raises(CocorrrecError, match=r"gcn\.onnx: ONNX Runtime cannot load it"):
+        OnnxRuntime(path, gcn_fp32.entry_points[0])
+
+
+def test_dynamic_sizes_must_agree_with_the_rest(gcn_fp32: Artifact) -> None:
+    runtime = OnnxRuntime(gcn_fp32.program, gcn_fp32.entry_points[0])
+    with pytest.raises(CocorrrecError, match=r"H is float32 \[3, 9, 64\], expected float32 \['N', 10, 64\]"):
+        runtime.run("correct", {"H": np.zeros((3, 9, 64), np.float32)})
