@@ -31,7 +31,9 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*columns, title=title)
+    table = Table(title=title)
+    for index, column in enumerate(columns):
+        table.add_column(column, no_wrap=index == 0)
     for row in rows:
         table.add_row(*row)
     Console().print(table)
