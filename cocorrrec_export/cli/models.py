@@ -13,14 +13,14 @@ Examples:
 
 def models(json: options.Json = False) -> None:
     """List the shipped models."""
-    from cocorrrec_export.modeling.store import open_model
-    from cocorrrec_export.resources import MODELS_DIR
+    from cocorrrec_export.modeling.store import count_parameters, open_model, shipped_models
 
-    folders = [open_model(path.parent) for path in sorted(MODELS_DIR.glob("*/model.toml"))]
+    folders = [open_model(path) for path in shipped_models().values()]
     rows = [
         {
             "name": folder.name,
             "items": folder.config.vocab_size - 1,
+            "parameters": count_parameters(folder),
             "bytes": folder.weights_path.stat().st_size,
             "sha256": folder.sha256,
             "held_out_users": folder.evaluation_path.is_file(),
@@ -31,7 +31,7 @@ def models(json: options.Json = False) -> None:
     if json:
         console.print_json(rows)
         return
-    columns = ("name", "items", "MB", "NDCG@10", "held-out users", "sha256")
+    columns = ("name", "items", "parameters", "MB", "NDCG@10", "held-out users", "sha256")
     console.print_table(
         "models",
         columns,
@@ -39,6 +39,7 @@ def models(json: options.Json = False) -> None:
             [
                 folder.name,
                 f"{folder.config.vocab_size - 1:,}",
+                f"{count_parameters(folder):,}",
                 f"{folder.weights_path.stat().st_size / 1e6:.2f}",
                 f"{folder.metrics.get('corrected', folder.metrics.get('alone', {})).get('ndcg@10', float('nan')):.4f}",
                 "shipped" if folder.evaluation_path.is_file() else "with --data",

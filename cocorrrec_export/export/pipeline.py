@@ -27,7 +27,7 @@ from cocorrrec_export.export.onnx import export_onnx
 from cocorrrec_export.export.recipes import Recipe
 from cocorrrec_export.files import publish_directory
 from cocorrrec_export.modeling.joint import CoCorrRec
-from cocorrrec_export.modeling.store import ModelFolder, find_model, load_model, open_model
+from cocorrrec_export.modeling.store import ModelFolder, find_model, load_model, open_model, shipped_models
 from cocorrrec_export.parity.tensors import Run, tensor_parity
 from cocorrrec_export.parity.vectors import Case, gcn_cases, read_vectors, scn_cases, write_vectors
 from cocorrrec_export.parity.verdict import Verdict, judge, require_tensors
@@ -114,18 +114,34 @@ def check(path: Path, *, model: str | None, data: Path | None, progress: Progres
     """
     progress("checking hashes")
     artifact = open_artifact(path)
-    source = open_source(model or artifact.manifest["model"]["name"], data)
+    source = open_source(model or _shipped_model_of(artifact), data)
     made_from = artifact.manifest["model"]["sha256"]
     if source.folder.sha256 != made_from:
         raise UsageError(
             f"{path} was made from a model with sha256 {made_from[:16]}..., {source.folder.path} has "
             f"{source.folder.sha256[:16]}...: give the right one with --model"
         )
-    runtime = open_runtime(artifact.target, artifact.program, artifact.entry_points)
-    cases = read_vectors(artifact.vectors)
+    entry_points = artifact.entry_points
+    contracts = {entry.name: entry for entry in entry_points}
+    vectors = read_vectors(artifact.vectors, contracts)
+    runtime = open_runtime(artifact.target, artifact.program, entry_points)
+    progress("parity of the shipped vectors")
+    require_tensors(
+        "the exported file, on its vectors,", tensor_parity(runtime.run, vectors, contracts), artifact.limits
+    )
+    # The vectors came with the file; what the model says of it is computed anew.
+    cases = _cases(source, entry_points)
     return judge(
         runtime, source.model, source.folder.config, cases, artifact.limits, source.held_out, progress=progress
     )
+
+
+def _shipped_model_of(artifact: Artifact) -> str:
+    name = artifact.manifest["model"]["name"]
+    shipped = shipped_models()
+    if name not in shipped:  # not taken for a path: a manifest may come from anyone
+        raise UsageError(f"{artifact.path} was made from model '{name}', which does not ship: give it with --model")
+    return name
 
 
 def _cases(source: Source, entry_points: Sequence[EntryPoint]) -> list[Case]:

@@ -1,6 +1,7 @@
 """A model on disk: a folder with ``model.toml`` and ``weights.safetensors``. Nothing in it is ever executed."""
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,18 @@ class ModelFolder:
         return self.path / "items.csv.gz"
 
 
+def shipped_models() -> dict[str, Path]:
+    """The folders of the models that ship, by their names."""
+    return {path.parent.name: path.parent for path in sorted(MODELS_DIR.glob("*/model.toml"))}
+
+
 def find_model(name_or_path: str) -> Path:
     """The folder of a shipped model by its name, or of the user's own by its path.
 
     Raises:
         UsageError: neither; the message lists the shipped names.
     """
-    shipped = {path.parent.name: path.parent for path in MODELS_DIR.glob("*/model.toml")}
+    shipped = shipped_models()
     if name_or_path in shipped:
         return shipped[name_or_path]
     path = Path(name_or_path)
@@ -136,6 +142,12 @@ def load_model(folder: ModelFolder) -> CoCorrRec:
         raise CocorrrecError(f"{folder.weights_path}: " + "; ".join(sorted(problems)))
     model.load_state_dict(tensors)
     return model.eval()
+
+
+def count_parameters(folder: ModelFolder) -> int:
+    """Number of weights, read from the header of the weights' file alone."""
+    with safe_open(folder.weights_path, framework="pt") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

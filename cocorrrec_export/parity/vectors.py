@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cocorrrec_export.contract import EntryPoint
+from cocorrrec_export.contract import EntryPoint, TensorSpec
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.modeling.config import ModelConfig
@@ -152,18 +152,37 @@ def write_vectors(path: Path, cases: Iterable[Case], entry_points: dict[str, Ent
     write_tensors(tensors, path)
 
 
-def read_vectors(path: Path) -> list[Case]:
+def read_vectors(path: Path, entry_points: dict[str, EntryPoint]) -> list[Case]:
     """Read a file of :func:`write_vectors`.
 
     Raises:
-        CocorrrecError: not such a file.
+        CocorrrecError: not such a file, or one for other entry points.
     """
     cases: dict[tuple[str, str], Case] = {}
-    for key, value in read_tensors(path).items():
+    tensors = read_tensors(path)
+    for key, value in tensors.items():
         parts = key.split(".")
-        if len(parts) != 5 or parts[2] not in ("in", "out"):
-            raise CocorrrecError(f"{path}: {key!r} is no name of a test vector")
+        if len(parts) != 5 or parts[2] not in ("in", "out") or parts[0] not in entry_points:
+            raise CocorrrecError(f"{path}: {key!r} is no test vector of {', '.join(entry_points)}")
         entry_point, name, side, _, tensor = parts
         case = cases.setdefault((entry_point, name), Case(entry_point, name, {}, {}))
         (case.inputs if side == "in" else case.expected)[tensor] = value
+    if not cases:
+        raise CocorrrecError(f"{path}: holds no test vectors")
+    for case in cases.values():
+        contract = entry_points[case.entry_point]
+        for specs, values in ((contract.inputs, case.inputs), (contract.outputs, case.expected)):
+            _check_against_contract(f"{path}: {case.entry_point}.{case.name}", specs, values)
     return list(cases.values())
+
+
+def _check_against_contract(where: str, specs: tuple[TensorSpec, ...], values: dict[str, Tensor]) -> None:
+    if values.keys() != {spec.name for spec in specs}:
+        raise CocorrrecError(f"{where}: holds {sorted(values)}, expected {sorted(spec.name for spec in specs)}")
+    for spec in specs:
+        shape, value = spec.shape, values[spec.name]
+        fits = value.dtype == getattr(torch, spec.dtype) and value.ndim == len(shape)
+        if not fits or any(isinstance(n, int) and n != m for n, m in zip(shape, value.shape, strict=True)):
+            raise CocorrrecError(
+                f"{where}: {spec.name} is {value.dtype} {list(value.shape)}, expected {spec.dtype} {list(shape)}"
+            )

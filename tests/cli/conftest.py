@@ -1,0 +1,67 @@
+"""Run commands as a shell would: in this process where that is the same, in one of their own where it is not."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cocorrrec_export.cli import console, export
+from cocorrrec_export.modeling.store import ModelFolder
+from tests.models import model_folder
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+Cli = Callable[..., Ended]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
+    """``cocorr-export`` with these arguments, in this process; everything on both file descriptors is kept."""
+
+    def run(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["cocorr-export", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        handler = signal.getsignal(signal.SIGTERM)
+        capfd.readouterr()
+        try:
+            with pytest.raises(SystemExit) as end:
+                console.run(export.app)
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        code = end.value.code
+        assert isinstance(code, int)
+        return Ended(code, *capfd.readouterr())
+
+    return run
+
+
+def start(*arguments: object, cwd: Path, prelude: str = "") -> "subprocess.Popen[str]":
+    """``cocorr-export`` in a process of its own, after the Python statements ``prelude``."""
+    program = f"{prelude}from cocorrrec_export.cli.export import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        cwd=cwd,
+        env=os.environ | {"COLUMNS": "200", "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    """A random model with held-out users."""
+    return model_folder(tmp_path_factory.mktemp("models") / "tiny")

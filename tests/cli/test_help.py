@@ -1,0 +1,51 @@
+"""Help is complete, and instant: no heavy library is imported for it."""
+
+import subprocess
+import sys
+
+import pytest
+from typer.main import get_command
+
+from cocorrrec_export.cli import export
+from tests.cli.conftest import Cli
+
+HEAVY = ("torch", "numpy", "polars", "safetensors", "executorch", "onnx", "onnxruntime", "rich.progress")
+COMMANDS = sorted(get_command(export.app).commands)  # type: ignore[attr-defined]
+
+
+def test_no_help_page_imports_a_heavy_library() -> None:
+    program = f"""
+import sys
+from cocorrrec_export.cli.export import app
+for page in ([], *([name] for name in {COMMANDS}), ["recipes", "show"]):
+    try:
+        app([*page, "--help"])
+    except SystemExit as end:
+        assert end.code == 0, page
+    heavy = [name for name in {HEAVY} if name in sys.modules]
+    assert not heavy, (page, heavy)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_page_has_examples_that_start_with_the_command(cli: Cli, command: str) -> None:
+    ended = cli(command, "--help")
+    assert ended.code == 0
+    assert "Examples:" in ended.stdout
+    assert f"cocorr-export {command}" in ended.stdout
+
+
+def test_every_option_has_a_sentence() -> None:
+    for name, command in get_command(export.app).commands.items():  # type: ignore[attr-defined]
+        for parameter in command.params:
+            text = getattr(parameter, "help", None)
+            assert text and text.endswith((".", ".]")), f"{name}: {parameter.name}: {text!r}"
+
+
+def test_version_and_no_arguments(cli: Cli) -> None:
+    assert cli("--version").stdout.startswith("cocorr-export 0.")
+    assert cli().code == 2
+    assert cli("scan").code == 2
+    assert "scn" in cli("--help").stdout
