@@ -96,8 +96,8 @@ def _inconsistencies(recipe: Recipe) -> list[str]:
                 f"precision '{recipe.precision}' means weights.embedding '{_EMBEDDING_OF[recipe.precision]}', "
                 f"got '{recipe.embedding}'"
             )
-    elif recipe.precision != recipe.linear:
-        problems.append(f"precision '{recipe.precision}' means weights.linear of it, got '{recipe.linear}'")
+    elif (recipe.precision, recipe.linear, recipe.activations) != ("fp32", "fp32", "fp32"):
+        problems.append(f"the GCN is exported in fp32 alone, got precision '{recipe.precision}'")
     backends = BACKENDS.get((recipe.kind, recipe.target), ())
     if recipe.backend not in backends:
         problems.append(

@@ -298,7 +298,8 @@ class TTTLinear(nn.Module):
         Returns:
             ``Y [B, D]``: the merged heads at ``last``, before :meth:`output`.
         """
-        W, b = self.W1, self.b1  # shared by all histories until the first commit
+        W: Tensor = self.W1  # shared by all histories until the first commit
+        b: Tensor = self.b1
         chunks = H.split(self.mini_batch, dim=1)
         Y = H.new_zeros(H.shape[0], H.shape[2])
         for index, rows in enumerate(chunks):
@@ -315,7 +316,8 @@ class TTTLinear(nn.Module):
         self, H: Tensor, correction: Correction | None = None, fusion: CorrectionFusion | None = None
     ) -> Tensor:
         """The same as :meth:`forward`, at every position: ``Y [B, L, D]``. The plain form, to test the others by."""
-        W, b = self.W1, self.b1
+        W: Tensor = self.W1
+        b: Tensor = self.b1
         merged = []
         for rows in H.split(self.mini_batch, dim=1):
             learned = self.learn(rows, W, b)
