@@ -5,7 +5,9 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 
+from cocorrrec_export.data.statistics import Statistics
 from cocorrrec_export.training.loop import Listener
 
 
@@ -34,6 +36,13 @@ class TrainingProgress(Listener):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._progress.stop()
+
+    def on_data(self, statistics: Statistics, examples: int) -> None:
+        """Print the data set's figures."""
+        table = Table("users", "items", "interactions", "per user", "training examples")
+        counts = (statistics.users, statistics.items, statistics.interactions)
+        table.add_row(*map("{:,}".format, counts), f"{statistics.interactions_per_user:.1f}", f"{examples:,}")
+        self._progress.console.print(table)
 
     def on_epoch_start(self, epoch: int, steps: int, done: int) -> None:
         """Start the epoch's bar."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.data.negatives import NegativeSampler
 from cocorrrec_export.data.splits import Examples
+from cocorrrec_export.data.statistics import Statistics
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.metrics import ranking_metrics
 from cocorrrec_export.modeling.config import PADDING_ID
@@ -33,6 +34,9 @@ class TrainingData:
 
 class Listener:
     """Hears how a run goes; the command line's progress bar is one."""
+
+    def on_data(self, statistics: Statistics, examples: int) -> None:
+        """The data were read; ``examples`` is what an epoch trains on."""
 
     def on_epoch_start(self, epoch: int, steps: int, done: int) -> None:
         """Epoch ``epoch`` (from 1) starts, with ``done`` of ``steps`` already behind it."""

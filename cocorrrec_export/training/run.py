@@ -24,6 +24,7 @@ from cocorrrec_export.modeling.store import ModelFolder, save_model
 from cocorrrec_export.tables import read_toml
 from cocorrrec_export.training.config import TrainConfig
 from cocorrrec_export.training.loop import Listener, TrainingData, fit
+from cocorrrec_export.training.plot import plot_training
 from cocorrrec_export.training.scoring import evaluate_model
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -133,6 +134,8 @@ def train(
     _check_folder(out, checkpoint, resume=resume)
     torch_device = resolve_device(device)
     prepared = _prepare(data_file, config)
+    if listener is not None:
+        listener.on_data(statistics(prepared.interactions), len(prepared.training.train))
     out.mkdir(parents=True, exist_ok=True)
     _remember_settings(out, config, prepared.interactions, resume=resume)
     model = build_model(prepared.model_config, generator=torch.Generator().manual_seed(config.training.seed))
@@ -146,6 +149,8 @@ def train(
         listener=listener,
     )
     _write_records(out, state.records)
+    with publish_file(out / "training.png") as staging:
+        plot_training(state.records, state.best_epoch, staging)
     if not weights_only:
         prepared.test.save(out / "evaluation.safetensors")
         write_catalogue(

@@ -164,7 +164,14 @@ def test_model_folder(tmp_path: Path) -> None:
     titles.write_text("item,title\n1,One\n2,Two\n")
     config = RunConfig(model={"dropout": 0.1}, training=TrainConfig(epochs=2, batch_size=64, evaluation_negatives=20))
     folder = train(data, config, tmp_path / "m", name="walk", titles=titles)
-    names = {"model.toml", "weights.safetensors", "evaluation.safetensors", "items.csv.gz", "metrics.jsonl"}
+    names = {
+        "model.toml",
+        "weights.safetensors",
+        "evaluation.safetensors",
+        "items.csv.gz",
+        "metrics.jsonl",
+        "training.png",
+    }
     assert {path.name for path in folder.path.iterdir()} == names
     assert open_model(folder.path) == folder
     model = load_model(folder)
@@ -173,6 +180,7 @@ def test_model_folder(tmp_path: Path) -> None:
     measured = evaluate_model(model, shipped)
     assert measured == {way: folder.metrics[way] for way in ("corrected", "alone")}
     assert len((folder.path / "metrics.jsonl").read_text().splitlines()) == 2
+    assert (folder.path / "training.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UsageError, match="holds files already"):
         train(data, config, tmp_path / "m", name="walk")
     other = tmp_path / "other.csv"
@@ -185,7 +193,12 @@ def test_weights_only_folder_names_no_user_and_no_item(tmp_path: Path) -> None:
     data = csv_file(tmp_path / "clicks.csv")
     config = RunConfig(training=TrainConfig(epochs=1, batch_size=64, evaluation_negatives=20))
     folder = train(data, config, tmp_path / "m", name="walk", weights_only=True)
-    assert {path.name for path in folder.path.iterdir()} == {"model.toml", "weights.safetensors", "metrics.jsonl"}
+    assert {path.name for path in folder.path.iterdir()} == {
+        "model.toml",
+        "weights.safetensors",
+        "metrics.jsonl",
+        "training.png",
+    }
     with pytest.raises(CocorrrecError, match="give the interactions with --data FILE"):
         held_out_set(folder)
     assert evaluate_model(load_model(folder), held_out_set(folder, data))["corrected"] == folder.metrics["corrected"]

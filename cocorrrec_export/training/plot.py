@@ -1,0 +1,33 @@
+"""A picture of a run: people would rather look than read ``metrics.jsonl``."""
+
+from pathlib import Path
+
+
+def plot_training(records: list[dict[str, float]], best_epoch: int, path: Path) -> None:
+    """Write the loss and the validation metrics by epoch as PNG.
+
+    Args:
+        records: one row an epoch, as in ``metrics.jsonl``.
+        best_epoch: the epoch whose weights were kept, from 1.
+        path: file to write.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    epochs = [record["epoch"] for record in records]
+    loss, ranking = figure.subplots(1, 2)
+    loss.plot(epochs, [record["loss"] for record in records], marker=".")
+    loss.set_title("training loss")
+    for name, label in (("ndcg@10", "NDCG@10"), ("hr@10", "HR@10"), ("uauc", "UAUC")):
+        (line,) = ranking.plot(epochs, [record[name] for record in records], marker=".", label=label)
+        alone = [record.get(f"{name}_without_correction") for record in records]
+        if alone[0] is not None:
+            ranking.plot(epochs, alone, linestyle=":", color=line.get_color())
+    ranking.set_title("validation (dotted: no correction arrives)")
+    ranking.legend()
+    for axes in (loss, ranking):
+        axes.axvline(best_epoch, color="grey", linewidth=0.8)
+        axes.set_xlabel(f"epoch (kept: {best_epoch})")
+        axes.set_xticks(epochs)
+    FigureCanvasAgg(figure).print_png(path)

@@ -1,0 +1,96 @@
+"""Comparisons against figures worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from cocorrrec_export.contract import EntryPoint, TensorSpec
+from cocorrrec_export.parity.limits import Limits
+from cocorrrec_export.parity.tensors import compare, tensor_parity, top_overlap
+from cocorrrec_export.parity.vectors import Case
+from cocorrrec_export.runtime.base import Arrays
+
+LIMITS = Limits(max_abs=0.1, max_rel=0.1, top10_overlap=0.9, metrics_abs=0.1, ndcg10_rel=0.1)
+RANK = EntryPoint("rank", (TensorSpec("ids", "int32", (1, 2)),), (TensorSpec("scores", "float32", (1, 4)),))
+ENCODE = EntryPoint("encode", (TensorSpec("ids", "int32", (1, 2)),), (TensorSpec("H", "float32", (1, 4)),))
+CONTRACTS = {"rank": RANK, "encode": ENCODE}
+
+
+def array(*values: float) -> np.ndarray:
+    return np.array([values], dtype=np.float32)
+
+
+def test_by_hand() -> None:
+    comparison = compare("x", array(3, -4, 0, 0), array(3, -4, 0, 0.5))
+    assert comparison.max_abs == 0.5
+    assert comparison.mean_abs == comparison.mean_signed == 0.125
+    assert comparison.max_rel == 0.125
+    assert comparison.sqnr_db == pytest.approx(10 * math.log10(25 / 0.25))
+    assert str(comparison) == "x [1, 4]: max 0.5, mean 0.125, signed +0.125, relative 0.125, SQNR 20.0 dB"
+    assert compare("x", array(1, 2, 3, 4), array(1, 2, 3, 3)).mean_signed == -0.25
+
+
+def test_equal_zero_and_not_finite() -> None:
+    same = compare("x", array(0, 1), array(0, 1))
+    assert (same.max_rel, same.sqnr_db) == (0.0, math.inf)
+    from_zero = compare("x", array(0, 0), array(0, 1e-9))
+    assert (from_zero.max_rel, from_zero.sqnr_db) == (math.inf, -math.inf)
+    for bad in (math.nan, math.inf):
+        assert compare("x", array(1, 2), array(1, bad)).max_rel == math.inf
+    with pytest.raises(ValueError, match=r"x is \[1, 3\], the reference is \[1, 2\]"):
+        compare("x", array(1, 2), array(1, 2, 3))
+
+
+def test_top_overlap_by_hand() -> None:
+    reference = np.arange(40, dtype=np.float32)
+    assert top_overlap(reference, reference * 2 + 1) == 1.0
+    assert top_overlap(reference, -reference) == 0.0
+    swapped = reference.copy()
+    swapped[30], swapped[29] = 29, 30  # the tenth best and the eleventh
+    assert top_overlap(reference, swapped) == 0.9
+    # Of a short list it is the better half: the best ten of four would agree whatever came out.
+    assert top_overlap(np.array([4.0, 3.0, 2.0, 1.0]), np.array([4.0, 1.0, 2.0, 3.0])) == 0.5
+
+
+def cases() -> list[Case]:
+    ids = torch.tensor([[1, 2]])
+    return [
+        Case("encode", "a", {"ids": ids}, {"H": torch.tensor([[10.0, 0, 0, 0]])}),
+        Case("rank", "a", {"ids": ids}, {"scores": torch.tensor([[0.9, 0.8, 0.2, 0.1]])}),
+    ]
+
+
+def runner(**changes: np.ndarray) -> object:
+    outputs = {case.entry_point: {k: v.numpy() for k, v in case.expected.items()} for case in cases()}
+
+    def run(entry_point: str, inputs: Arrays) -> Arrays:
+        assert inputs["ids"].dtype == np.int32
+        return outputs[entry_point] | {k: v for k, v in changes.items() if k in outputs[entry_point]}
+
+    return run
+
+
+def test_within_the_limits() -> None:
+    parity = tensor_parity(runner(), cases(), CONTRACTS)  # type: ignore[arg-type]
+    assert parity.problems(LIMITS) == []
+    assert (parity.max_abs, parity.max_rel, parity.top10_overlap) == (0.0, 0.0, 1.0)
+
+
+def test_the_worst_tensor_is_named_first_with_its_limits() -> None:
+    run = runner(H=array(12, 0, 0, 0), scores=array(0.9, 0.1, 0.2, 0.8))
+    parity = tensor_parity(run, cases(), CONTRACTS)  # type: ignore[arg-type]
+    worst, more, overlap = parity.problems(LIMITS)
+    assert worst.startswith("rank.a.scores [1, 4]: max 0.7")
+    assert worst.endswith("limits: max 0.1, relative 0.1")
+    assert more == "1 more of 2 tensors are beyond the limits"
+    assert overlap == "top-10 overlap 0.5000, limit 0.9"
+
+
+def test_max_abs_is_asked_of_scores_alone() -> None:
+    parity = tensor_parity(runner(H=array(10.5, 0, 0, 0)), cases(), CONTRACTS)  # type: ignore[arg-type]
+    assert parity.problems(LIMITS) == []
+    assert parity.max_abs == 0.0
+    parity = tensor_parity(runner(scores=array(0.9, 0.8, 0.2, math.nan)), cases(), CONTRACTS)  # type: ignore[arg-type]
+    assert "rank.a.scores" in parity.problems(LIMITS)[0]

@@ -1,0 +1,154 @@
+"""The verdict, over a runtime that computes with torch and can be told to be wrong."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from cocorrrec_export.data.evaluation_set import EvaluationSet
+from cocorrrec_export.errors import ParityError
+from cocorrrec_export.export.graphs import GraphSpec, gcn_graph, scn_graphs
+from cocorrrec_export.export.recipes import shipped_recipe
+from cocorrrec_export.metrics import METRICS
+from cocorrrec_export.parity.limits import Limits
+from cocorrrec_export.parity.vectors import Case, gcn_cases, scn_cases
+from cocorrrec_export.parity.verdict import Verdict, judge
+from cocorrrec_export.runtime.base import Arrays, check_inputs
+from cocorrrec_export.training.scoring import evaluate_model
+from tests.models import CONFIG, random_model, random_users
+
+LIMITS = Limits(max_abs=1e-4, max_rel=1e-4, top10_overlap=0.99, metrics_abs=5e-5, ndcg10_rel=1e-4)
+LOOSE = Limits(max_abs=1, max_rel=1, top10_overlap=0, metrics_abs=5e-5, ndcg10_rel=1e-4)
+Wrong = Callable[[str, Arrays, Arrays], Arrays]
+MODEL = random_model()
+USERS = random_users()
+
+
+class TorchRuntime:
+    """The graphs before conversion, behind the interface of a runtime."""
+
+    executed_by = "torch"
+
+    def __init__(self, graphs: list[GraphSpec], wrong: Wrong = lambda _entry, _inputs, outputs: outputs) -> None:
+        self.graphs = {graph.name: graph for graph in graphs}
+        self.entry_points = {graph.name: graph.contract for graph in graphs}
+        self.wrong = wrong
+
+    @torch.no_grad()
+    def run(self, entry_point: str, inputs: Arrays) -> Arrays:
+        contract = check_inputs(self.entry_points, entry_point, inputs)
+        outputs = self.graphs[entry_point].module(*(torch.from_numpy(inputs[spec.name]) for spec in contract.inputs))
+        named = {spec.name: x.numpy().copy() for spec, x in zip(contract.outputs, outputs, strict=True)}
+        return self.wrong(entry_point, inputs, named)
+
+
+def scn(wrong: Wrong = lambda _entry, _inputs, outputs: outputs) -> TorchRuntime:
+    recipe = shipped_recipe("executorch-xnnpack-fp32").with_candidates(8)
+    return TorchRuntime(scn_graphs(MODEL, CONFIG, recipe), wrong)
+
+
+def verdict_on(runtime: TorchRuntime, limits: Limits = LIMITS, users: EvaluationSet | None = USERS) -> Verdict:
+    cases: list[Case] = (
+        gcn_cases(MODEL, CONFIG, users)
+        if "correct" in runtime.entry_points
+        else scn_cases(MODEL, CONFIG, runtime.entry_points, users)
+    )
+    return judge(runtime, MODEL, CONFIG, cases, limits, users)
+
+
+def test_the_phones_half() -> None:
+    said = verdict_on(scn()).as_dict()
+    assert said["verdict"] == "pass" and said["executed_by"] == "torch"
+    assert said["tensors"]["max_rel"] < 1e-4
+    ranking = said["ranking"]
+    assert ranking["users"] == len(USERS) and ranking["reason"] is None
+    expected = evaluate_model(MODEL, USERS)
+    for way, key in (("alone", "metrics"), ("corrected", "metrics_corrected")):
+        assert ranking[key].keys() == set(METRICS)
+        for name, pair in ranking[key].items():
+            assert pair["eager"] == pytest.approx(expected[way][name], abs=1e-9)
+            assert pair["artefact"] == pytest.approx(pair["eager"], abs=5e-5)
+
+
+def test_the_clouds_half() -> None:
+    said = verdict_on(TorchRuntime([gcn_graph(MODEL, CONFIG)])).as_dict()
+    assert said["ranking"]["metrics"] is None
+    expected = evaluate_model(MODEL, USERS)["corrected"]
+    for name, pair in said["ranking"]["metrics_corrected"].items():
+        assert pair["eager"] == pytest.approx(expected[name], abs=1e-9)
+        assert pair["artefact"] == pair["eager"]
+
+
+def test_without_users_the_verdict_says_so() -> None:
+    ranking = verdict_on(scn(), users=None).as_dict()["ranking"]
+    assert ranking["users"] == 0 and ranking["metrics"] is None and "--data" in ranking["reason"]
+
+
+def off_by(amount: float, entry: str, tensor: str) -> Wrong:
+    def wrong(entry_point: str, _inputs: Arrays, outputs: Arrays) -> Arrays:
+        return outputs | {tensor: outputs[tensor] + np.float32(amount)} if entry_point == entry else outputs
+
+    return wrong
+
+
+def forgets_the_last_click(entry_point: str, inputs: Arrays, outputs: Arrays) -> Arrays:
+    """Right on padded histories, wrong on full ones: what a test on short inputs would not see."""
+    if entry_point == "rank" and inputs["ids"][0, -1] != 0:
+        return outputs | {"scores": outputs["scores"][:, ::-1].copy()}
+    return outputs
+
+
+def never_commits(entry_point: str, inputs: Arrays, outputs: Arrays) -> Arrays:
+    if entry_point == "step" and int(outputs["position_next"][0]) == 0:
+        return outputs | {"W_next": inputs["W"]}
+    return outputs
+
+
+@pytest.mark.parametrize(
+    ("wrong", "tensor"),
+    [
+        (off_by(0.01, "rank", "scores"), "rank."),
+        (off_by(0.01, "rank_corrected", "scores"), "rank_corrected."),
+        (off_by(0.01, "score", "scores"), "score."),
+        (off_by(0.1, "encode", "H"), "encode."),
+        (off_by(0.1, "step", "grad_W_next"), "step."),
+        (off_by(float("nan"), "rank", "scores"), "rank."),
+        (forgets_the_last_click, "rank."),
+        (never_commits, "step."),
+    ],
+)
+def test_every_kind_of_wrong_is_found_and_named(wrong: Wrong, tensor: str) -> None:
+    with pytest.raises(ParityError, match="the exported file in torch does not compute") as raised:
+        verdict_on(scn(wrong))
+    assert tensor in str(raised.value)
+    assert "limits: max 0.0001, relative 0.0001" in str(raised.value)
+
+
+def test_a_stream_that_drifts_is_found_although_each_step_is_near() -> None:
+    """Each step is within the limits, thirty-five of them are not."""
+
+    def drifts(entry_point: str, _inputs: Arrays, outputs: Arrays) -> Arrays:
+        return outputs | {"W_next": outputs["W_next"] * np.float32(1.02)} if entry_point == "step" else outputs
+
+    limits = Limits(max_abs=0.05, max_rel=0.05, top10_overlap=0, metrics_abs=1, ndcg10_rel=1)
+    with pytest.raises(ParityError, match=r"stream\.35clicks\.scores"):
+        verdict_on(scn(drifts), limits)
+
+
+def test_scores_that_are_near_and_rank_otherwise_are_found() -> None:
+    def ties(entry_point: str, _inputs: Arrays, outputs: Arrays) -> Arrays:
+        return outputs | {"scores": np.round(outputs["scores"], 1)} if entry_point == "rank" else outputs
+
+    message = r"does not rank as the float32 model does:\n  uauc: artefact 0\.\d{4}, float32"
+    with pytest.raises(ParityError, match=message):
+        verdict_on(scn(ties), LOOSE)
+
+
+def test_corrections_that_rank_otherwise_are_found() -> None:
+    def flipped(_entry: str, _inputs: Arrays, outputs: Arrays) -> Arrays:
+        return outputs | {"k_b": outputs["k_b"][..., ::-1].copy()}
+
+    limits = Limits(max_abs=100, max_rel=100, top10_overlap=0, metrics_abs=1e-9, ndcg10_rel=0)
+    with pytest.raises(ParityError, match="corrected: artefact"):
+        verdict_on(TorchRuntime([gcn_graph(MODEL, CONFIG)], flipped), limits)
