@@ -4,9 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from cocorrrec_export.errors import UsageError
-from cocorrrec_export.export.recipes import choose_recipe, load_recipe, shipped_recipe, shipped_recipes
+from cocorrrec_export.errors import CocorrrecError, UsageError
+from cocorrrec_export.export import recipes
+from cocorrrec_export.export.recipes import (
+    BACKENDS,
+    Recipe,
+    choose_recipe,
+    load_recipe,
+    shipped_recipe,
+    shipped_recipes,
+)
 from cocorrrec_export.resources import RECIPES_DIR
+from cocorrrec_export.tables import read_toml
 
 INT8 = RECIPES_DIR / "executorch-xnnpack-int8.toml"
 
@@ -58,3 +67,74 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
         choose_recipe("scn", "executorch", precision="int4")
     with pytest.raises(UsageError, match="did you mean 'executorch-xnnpack-int8'"):
         shipped_recipe("executorch-xnnpack-int9")
+
+
+def test_nothing_is_promised_without_a_recipe() -> None:
+    assert {(recipe.kind, recipe.target) for recipe in shipped_recipes()} == BACKENDS.keys()
+
+
+@pytest.mark.parametrize("recipe", shipped_recipes(), ids=lambda recipe: recipe.name)
+def test_the_manifest_has_the_layout_of_the_file(recipe: Recipe) -> None:
+    assert recipe.as_table() == {"name": recipe.name} | read_toml(RECIPES_DIR / recipe.file_name)
+
+
+def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
+    text = INT8.read_text()
+    for old, new in (
+        ('backend = "xnnpack"', 'backend = "xnpack"'),
+        ('precision = "int8"', "precison = 'int8'"),
+        ("candidates = 100", "candidates = 0"),
+        ("max_abs = 0.05", 'max_abs = "small"'),
+        ('activations = "fp32"', "activations = 32"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(UsageError) as raised:
+        load_recipe(tmp_path / "mine.toml")
+    for part in (
+        "mine.toml: ",
+        "backend: unknown value 'xnpack' (did you mean 'xnnpack'?",
+        "missing key 'precision'",
+        "unknown key 'precison' (did you mean 'precision'?",
+        "shapes.candidates must be 1 to 10000, got 0",
+        "parity.max_abs must be a number, got 'small'",
+        "weights.activations must be a string, got 32",
+    ):
+        assert part in str(raised.value)
+
+
+def test_keys_of_the_phone_mean_nothing_for_the_cloud(tmp_path: Path) -> None:
+    text = (RECIPES_DIR / "gcn-onnx-cpu-fp32.toml").read_text()
+    path = tmp_path / "mine.toml"
+    path.write_text(text.replace("[weights]", '[shapes]\ncandidates = 5\n[weights]\nembedding = "fp32"'))
+    with pytest.raises(UsageError) as raised:
+        load_recipe(path)
+    for key in ("shapes", "weights.embedding"):
+        assert f"key '{key}' has no meaning in a GCN recipe" in str(raised.value)
+    path.write_text('weights = "int8"\n' + text.split("[weights]")[0])
+    with pytest.raises(UsageError, match="'weights' must be a table, got 'int8'"):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"kind = ", b"[" * 2000, b"x" * (1 << 20) + b"y"])
+def test_files_that_are_no_toml(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "broken.toml").write_bytes(content)
+    with pytest.raises(CocorrrecError, match=r"broken\.toml"):
+        load_recipe(tmp_path / "broken.toml")
+
+
+def test_a_truncated_recipe_is_refused_wherever_it_was_cut(tmp_path: Path) -> None:
+    whole = INT8.read_text()
+    path = tmp_path / "cut.toml"
+    for length in range(0, whole.index("ndcg10_rel"), 7):
+        path.write_text(whole[:length])
+        with pytest.raises(CocorrrecError, match=r"cut\.toml"):
+            load_recipe(path)
+
+
+def test_a_shipped_file_under_a_wrong_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "executorch-xnnpack-fp32.toml").write_text(INT8.read_text())
+    monkeypatch.setattr(recipes, "RECIPES_DIR", tmp_path)
+    with pytest.raises(UsageError, match=r"content is that of executorch-xnnpack-int8\.toml"):
+        shipped_recipes()
