@@ -61,10 +61,15 @@ def layer_norm_heads(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return weight * _standardise(x)[0] + bias
 
 
+def _mean(x: Tensor) -> Tensor:
+    # The gradient of torch.mean divides at every place; here the few sums are multiplied.
+    return x.sum(-1, keepdim=True) * (1.0 / x.shape[-1])
+
+
 def _standardise(x: Tensor) -> tuple[Tensor, Tensor]:
     """``x`` with mean 0 and deviation 1 over the last dimension, and what it was multiplied by."""
-    centred = x - x.mean(-1, keepdim=True)
-    inverse_std = torch.rsqrt(centred.square().mean(-1, keepdim=True) + LN_EPS)
+    centred = x - _mean(x)
+    inverse_std = torch.rsqrt(_mean(centred * centred) + LN_EPS)
     return centred * inverse_std, inverse_std
 
 
@@ -72,7 +77,7 @@ def layernorm_l2_gradient(Z1: Tensor, target: Tensor, weight: Tensor, bias: Tens
     """Gradient of ``1/2 ||LN(Z1) - target||^2`` with respect to ``Z1``; all ``[B, h, k, f]``, norm ``[h, 1, f]``."""
     x_hat, inverse_std = _standardise(Z1)
     grad = (weight * x_hat + bias - target) * weight
-    projected = grad.mean(-1, keepdim=True) + x_hat * (grad * x_hat).mean(-1, keepdim=True)
+    projected = _mean(grad) + x_hat * _mean(grad * x_hat)
     return (grad - projected) * inverse_std
 
 
@@ -103,7 +108,7 @@ def match_statistics(correction: Tensor, reference: Tensor) -> Tensor:
 
 def _mean_and_std(x: Tensor) -> tuple[Tensor, Tensor]:
     # torch.std_mean over a short last dimension takes several times as long on a CPU.
-    mean = x.mean(-1, keepdim=True)
+    mean = _mean(x)
     variance = (x - mean).square().sum(-1, keepdim=True) / (x.shape[-1] - 1)
     return mean, variance.clamp_min(1e-30).sqrt()  # the root has no slope at 0
 
