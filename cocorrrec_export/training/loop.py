@@ -1,7 +1,6 @@
 """The training loop: plain code, resumable at any step."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +56,6 @@ def fit(
     checkpoint: Path | None = None,
     resume: bool = False,
     listener: Listener | None = None,
-    on_checkpoint: Callable[[], None] | None = None,
 ) -> RunState:
     """Train ``model`` and leave it with the weights of the best validation epoch.
 
@@ -69,7 +67,6 @@ def fit(
         checkpoint: file to keep the state in, written at each epoch's end and once a minute.
         resume: go on from ``checkpoint``; on the CPU the result is bit for bit that of an uninterrupted run.
         listener: hears of steps and epochs.
-        on_checkpoint: called after each checkpoint.
 
     Raises:
         CocorrrecError: the loss is no longer finite, or the checkpoint does not fit.
@@ -104,13 +101,9 @@ def fit(
             listener.on_step(state.loss_sum / state.step)
             if checkpoint is not None and clock.is_due() and state.step < steps:
                 save_checkpoint(checkpoint, model, optimiser, state)
-                if on_checkpoint:
-                    on_checkpoint()
         _finish_epoch(model, data, config, state, steps, listener)
         if checkpoint is not None:
             save_checkpoint(checkpoint, model, optimiser, state)
-            if on_checkpoint:
-                on_checkpoint()
     model.load_state_dict(state.best)
     model.eval()
     return state

@@ -208,9 +208,12 @@ def _provenance(config: RunConfig, prepared: _Prepared) -> dict[str, Any]:
 def _check_folder(out: Path, checkpoint: Path, *, resume: bool) -> None:
     if resume and not checkpoint.is_file():
         raise UsageError(f"{out} holds no checkpoint to resume from; start without --resume")
-    if not resume and out.is_dir() and any(out.iterdir()):
-        what = "an unfinished run: go on with --resume" if checkpoint.is_file() else "files already"
-        raise UsageError(f"{out} holds {what}, or give another --out")
+    # A run that was stopped before its first checkpoint left its settings alone: nothing that would be lost.
+    held = {path.name for path in out.iterdir()} - {SETTINGS} if out.is_dir() else set()
+    if held and not resume:
+        unfinished = CHECKPOINT in held
+        what = "an unfinished run: go on with --resume, or" if unfinished else "files already:"
+        raise UsageError(f"{out} holds {what} give another --out")
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; give a folder")
 

@@ -160,6 +160,8 @@ def test_softmax_never_draws_padding() -> None:
 
 def test_model_folder(tmp_path: Path) -> None:
     data = csv_file(tmp_path / "clicks.csv")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "run.json").write_text("{}")  # left by a run that was stopped before its first checkpoint
     titles = tmp_path / "titles.csv"
     titles.write_text("item,title\n1,One\n2,Two\n")
     config = RunConfig(model={"dropout": 0.1}, training=TrainConfig(epochs=2, batch_size=64, evaluation_negatives=20))
