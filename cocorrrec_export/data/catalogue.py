@@ -8,33 +8,34 @@ import polars as pl
 
 from cocorrrec_export.data.readers import Columns, read_table
 from cocorrrec_export.errors import CocorrrecError
-from cocorrrec_export.files import publish_file
 
 
-def write_catalogue(path: Path, item_ids: Sequence[str], *, titles: Path | None, columns: Columns) -> None:
-    """Write ``id,item`` and, with ``titles``, ``title`` as gzipped CSV; internal ids start at 1.
+def encode_catalogue(item_ids: Sequence[str], *, titles: Path | None, columns: Columns) -> bytes:
+    """``id,item`` and, with ``titles``, ``title`` as gzipped CSV; internal ids start at 1.
 
     Args:
-        path: file to write.
         item_ids: external ids in the order of the internal ones.
         titles: CSV file with a column of item ids and a column ``title``.
         columns: names the item column of ``titles``.
+
+    Raises:
+        UsageError: ``titles`` does not exist, or lacks a column.
+        CocorrrecError: it is damaged, or has a bad row.
     """
     frame = pl.DataFrame({"id": range(1, len(item_ids) + 1), "item": list(item_ids)})
     if titles is not None:
         item = columns.for_file(titles).item
         named = read_table(titles, [item, "title"]).rename({item: "item"})
         frame = frame.join(named.unique("item", keep="first"), on="item", how="left", maintain_order="left")
-    with publish_file(path) as staging:
-        # No time stamp in the gzip header: the same items give the same bytes.
-        staging.write_bytes(gzip.compress(frame.write_csv().encode(), mtime=0))
+    # No time stamp in the gzip header: the same items give the same bytes.
+    return gzip.compress(frame.write_csv().encode(), mtime=0)
 
 
 def read_titles(path: Path) -> dict[int, str]:
     """Title, or external id where there is none, of each internal id.
 
     Raises:
-        CocorrrecError: not a file of :func:`write_catalogue`.
+        CocorrrecError: not a file of :func:`encode_catalogue`.
     """
     frame = read_table(path, ["id", "item"], optional=["title"])
     try:

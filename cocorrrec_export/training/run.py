@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from cocorrrec_export.data.catalogue import write_catalogue
+from cocorrrec_export.data.catalogue import encode_catalogue
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.data.held_out import DataSource, evaluation_set, load_source
 from cocorrrec_export.data.interactions import Interactions
@@ -136,6 +136,9 @@ def train(
     prepared = _prepare(data_file, config)
     if listener is not None:
         listener.on_data(statistics(prepared.interactions), len(prepared.training.train))
+    # Before the training, so that a titles file with a fault does not come to light after it.
+    item_ids, columns = prepared.interactions.item_ids, config.data.columns
+    catalogue = None if weights_only else encode_catalogue(item_ids, titles=titles, columns=columns)
     out.mkdir(parents=True, exist_ok=True)
     _remember_settings(out, config, prepared.interactions, resume=resume)
     model = build_model(prepared.model_config, generator=torch.Generator().manual_seed(config.training.seed))
@@ -151,11 +154,10 @@ def train(
     _write_records(out, state.records)
     with publish_file(out / "training.png") as staging:
         plot_training(state.records, state.best_epoch, staging)
-    if not weights_only:
+    if catalogue is not None:
         prepared.test.save(out / "evaluation.safetensors")
-        write_catalogue(
-            out / "items.csv.gz", prepared.interactions.item_ids, titles=titles, columns=config.data.columns
-        )
+        with publish_file(out / "items.csv.gz") as staging:
+            staging.write_bytes(catalogue)
     folder = save_model(
         out,
         model.cpu(),

@@ -191,6 +191,14 @@ def test_model_folder(tmp_path: Path) -> None:
         held_out_set(folder, other)
 
 
+def test_a_titles_file_with_a_fault_is_refused_before_the_training(tmp_path: Path) -> None:
+    data = csv_file(tmp_path / "clicks.csv")
+    (tmp_path / "titles.csv").write_text("item,name\n1,One\n")
+    with pytest.raises(UsageError, match="no column 'title'"):
+        train(data, RunConfig(), tmp_path / "m", name="walk", titles=tmp_path / "titles.csv")
+    assert not (tmp_path / "m").exists()
+
+
 def test_weights_only_folder_names_no_user_and_no_item(tmp_path: Path) -> None:
     data = csv_file(tmp_path / "clicks.csv")
     config = RunConfig(training=TrainConfig(epochs=1, batch_size=64, evaluation_negatives=20))
@@ -245,7 +253,7 @@ def run_cli(*args: object, **options: object) -> subprocess.Popen[str]:
 def test_ctrl_c_and_resume_on_the_command_line(tmp_path: Path) -> None:
     data = csv_file(tmp_path / "clicks.csv")
     config = tmp_path / "train.toml"
-    config.write_text("[training]\nepochs = 60\npatience = 0\nbatch_size = 16\nevaluation_negatives = 20\n")
+    config.write_text("[training]\nepochs = 20\npatience = 0\nbatch_size = 16\nevaluation_negatives = 20\n")
     out = tmp_path / "m"
     command = ("train", "--data", data, "--config", config, "--out", out)
     running = run_cli(*command)
