@@ -194,8 +194,9 @@ def test_model_folder(tmp_path: Path) -> None:
 def test_a_titles_file_with_a_fault_is_refused_before_the_training(tmp_path: Path) -> None:
     data = csv_file(tmp_path / "clicks.csv")
     (tmp_path / "titles.csv").write_text("item,name\n1,One\n")
+    config = RunConfig(training=TrainConfig(evaluation_negatives=20))
     with pytest.raises(UsageError, match="no column 'title'"):
-        train(data, RunConfig(), tmp_path / "m", name="walk", titles=tmp_path / "titles.csv")
+        train(data, config, tmp_path / "m", name="walk", titles=tmp_path / "titles.csv")
     assert not (tmp_path / "m").exists()
 
 
