@@ -22,7 +22,8 @@ def test_the_installed_wheel_exports_the_shipped_model(tmp_path: Path) -> None:
     # The dependencies of this environment, but not its editable install: path files are not read through a path file.
     own = subprocess.check_output([python, "-c", "import site; print(site.getsitepackages()[0])"], text=True).strip()
     (Path(own) / "dependencies.pth").write_text("\n".join(site.getsitepackages()))
-    where = subprocess.check_output([python, "-c", "import cocorrrec_export as c; print(c.__file__)"], text=True)
+    show = [python, "-c", "import cocorrrec_export as c; print(c.__file__)"]
+    where = subprocess.check_output(show, text=True, cwd=tmp_path)  # not the checkout's own folder
     assert where.startswith(own)
     command = [tmp_path / "env" / "bin" / "cocorr-export", "scn", "--target", "executorch", "--precision", "int8"]
     result = subprocess.run([*command, "--json"], cwd=tmp_path, capture_output=True, text=True, timeout=400)

@@ -51,6 +51,9 @@ def export_onnx(
         )
     assert program is not None  # it is written to a file, and None returned, only where a path is given
     model = program.model_proto
+    # The exporter notes for each node where in the sources it comes from: paths of this machine, of use to nobody else.
+    for part in (model.graph, *model.graph.node, *model.graph.value_info):
+        del part.metadata_props[:]
     onnx.helper.set_model_props(model, {key: str(value) for key, value in metadata.items()})
     progress("checking the ONNX model")
     onnx.checker.check_model(model, full_check=True)

@@ -13,6 +13,7 @@ from cocorrrec_export.export.graphs import scn_graphs
 from cocorrrec_export.export.onnx import OPSET, export_onnx
 from cocorrrec_export.export.recipes import shipped_recipe
 from cocorrrec_export.runtime.onnx import OnnxRuntime
+from tests.conftest import ROOT
 from tests.models import CONFIG, random_model
 
 
@@ -61,3 +62,8 @@ def test_dynamic_sizes_must_agree_with_the_rest(gcn_fp32: Artifact) -> None:
     runtime = OnnxRuntime(gcn_fp32.program, gcn_fp32.entry_points[0])
     with pytest.raises(CocorrrecError, match=r"H is float32 \[3, 9, 64\], expected float32 \['N', 10, 64\]"):
         runtime.run("correct", {"H": np.zeros((3, 9, 64), np.float32)})
+
+
+def test_no_path_of_this_machine_is_in_the_file(gcn_fp32: Artifact) -> None:
+    assert str(ROOT).encode() not in gcn_fp32.program.read_bytes()
+    assert b"site-packages" not in gcn_fp32.program.read_bytes()
