@@ -2,8 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.coreml import CoreMLExports
 
 # Small tensors and few cores: more threads only wait for each other. Set before anything imports torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -29,3 +33,11 @@ def golden_dir() -> Path:
 def data_dir() -> Path:
     """Real interaction data."""
     return need(SHARED / "data")
+
+
+@pytest.fixture(scope="session")
+def coreml_exports(tmp_path_factory: pytest.TempPathFactory) -> "CoreMLExports":
+    """A random model's exports to Core ML, each made once."""
+    from tests.coreml import CoreMLExports
+
+    return CoreMLExports(tmp_path_factory.mktemp("coreml"))

@@ -151,7 +151,8 @@ def scn_graphs(model: CoCorrRec, config: ModelConfig, recipe: Recipe) -> list[Gr
         model.scn,
         sequence_length=config.sequence_length,
         embedding=recipe.embedding,
-        linear=recipe.linear,
+        # A program that computes in float16 keeps all its weights so, and needs no casts of them in the graph.
+        linear="fp32" if recipe.activations == recipe.linear == "fp16" else recipe.linear,
         item_side=recipe.item_side,
     )
     contracts = scn_contracts(config, candidates=recipe.candidates)

@@ -21,6 +21,7 @@ from cocorrrec_export.export.artifact import (
     program_name,
     write_manifest,
 )
+from cocorrrec_export.export.coreml import export_coreml
 from cocorrrec_export.export.executorch import export_executorch, memory_planned_bytes
 from cocorrrec_export.export.graphs import GraphSpec, gcn_graph, scn_graphs
 from cocorrrec_export.export.onnx import export_onnx
@@ -36,7 +37,11 @@ from cocorrrec_export.runtime.base import Arrays
 from cocorrrec_export.runtime.open import open_runtime
 
 Progress = Callable[[str], None]
-_BACKEND_PACKAGES = {"executorch": ("executorch", "torchao"), "onnx": ("onnx", "onnxruntime", "onnxscript")}
+_BACKEND_PACKAGES = {
+    "executorch": ("executorch", "torchao"),
+    "coreml": ("coremltools",),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+}
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,8 @@ def export(source: Source, recipe: Recipe, out: Path, *, progress: Progress = la
         metadata = _metadata(source.folder, recipe, entry_points)
         if recipe.target == "executorch":
             export_executorch(graphs, program, metadata=metadata, progress=progress)
+        elif recipe.target == "coreml":
+            export_coreml(graphs, program, activations=recipe.activations, metadata=metadata, progress=progress)
         else:
             export_onnx(graphs[0], program, metadata=metadata, progress=progress)
         write_vectors(staging / VECTORS, cases, by_name)

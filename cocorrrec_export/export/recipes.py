@@ -29,6 +29,7 @@ GCN_ENTRY_POINTS = ("correct",)
 MAX_CANDIDATES = 10_000
 
 BACKENDS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("scn", "coreml"): ("mlprogram",),
     ("scn", "executorch"): ("xnnpack",),
     ("gcn", "onnx"): ("cpu",),
 }

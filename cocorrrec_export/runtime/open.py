@@ -23,8 +23,12 @@ def open_runtime(target: str, program: Path, entry_points: Sequence[EntryPoint])
         from cocorrrec_export.runtime.executorch import ExecuTorchRuntime
 
         return ExecuTorchRuntime(program, entry_points)
+    if target == "coreml":
+        from cocorrrec_export.runtime.coreml import CoreMLRuntime
+
+        return CoreMLRuntime(program, entry_points)
     if target == "onnx":
         from cocorrrec_export.runtime.onnx import OnnxRuntime
 
         return OnnxRuntime(program, entry_points[0])
-    raise CocorrrecError(f"{program}: this version runs executorch and onnx files, not {target}")
+    raise CocorrrecError(f"{program}: this version runs coreml, executorch and onnx files, not {target}")

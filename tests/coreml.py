@@ -1,0 +1,80 @@
+"""Core ML packages to test with, and ways to damage them."""
+
+import dataclasses
+import functools
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cocorrrec_export.contract import EntryPoint
+from cocorrrec_export.export import pipeline
+from cocorrrec_export.export.artifact import Artifact
+from cocorrrec_export.export.graphs import GraphSpec, scn_graphs
+from cocorrrec_export.export.recipes import Recipe, choose_recipe
+from cocorrrec_export.files import sha256_file
+from cocorrrec_export.modeling.store import load_model
+from cocorrrec_export.runtime.coreml import CoreMLRuntime
+from cocorrrec_export.runtime.mlpackage import Package, open_package, write_model
+from tests.models import CONFIG, model_folder
+
+MODEL = "Data/com.apple.CoreML/model.mlmodel"
+WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
+
+
+def recipe(precision: str, item_side: str = "computed") -> Recipe:
+    """The shipped recipe, with one or the other item side."""
+    return dataclasses.replace(choose_recipe("scn", "coreml", precision=precision), item_side=item_side)
+
+
+class CoreMLExports:
+    """Exports one random model, each recipe once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.model = model_folder(folder / "tiny")
+
+    @functools.cache  # noqa: B019  # lives as long as the tests
+    def artifact(self, precision: str, item_side: str = "computed") -> Artifact:
+        """The published folder."""
+        source = pipeline.open_source(str(self.model.path), None)
+        return pipeline.export(source, recipe(precision, item_side), self.folder / item_side)
+
+    def runtime(self, precision: str, item_side: str = "computed") -> CoreMLRuntime:
+        """The file, loaded."""
+        artifact = self.artifact(precision, item_side)
+        return CoreMLRuntime(artifact.program, artifact.entry_points)
+
+    def graphs(self, precision: str, item_side: str = "computed") -> list[GraphSpec]:
+        """What the file was made from."""
+        return scn_graphs(load_model(self.model), CONFIG, recipe(precision, item_side))
+
+    def package(self, folder: Path, precision: str = "fp32") -> tuple[Path, tuple[EntryPoint, ...]]:
+        """A copy of the package alone, and its contracts."""
+        artifact = self.artifact(precision)
+        copy = folder / artifact.program.name
+        shutil.copytree(artifact.program, copy)
+        return copy, artifact.entry_points
+
+
+def operations(package: Package, function: str) -> Any:
+    """The operations of a function, to be changed in place."""
+    message = package.model.mlProgram.functions[function]
+    return message.block_specializations[message.opset].operations
+
+
+def change_model(path: Path, change: Callable[[Package], None]) -> None:
+    """Change the message in a package."""
+    package = open_package(path)
+    change(package)
+    write_model(package)
+
+
+def vouch_again(artifact: Path) -> None:
+    """Make the hashes of a manifest those of the files, so that only running them can tell a change."""
+    manifest = json.loads((artifact / "manifest.json").read_text())
+    for file in manifest["files"]:
+        path = artifact / file["path"]
+        file |= {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+    (artifact / "manifest.json").write_text(json.dumps(manifest))
