@@ -11,6 +11,7 @@ from cocorrrec_export.export.graphs import GraphSpec
 from cocorrrec_export.extras import quiet, require
 from cocorrrec_export.runtime.mlpackage import MANIFEST, open_package, write_model
 
+_BUFFER = "b_device_"
 DEFAULT_FUNCTION = "rank"
 """What an app gets that loads the model without the name of a function."""
 
@@ -68,8 +69,9 @@ def _convert(graph: GraphSpec, path: Path, activations: str) -> None:
 
     program = torch.export.export(graph.module, graph.example, strict=True).run_decompositions({})
     passes = ct.PassPipeline.DEFAULT
-    # It narrows ids to 16 bits: one that is out of range would become one that is not.
-    passes.remove_passes({"common::add_int16_cast"})
+    # One narrows ids to 16 bits, by which an id outside of the table becomes another item's; one counts negative ids
+    # from the end. An id is 0 or above, and checked by who calls.
+    passes.remove_passes({"common::add_int16_cast", "common::guard_negative_gather_indices"})
     half = ct.transform.FP16ComputePrecision(op_selector=lambda op: not _stays_float32(op))
     model = ct.convert(
         program,
@@ -110,11 +112,11 @@ def _finish(path: Path, metadata: dict[str, str | int]) -> None:
     keys = {key: str(uuid.uuid5(uuid.NAMESPACE_URL, entry["path"])).upper() for key, entry in entries.items()}
     manifest["itemInfoEntries"] = dict(sorted((keys[key], entry) for key, entry in entries.items()))
     manifest["rootModelIdentifier"] = keys[manifest["rootModelIdentifier"]]
-    (path / MANIFEST).write_text(json.dumps(manifest, indent=4) + "\n", encoding="utf-8")
+    (path / MANIFEST).write_text(json.dumps(manifest) + "\n", encoding="utf-8")
 
 
 def _shorten(function: Any) -> None:
-    """State equal constants once and give values short names: half of a program's bytes."""
+    """Compute once what is computed twice, and give values short names: half of a program's bytes."""
     block = function.block_specializations[function.opset]
     names = {name: name for name in [x.name for x in function.inputs] + list(block.outputs)}
     first: dict[bytes, str] = {}
@@ -124,17 +126,18 @@ def _shorten(function: Any) -> None:
             if argument.HasField("name"):
                 argument.name = names[argument.name]
         (output,) = operation.outputs
-        short = f"v{len(names)}"
-        operation.attributes["name"].immediateValue.tensor.strings.values[:] = [short]
-        if operation.type == "const":
-            value = operation.attributes["val"]
-            if value.HasField("blobFileValue"):  # the name that its module gave it
-                short = output.name.removeprefix("b_device_").removesuffix("_to_fp16")
-            same = first.setdefault(value.SerializeToString(deterministic=True), short)
-            if same != short:
-                names[output.name] = same
-                continue
-        output.name = names.setdefault(output.name, short)
+        given, output.name = output.name, ""
+        label = operation.attributes["name"].immediateValue.tensor.strings.values
+        label[:] = [""]
+        key = operation.SerializeToString(deterministic=True)
+        if given not in names and key in first:
+            names[given] = first[key]
+            continue
+        number = f"v{len(names):x}"
+        # A tensor of a module keeps the name that it has there.
+        short = given.removeprefix(_BUFFER).removesuffix("_to_fp16") if given.startswith(_BUFFER) else number
+        output.name = first[key] = names.setdefault(given, short)
+        label[:] = [number]
         kept.append(operation)
     del block.operations[:]
     block.operations.extend(kept)

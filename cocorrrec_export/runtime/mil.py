@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cocorrrec_export.errors import CocorrrecError
-from cocorrrec_export.runtime.mlpackage import MAX_ELEMENTS, Package, WeightFiles, tensor_type
+from cocorrrec_export.runtime.mlpackage import Package, WeightFiles, tensor_type
 
 Array = NDArray[Any]
 Kernel = Callable[..., Array]
@@ -136,12 +136,15 @@ def _gather(operands: Operands) -> Kernel:
     axis = operands.constant("axis", 0)
     if axis != 0 or operands.constant("batch_dims", 0) != 0:
         raise ValueError("only rows can be gathered")
+    if 0 in indices.shape:
+        raise ValueError("no indices")
     _grows_to(operands, indices.shape + table.shape[1:])
     rows = table.shape[0]
 
     def gather(x: Array, i: Array) -> Array:
-        if i.size and not (-rows <= int(i.min()) and int(i.max()) < rows):
-            raise IndexError(f"index {int(i.max())} or {int(i.min())} is outside of {rows} rows")
+        lowest, highest = int(i.min()), int(i.max())
+        if lowest < 0 or highest >= rows:
+            raise IndexError(f"indices {lowest} to {highest} lead outside of {rows} rows")
         return x[i]
 
     return gather
@@ -277,7 +280,6 @@ OPERATORS: dict[str, Callable[[Operands], Kernel]] = {
     "expand_dims": _expand_dims,
     "floor": _elementwise(np.floor, "x"),
     "gather": _gather,
-    "greater_equal": _elementwise(np.greater_equal, "x", "y"),
     "linear": _linear,
     "matmul": _matmul,
     "mul": _elementwise(np.multiply, "x", "y"),
@@ -286,7 +288,6 @@ OPERATORS: dict[str, Callable[[Operands], Kernel]] = {
     "reduce_sum": _reduce_sum,
     "reshape": _reshape,
     "rsqrt": _rsqrt,
-    "select": _elementwise(np.where, "cond", "a", "b"),
     "sigmoid": _in_float32(_sigmoid),
     "slice_by_index": _slice,
     "sqrt": _in_float32(np.sqrt),
@@ -399,9 +400,9 @@ class Function:
             if any(x is None for x in known):
                 raise CocorrrecError(f"{self._where}: {label}: an operand is not constant")
             with np.errstate(all="ignore"):
-                constant = self._run(step, known)  # type: ignore[arg-type]
-            self._values[name] = Value(result.dtype, result.shape, result.slot, constant)
-            self._start[result.slot] = constant
+                folded = self._run(step, known)  # type: ignore[arg-type]  # none is None
+            self._values[name] = Value(result.dtype, result.shape, result.slot, folded)
+            self._start[result.slot] = folded
         else:
             self._steps.append(step)
 

@@ -76,20 +76,10 @@ CASES: dict[str, tuple[Build, tuple[Array, ...], Array]] = {
         (X.round(),),
         (X.round() != 0).astype(np.int32),
     ),
-    "greater_equal": (
-        lambda mb, x: mb.cast(x=mb.greater_equal(x=x, y=np.float32(0)), dtype="fp32"),
-        (X.round(),),
-        (X.round() >= 0).astype(np.float32),
-    ),
-    "select": (
-        lambda mb, x: mb.select(cond=mb.greater_equal(x=x, y=np.float32(0)), a=x, b=X * 2),
-        (X,),
-        np.where(X >= 0, X, X * 2),
-    ),
     "gather": (
         lambda mb, i: mb.gather(x=TABLE, indices=i, axis=0, batch_dims=0, validate_indices=False),
-        (np.array([6, 0, 0, -1], np.int32),),
-        TABLE[[6, 0, 0, 6]],
+        (np.array([6, 0, 0, 5], np.int32),),
+        TABLE[[6, 0, 0, 5]],
     ),
     "linear": (
         lambda mb, x: mb.linear(x=x, weight=WEIGHT, bias=BIAS),
@@ -184,10 +174,10 @@ def test_products_of_float16_are_summed_in_float32(tmp_path: Path) -> None:
     assert result.dtype == np.float16 and result[0, 0] == 4096  # in float16, 2048 + 1 is 2048
 
 
-@pytest.mark.parametrize("index", [7, -8, 2**31 - 1])
+@pytest.mark.parametrize("index", [7, -1, 2**31 - 1])
 def test_an_index_outside_of_the_table(tmp_path: Path, index: int) -> None:
     build = CASES["gather"][0]
-    with pytest.raises(CocorrrecError, match=r"main: gather '.*' failed: index .* is outside of 7 rows"):
+    with pytest.raises(CocorrrecError, match=r"main: gather '.*' failed: indices .* lead outside of 7 rows"):
         compute(tmp_path, build, np.full(4, index, np.int32))
 
 
@@ -274,10 +264,10 @@ def point_outside_of_the_package(package: Package) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (rename_operator, r"rank: operator 'gelu' \('v\d+'\) is not known here"),
+        (rename_operator, r"rank: operator 'gelu' \('v\w+'\) is not known here"),
         (read_ahead, "reads 'scores', which nothing before it computes"),
-        (lie_about_a_shape, r"operands do not fit: gives \[100, 64\], declared \[99, 64\]|gave float32 \[100, 64\]"),
-        (lie_about_a_dtype, r"operands are|gave float32|matmul|linear"),
+        (lie_about_a_shape, r"operands do not fit: gives \[99, 64\], declared \[100, 64\]"),
+        (lie_about_a_dtype, r"tanh .* gave float32 \[100, 64\], the program declares float16"),
         (claim_an_absurd_size, "absurd size"),
         (invent_a_dtype, "unknown dtype 77"),
         (leave_a_dimension_open, "a dimension is not fixed"),
