@@ -89,7 +89,7 @@ def _check_contracts(package: Package, wanted: dict[str, EntryPoint]) -> None:
 
 
 def _show(specs: Iterable[object]) -> str:
-    return ", ".join(f"{x.name[:60]} {x.dtype} {list(x.shape)}" for x in specs)  # type: ignore[attr-defined]
+    return ", ".join(f"{ascii(x.name[:60])[1:-1]} {x.dtype} {list(x.shape)}" for x in specs)  # type: ignore[attr-defined]
 
 
 def _apple(path: Path, function: str) -> Predict:

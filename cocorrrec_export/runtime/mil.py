@@ -79,6 +79,11 @@ class Operands:
         return value.constant.tolist()
 
 
+def _quoted(name: str) -> str:
+    """A name from a file, which may be damaged, for a message of one line."""
+    return repr(name[:60])
+
+
 def _widened(x: Array) -> Array:
     return x.astype(np.float32) if x.dtype == np.float16 else x
 
@@ -321,14 +326,14 @@ class Function:
         if function is None:
             raise CocorrrecError(f"{package.path}: has no function '{name}'")
         if function.opset not in function.block_specializations:
-            raise CocorrrecError(f"{self._where}: lacks the block of its operator set {function.opset[:60]!r}")
+            raise CocorrrecError(f"{self._where}: lacks the block of its operator set {_quoted(function.opset)}")
         block = function.block_specializations[function.opset]
         self.inputs = {x.name: self._declare(x.name, x.type) for x in function.inputs}
         for operation in block.operations:
             self._compile(operation)
         missing = [output for output in block.outputs if output not in self._values]
         if missing:
-            raise CocorrrecError(f"{self._where}: nothing computes the output {missing[0][:60]!r}")
+            raise CocorrrecError(f"{self._where}: nothing computes the output {_quoted(missing[0])}")
         self.outputs = {output: self._values[output] for output in block.outputs}
 
     def __call__(self, inputs: dict[str, Array]) -> dict[str, Array]:
@@ -361,14 +366,14 @@ class Function:
         try:
             return tensor_type(type_)
         except ValueError as error:
-            raise CocorrrecError(f"{self._where}: value {name[:60]!r}: {error}") from None
+            raise CocorrrecError(f"{self._where}: value {_quoted(name)}: {error}") from None
 
     def _declare(self, name: str, type_: Any, constant: Array | None = None) -> Value:
         dtype, shape = self._type(name, type_)
         if name in self._values:
-            raise CocorrrecError(f"{self._where}: value {name[:60]!r}: is computed twice")
+            raise CocorrrecError(f"{self._where}: value {_quoted(name)}: is computed twice")
         if dtype not in _DTYPES and constant is None:
-            raise CocorrrecError(f"{self._where}: value {name[:60]!r}: dtype {dtype} is not known here")
+            raise CocorrrecError(f"{self._where}: value {_quoted(name)}: dtype {dtype} is not known here")
         value = Value(dtype, shape, len(self._start), constant)
         self._values[name] = value
         self._start.append(constant)
@@ -377,14 +382,14 @@ class Function:
     def _compile(self, operation: Any) -> None:
         kind = operation.type
         name = operation.outputs[0].name if len(operation.outputs) == 1 else ""
-        label = f"{kind[:60]} '{name[:60]}'"
+        label = f"{_quoted(kind)[1:-1]} {_quoted(name)}"
         if kind == "const" and name and "val" in operation.attributes:
             constant = self._constant(name, operation.attributes["val"])
             if (constant.dtype, constant.shape) != self._type(name, operation.outputs[0].type):
                 raise CocorrrecError(f"{self._where}: {label}: its value is of another type than it declares")
             return
         if kind not in OPERATORS or operation.blocks:
-            raise CocorrrecError(f"{self._where}: operator '{kind[:60]}' ('{name[:60]}') is not known here")
+            raise CocorrrecError(f"{self._where}: operator {_quoted(kind)} ({_quoted(name)}) is not known here")
         if len(operation.outputs) != 1:
             raise CocorrrecError(f"{self._where}: {label} must have one output")
         given = {key: [self._look_up(x, label) for x in value.arguments] for key, value in operation.inputs.items()}
@@ -411,7 +416,7 @@ class Function:
             return self._constant(f"operand {len(self._start)} of {label}", binding.value)
         if binding.name not in self._values:
             raise CocorrrecError(
-                f"{self._where}: {label} reads {binding.name[:60]!r}, which nothing before it computes"
+                f"{self._where}: {label} reads {_quoted(binding.name)}, which nothing before it computes"
             )
         return self._values[binding.name]
 
@@ -419,7 +424,7 @@ class Function:
         try:
             array = self._stored(value, *tensor_type(value.type))
         except (*_FAULTS, UnicodeError) as error:
-            raise CocorrrecError(f"{self._where}: constant '{name[:60]}': {error}") from None
+            raise CocorrrecError(f"{self._where}: constant {_quoted(name)}: {error}") from None
         return self._declare(name, value.type, array)
 
     def _stored(self, value: Any, dtype: str, shape: Shape) -> Array:

@@ -182,6 +182,7 @@ def test_damage_ends_in_one_line_or_in_a_result(
     coreml_exports: CoreMLExports, tmp_path: Path, name: str, truncations: int, flips: int
 ) -> None:
     path, entry_points = coreml_exports.package(tmp_path, "int8")
+    entry_points = entry_points[:2]
     content = (path / name).read_bytes()
     refused = 0
     for what, damaged in damages(content, random.Random(name), truncations, flips):
@@ -197,6 +198,7 @@ def test_damage_ends_in_one_line_or_in_a_result(
 def test_headers_of_constants_are_believed_in_nothing(coreml_exports: CoreMLExports, tmp_path: Path) -> None:
     """Every bit of the header of the table, where random damage would seldom hit."""
     path, entry_points = coreml_exports.package(tmp_path, "int8")
+    entry_points = entry_points[:1]
     content = (path / WEIGHTS).read_bytes()
     table = next(x for x in operations(open_package(path), "encode") if x.outputs[0].name == "table_quantised")
     start = table.attributes["val"].blobFileValue.offset
