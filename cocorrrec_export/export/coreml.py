@@ -68,6 +68,7 @@ def _convert(graph: GraphSpec, path: Path, activations: str) -> None:
     import torch
 
     program = torch.export.export(graph.module, graph.example, strict=True).run_decompositions({})
+    _join_biases(program)
     passes = ct.PassPipeline.DEFAULT
     # One narrows ids to 16 bits, by which an id outside of the table becomes another item's; one counts negative ids
     # from the end. An id is 0 or above, and checked by who calls.
@@ -86,6 +87,23 @@ def _convert(graph: GraphSpec, path: Path, activations: str) -> None:
         # torch.export writes names of inputs in lower case.
         ct.utils.rename_feature(spec, given.name, wanted.name, rename_inputs=True, rename_outputs=False)
     ct.utils.save_spec(spec, str(path), weights_dir=model.weights_dir)
+
+
+def _join_biases(program: Any) -> None:
+    """Make biases, which int8 projections add on their own, a part of the product again."""
+    import torch
+
+    for node in list(program.graph.nodes):
+        if node.target is not torch.ops.aten.add.Tensor:
+            continue
+        product, bias = node.args
+        if not (isinstance(product, torch.fx.Node) and isinstance(bias, torch.fx.Node) and bias.op == "placeholder"):
+            continue
+        is_bare_product = product.target is torch.ops.aten.linear.default and len(product.args) == 2
+        if is_bare_product and len(product.users) == 1 and bias.meta["val"].ndim == 1:
+            product.args = (*product.args, bias)
+            node.replace_all_uses_with(product)
+            program.graph.erase_node(node)
 
 
 def _stays_float32(op: Any) -> bool:
@@ -133,9 +151,11 @@ def _shorten(function: Any) -> None:
         if given not in names and key in first:
             names[given] = first[key]
             continue
-        number = f"v{len(names):x}"
-        # A tensor of a module keeps the name that it has there.
-        short = given.removeprefix(_BUFFER).removesuffix("_to_fp16") if given.startswith(_BUFFER) else number
+        number = f"v{len(kept):x}"
+        short = number
+        if given.startswith(_BUFFER):  # a tensor of a module keeps the name that it has there
+            short = given.removeprefix(_BUFFER).removesuffix("_to_fp16").removesuffix("_weight")
+        short = number if short in names.values() else short
         output.name = first[key] = names.setdefault(given, short)
         label[:] = [number]
         kept.append(operation)

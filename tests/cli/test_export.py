@@ -66,11 +66,11 @@ def test_parity_of_an_export(cli: Cli, tiny: ModelFolder, gcn: Path) -> None:
     ("arguments", "message"),
     [
         (
-            ["scn", "--target", "coreml"],
-            "no shipped recipe takes the scn to coreml in fp32; there are: executorch fp32",
+            ["scn", "--target", "tflite"],
+            "no shipped recipe takes the scn to tflite in fp32; there are: coreml fp16, coreml fp32,",
         ),
         (["scn", "--target", "all"], "unknown target 'all'"),
-        (["scn", "--target", "executorch", "--precision", "int4"], "in int4; there are: executorch fp32"),
+        (["scn", "--target", "executorch", "--precision", "int4"], "in int4; there are: coreml fp16,"),
         (["scn", "--target", "executorch", "--precision", "int8", "--recipe", "x.toml"], "give one of them"),
         (["scn", "--target", "executorch", "--candidates", "many"], "Invalid value for '--candidates'"),
         (["gcn", "--precision", "int8"], "no shipped recipe takes the gcn to onnx in int8; there are: onnx fp32"),

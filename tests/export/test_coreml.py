@@ -138,8 +138,8 @@ def test_weights_are_stored_once_and_in_their_precision(coreml_exports: CoreMLEx
     assert sum(bytes_of["fp32", "computed"].values()) < 4 * parameters + 8192
     assert sum(bytes_of["fp16", "computed"].values()) < 2 * parameters + 4096
     assert sum(bytes_of["int8", "computed"].values()) < parameters + 1 * 2000 + 8192
-    assert bytes_of["fp32", "computed"]["table_weight"] == 4 * table
-    assert bytes_of["fp16", "computed"]["table_weight"] == 2 * table
+    assert bytes_of["fp32", "computed"]["table"] == 4 * table
+    assert bytes_of["fp16", "computed"]["table"] == 2 * table
     for item_side, tables in (("computed", ["table"]), ("folded", ["table", "item_table"])):
         for name in tables:
             assert bytes_of["int8", item_side][f"{name}_quantised"] == table
@@ -213,7 +213,7 @@ def scn_graphs_of(precision: str) -> list:  # type: ignore[type-arg]
 def damage_a_weight(path: Path) -> None:
     """Eight numbers of the output projection."""
     package = open_package(path)
-    weight = next(x for x in operations(package, "rank") if x.outputs[0].name == "o_proj_weight")
+    weight = next(x for x in operations(package, "rank") if x.outputs[0].name == "o_proj")
     offset = weight.attributes["val"].blobFileValue.offset
     file = path / WEIGHTS
     data = bytearray(file.read_bytes())

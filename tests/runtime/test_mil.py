@@ -244,20 +244,16 @@ def compute_twice(package: Package) -> None:
 
 def grow(package: Package) -> None:
     """A table broadcast against a column of itself would fill the memory."""
-    first(package, "mul").inputs["y"].arguments[0].name = "table_weight"
+    first(package, "mul").inputs["y"].arguments[0].name = "table"
 
 
 def point_outside(package: Package) -> None:
-    value = next(
-        x.attributes["val"].blobFileValue for x in operations(package, "rank") if x.outputs[0].name == "table_weight"
-    )
+    value = next(x.attributes["val"].blobFileValue for x in operations(package, "rank") if x.outputs[0].name == "table")
     value.offset = 1 << 62
 
 
 def point_outside_of_the_package(package: Package) -> None:
-    value = next(
-        x.attributes["val"].blobFileValue for x in operations(package, "rank") if x.outputs[0].name == "table_weight"
-    )
+    value = next(x.attributes["val"].blobFileValue for x in operations(package, "rank") if x.outputs[0].name == "table")
     value.fileName = "@model_path/../../../../../etc/passwd"
 
 
