@@ -128,9 +128,11 @@ def _finish(path: Path, metadata: dict[str, str | int]) -> None:
     manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     entries = manifest["itemInfoEntries"]
     keys = {key: str(uuid.uuid5(uuid.NAMESPACE_URL, entry["path"])).upper() for key, entry in entries.items()}
-    manifest["itemInfoEntries"] = dict(sorted((keys[key], entry) for key, entry in entries.items()))
+    manifest["itemInfoEntries"] = {keys[key]: entry for key, entry in entries.items()}
     manifest["rootModelIdentifier"] = keys[manifest["rootModelIdentifier"]]
-    (path / MANIFEST).write_text(json.dumps(manifest) + "\n", encoding="utf-8")
+    # As Core ML Tools write it: they write it anew when they open a package, and its digest must stay what it is.
+    text = json.dumps(manifest, indent=4, sort_keys=True)
+    (path / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
 def _shorten(function: Any) -> None:
@@ -138,7 +140,7 @@ def _shorten(function: Any) -> None:
     block = function.block_specializations[function.opset]
     names = {name: name for name in [x.name for x in function.inputs] + list(block.outputs)}
     first: dict[bytes, str] = {}
-    kept = []
+    kept: list[Any] = []
     for operation in block.operations:
         for argument in (x for operand in operation.inputs.values() for x in operand.arguments):
             if argument.HasField("name"):

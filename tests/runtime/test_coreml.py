@@ -94,6 +94,7 @@ def test_metadata(fp32: Artifact, coreml_exports: CoreMLExports) -> None:
 
 def test_reading_imports_no_more_of_core_ml_tools_than_its_messages(fp32: Artifact) -> None:
     """The whole package takes many seconds; either may come first."""
+    manifest = (fp32.program / "Manifest.json").read_bytes()
     program = f"""
 import sys
 from pathlib import Path
@@ -107,6 +108,8 @@ assert dict(spec.description.metadata.userDefined) == before == read_metadata(Pa
     with quiet():
         ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
+    # Core ML Tools wrote it anew; they write what we write.
+    assert (fp32.program / "Manifest.json").read_bytes() == manifest
 
 
 class StandIn:
