@@ -226,6 +226,9 @@ def test_headers_of_constants_are_believed_in_nothing(coreml_exports: CoreMLExpo
         ('{"rootModelIdentifier": "a", "itemInfoEntries": {"a": {"path": "../../x"}}}', "leads outside"),
         ('{"rootModelIdentifier": "a", "itemInfoEntries": {"a": {"path": "/etc/passwd"}}}', "leads outside"),
         ('{"rootModelIdentifier": "a", "itemInfoEntries": {"a": {"path": "nothing"}}}', "Data/nothing is missing"),
+        ('{"rootModelIdentifier": "a", "itemInfoEntries": {"a": {"path": "a\\u0000"}}}', "leads outside"),
+        ('{"rootModelIdentifier": "a", "itemInfoEntries": {"a": {"path": "\\ud800"}}}', "leads outside"),
+        ('{"rootModelIdentifier": "a", "itemInfoEntries": {"a": {"path": "' + "x" * 5000 + '"}}}', "leads outside"),
         (" " * (1 << 20) + "{}", "damaged or truncated"),
     ],
 )
