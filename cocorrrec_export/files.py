@@ -79,7 +79,9 @@ def contained_path(folder: Path, name: str, *, where: str) -> Path:
         CocorrrecError: the name leads outside.
     """
     path = folder / name
-    named = name and "\0" not in name and len(name.encode(errors="replace")) <= MAX_NAME and not Path(name).is_absolute()
+    named = (
+        name and "\0" not in name and len(name.encode(errors="replace")) <= MAX_NAME and not Path(name).is_absolute()
+    )
     try:
         inside = named and ".." not in Path(name).parts and path.resolve().is_relative_to(folder.resolve())
     except (OSError, ValueError, RuntimeError):  # what is no name to the file system; links in a circle

@@ -154,6 +154,7 @@ def scn_graphs(model: CoCorrRec, config: ModelConfig, recipe: Recipe) -> list[Gr
         # A program that computes in float16 keeps all its weights so, and needs no casts of them in the graph.
         linear="fp32" if recipe.activations == recipe.linear == "fp16" else recipe.linear,
         item_side=recipe.item_side,
+        half_as_bits=recipe.target == "tflite",
     )
     contracts = scn_contracts(config, candidates=recipe.candidates)
     graphs = []

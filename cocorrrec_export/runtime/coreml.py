@@ -10,7 +10,7 @@ from cocorrrec_export import __version__
 from cocorrrec_export.contract import EntryPoint
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.extras import quiet
-from cocorrrec_export.runtime.base import Arrays, check_inputs, named_outputs
+from cocorrrec_export.runtime.base import Arrays, check_inputs, first_line, named_outputs
 from cocorrrec_export.runtime.mil import compile_functions
 from cocorrrec_export.runtime.mlpackage import Package, open_package
 
@@ -100,13 +100,13 @@ def _apple(path: Path, function: str) -> Predict:
         try:
             model = ct.models.MLModel(str(path), function_name=function, compute_units=ct.ComputeUnit.CPU_ONLY)
         except Exception as error:  # Core ML's errors have no common base but this
-            raise CocorrrecError(f"{path}: Core ML cannot load {function}: {str(error).splitlines()[0]}") from error
+            raise CocorrrecError(f"{path}: Core ML cannot load {function}: {first_line(error)}") from error
 
     def predict(inputs: Arrays) -> Arrays:
         try:
             outputs = model.predict(inputs)
         except Exception as error:  # as above
-            raise CocorrrecError(f"{function}: Core ML failed: {str(error).splitlines()[0]}") from error
+            raise CocorrrecError(f"{function}: Core ML failed: {first_line(error)}") from error
         return {name: np.asarray(x) for name, x in outputs.items()}
 
     return predict
