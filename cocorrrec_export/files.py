@@ -11,6 +11,9 @@ from pathlib import Path
 
 from cocorrrec_export.errors import CocorrrecError
 
+MAX_NAME = 255
+"""Longest name in bytes, folders included, by which a file may name another."""
+
 
 @contextmanager
 def publish_directory(destination: Path) -> Iterator[Path]:
@@ -76,7 +79,13 @@ def contained_path(folder: Path, name: str, *, where: str) -> Path:
         CocorrrecError: the name leads outside.
     """
     path = folder / name
-    inside = path.resolve().is_relative_to(folder.resolve())
-    if not name or "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts or not inside:
-        raise CocorrrecError(f"{where}: the file name {name!r} leads outside {folder}")
+    named = (
+        name and "\0" not in name and len(name.encode(errors="replace")) <= MAX_NAME and not Path(name).is_absolute()
+    )
+    try:
+        inside = named and ".." not in Path(name).parts and path.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):  # what is no name to the file system; links in a circle
+        inside = False
+    if not inside:
+        raise CocorrrecError(f"{where}: the file name {name[:MAX_NAME]!r} leads outside {folder}")
     return path

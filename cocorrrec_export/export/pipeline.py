@@ -23,6 +23,7 @@ from cocorrrec_export.export.artifact import (
     open_artifact,
     write_manifest,
 )
+from cocorrrec_export.export.coreml import export_coreml
 from cocorrrec_export.export.executorch import export_executorch, memory_planned_bytes
 from cocorrrec_export.export.graphs import GraphSpec, gcn_graph, part_bytes, scn_graphs
 from cocorrrec_export.export.onnx import export_onnx_file, export_onnx_folder
@@ -43,7 +44,8 @@ from cocorrrec_export.runtime.seal import PLACEHOLDER as SEAL_PLACEHOLDER
 from cocorrrec_export.runtime.seal import seal
 
 Progress = Callable[[str], None]
-EXPORTERS = {
+EXPORTERS: dict[tuple[str, str], Callable[..., None]] = {
+    ("scn", "coreml"): export_coreml,
     ("scn", "executorch"): export_executorch,
     ("scn", "tflite"): export_tflite,
     ("scn", "onnx"): export_onnx_folder,
@@ -52,6 +54,7 @@ EXPORTERS = {
 """What writes the program of a kind and target."""
 _BACKEND_PACKAGES = {
     "executorch": ("executorch", "torchao"),
+    "coreml": ("coremltools",),
     "tflite": ("litert-torch", "ai-edge-litert"),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
 }
@@ -104,7 +107,8 @@ def export(source: Source, recipe: Recipe, out: Path, *, progress: Progress = la
     with publish_directory(destination) as staging:
         program = staging / PROGRAMS[recipe.kind, recipe.target]
         metadata = _metadata(source.folder, recipe, graphs)
-        EXPORTERS[recipe.kind, recipe.target](graphs, program, metadata=metadata, progress=progress)
+        options = {"activations": recipe.activations} if recipe.target == "coreml" else {}
+        EXPORTERS[recipe.kind, recipe.target](graphs, program, metadata=metadata, progress=progress, **options)
         seal(program)
         write_vectors(staging / VECTORS, cases, by_name)
         runtime = open_runtime(recipe.target, program, entry_points)
@@ -232,7 +236,7 @@ def _metadata(folder: ModelFolder, recipe: Recipe, graphs: Sequence[GraphSpec]) 
         TENSOR_NAMES: json.dumps(names, separators=(",", ":")),
         SEAL_KEY: SEAL_PLACEHOLDER,
     }
-    facts |= {f"{PART_PREFIX}{part}": size for part, size in part_bytes(graphs).items()}
+    facts |= {f"{PART_PREFIX}{part}": size for part, size in part_bytes(graphs, recipe.activations).items()}
     return facts | ({"candidates": recipe.candidates, "item_side": recipe.item_side} if recipe.kind == "scn" else {})
 
 

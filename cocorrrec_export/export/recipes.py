@@ -31,6 +31,7 @@ ALL_TARGETS = "all"
 """Stands for every target on the command line."""
 
 BACKENDS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("scn", "coreml"): ("mlprogram",),
     ("scn", "executorch"): ("xnnpack",),
     ("scn", "tflite"): ("xnnpack",),
     ("scn", "onnx"): ("cpu",),

@@ -92,6 +92,12 @@ def named_outputs(contract: EntryPoint, outputs: Sequence[NDArray[np.generic]]) 
     return {spec.name: output for spec, output in zip(contract.outputs, outputs, strict=True)}
 
 
+def metadata_value(text: str | bytes) -> str | int:
+    """A value of a format whose metadata are all strings; bytes are what is no UTF-8 in a damaged file."""
+    text = text if isinstance(text, str) else text.decode(errors="replace")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else text
+
+
 def first_line(error: Exception) -> str:
     """What an error of a native runtime says first; the rest is its call stack."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -8,7 +8,15 @@ from cocorrrec_export.contract import EntryPoint, TensorSpec
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.extras import quiet, require
 from cocorrrec_export.files import contained_path
-from cocorrrec_export.runtime.base import Arrays, ProgramFacts, check_inputs, first_line, in_order, named_outputs
+from cocorrrec_export.runtime.base import (
+    Arrays,
+    ProgramFacts,
+    check_inputs,
+    first_line,
+    in_order,
+    metadata_value,
+    named_outputs,
+)
 
 
 class OnnxRuntime:
@@ -70,7 +78,7 @@ def describe(path: Path) -> ProgramFacts:
     for file in files:
         model = _read_model(file)
         _check_external(file, model)
-        properties = {entry.key: _number(entry.value) for entry in model.metadata_props}
+        properties = {entry.key: metadata_value(entry.value) for entry in model.metadata_props}
         metadata |= properties
         name = file.stem if path.is_dir() else str(properties.get("entry_points", file.stem))
         entry_points.append(EntryPoint(name, _specs(model.graph.input), _specs(model.graph.output)))
@@ -106,11 +114,6 @@ def _specs(values: Any) -> tuple[TensorSpec, ...]:
 
     names = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()} | {1: "float32"}
     return tuple(TensorSpec(x.name, names.get(x.type.tensor_type.elem_type, "unknown"), shape(x)) for x in values)
-
-
-def _number(text: str | bytes) -> str | int:
-    text = text if isinstance(text, str) else text.decode(errors="replace")  # bytes: no UTF-8, in a damaged file
-    return int(text) if text.isdecimal() else text
 
 
 def _load(path: Path, threads: int) -> Any:

@@ -26,6 +26,10 @@ def open_runtime(target: str, program: Path, entry_points: Sequence[EntryPoint])
         from cocorrrec_export.runtime.executorch import ExecuTorchRuntime
 
         return ExecuTorchRuntime(program, entry_points)
+    if target == "coreml":
+        from cocorrrec_export.runtime.coreml import CoreMLRuntime
+
+        return CoreMLRuntime(program, entry_points)
     if target == "onnx":
         from cocorrrec_export.runtime.onnx import OnnxRuntime
 
@@ -34,7 +38,7 @@ def open_runtime(target: str, program: Path, entry_points: Sequence[EntryPoint])
         from cocorrrec_export.runtime.litert import LiteRTRuntime
 
         return LiteRTRuntime(program, entry_points)
-    raise CocorrrecError(f"{program}: this version runs executorch, tflite and onnx files, not {target}")
+    raise CocorrrecError(f"{program}: this version runs coreml, executorch, tflite and onnx files, not {target}")
 
 
 def describe(target: str, program: Path) -> ProgramFacts:
@@ -51,6 +55,10 @@ def describe(target: str, program: Path) -> ProgramFacts:
         from cocorrrec_export.runtime import litert
 
         facts = litert.describe(program)
+    elif target == "coreml":
+        from cocorrrec_export.runtime import coreml
+
+        facts = coreml.describe(program)
     else:
         from cocorrrec_export.runtime import onnx
 

@@ -1,6 +1,5 @@
 """A file that computes something else, with a manifest and a digest made to match it: only running it can tell."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,20 +12,11 @@ from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.export import pipeline
 from cocorrrec_export.export.artifact import open_artifact
 from cocorrrec_export.export.tflite import _serialise
-from cocorrrec_export.files import sha256_file
 from cocorrrec_export.modeling.store import ModelFolder
 from cocorrrec_export.runtime.litert import read_flatbuffer
+from tests.exports import rehash
 
 Mutation = Callable[[Path], None]
-
-
-def rehash(folder: Path) -> None:
-    """Make the manifest vouch for what is there now."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    for file in manifest["files"]:
-        path = folder / file["path"]
-        file |= {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def replace(name: str, old: bytes, new: bytes) -> Mutation:

@@ -12,6 +12,7 @@ from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.export.inspect import inspect
 from cocorrrec_export.modeling.store import ModelFolder
 from tests.commands import Cli
+from tests.coreml import MODEL, WEIGHTS
 
 READERS = (
     "torch",
@@ -19,6 +20,7 @@ READERS = (
     "flatbuffers",
     "ai_edge_litert.schema_py_generated",
     "executorch.extension.pybindings._C",
+    "cocorrrec_export.runtime.coreml",
     "cocorrrec_export.runtime.executorch",
     "cocorrrec_export.runtime.litert",
     "cocorrrec_export.runtime.onnx",
@@ -49,6 +51,7 @@ FILES = {
     "tflite_int8": ("scn.tflite",),
     "onnx_int8": ("scn/rank.onnx", "scn/weights.bin"),
     "gcn_fp32": ("gcn.onnx",),
+    "coreml_fp32": tuple(f"scn.mlpackage/{name}" for name in ("Manifest.json", MODEL, WEIGHTS)),
 }
 CASES = [(kind, name) for kind, names in FILES.items() for name in names]
 
@@ -58,7 +61,7 @@ def refused_each_time(folder: Path, name: str, count: int) -> None:
     (folder / "manifest.json").unlink()
     path = folder / name
     whole = path.read_bytes()
-    looked_at = path if path.suffix != ".bin" else path.parent
+    looked_at = folder / name.split("/")[0]
     assert inspect(looked_at).checked_by == "its own digest"
     for damaged in damages(whole, count, seed=len(whole)):
         path.write_bytes(damaged)
