@@ -84,7 +84,7 @@ def contained_path(folder: Path, name: str, *, where: str) -> Path:
     )
     try:
         inside = named and ".." not in Path(name).parts and path.resolve().is_relative_to(folder.resolve())
-    except (OSError, ValueError, RuntimeError):  # what is no name to the file system; links in a circle
+    except (OSError, ValueError, RuntimeError):  # no name to the file system, as with a NUL in it; links in a circle
         inside = False
     if not inside:
         raise CocorrrecError(f"{where}: the file name {name[:MAX_NAME]!r} leads outside {folder}")
