@@ -79,12 +79,11 @@ def contained_path(folder: Path, name: str, *, where: str) -> Path:
         CocorrrecError: the name leads outside.
     """
     path = folder / name
-    named = (
-        name and "\0" not in name and len(name.encode(errors="replace")) <= MAX_NAME and not Path(name).is_absolute()
-    )
+    short = 0 < len(name.encode(errors="replace")) <= MAX_NAME
+    plain = not Path(name).is_absolute() and ".." not in Path(name).parts
     try:
-        inside = named and ".." not in Path(name).parts and path.resolve().is_relative_to(folder.resolve())
-    except (OSError, ValueError, RuntimeError):  # what is no name to the file system; links in a circle
+        inside = short and plain and path.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):  # no name to the file system, as with a NUL in it; links in a circle
         inside = False
     if not inside:
         raise CocorrrecError(f"{where}: the file name {name[:MAX_NAME]!r} leads outside {folder}")

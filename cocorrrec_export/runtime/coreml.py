@@ -11,7 +11,7 @@ from cocorrrec_export.contract import EntryPoint
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.extras import quiet
 from cocorrrec_export.runtime.base import Arrays, ProgramFacts, check_inputs, first_line, metadata_value, named_outputs
-from cocorrrec_export.runtime.mil import compile_functions
+from cocorrrec_export.runtime.mil import Function, compile_functions
 from cocorrrec_export.runtime.mlpackage import Package, open_package
 
 Predict = Callable[[Arrays], Arrays]
@@ -39,7 +39,9 @@ class CoreMLRuntime:
             self._functions = {name: _apple(path, name) for name in self.entry_points}
         else:
             self.executed_by = f"mil-numpy {__version__}"
-            self._functions = dict(compile_functions(package, list(self.entry_points)))
+            functions = compile_functions(package, list(self.entry_points))
+            _check_functions(package, functions, self.entry_points)
+            self._functions = dict(functions)
 
     def run(self, entry_point: str, inputs: Arrays) -> Arrays:
         """Run one entry point; see :class:`cocorrrec_export.runtime.base.Runtime`."""
@@ -88,6 +90,17 @@ def _check_contracts(package: Package, wanted: dict[str, EntryPoint]) -> None:
             inside, asked = getattr(described[name], side), getattr(contract, side)
             if inside != asked:
                 raise CocorrrecError(f"{package.path}: {name} has {_show(inside)} as {side}, expected {_show(asked)}")
+
+
+def _check_functions(package: Package, functions: dict[str, Function], wanted: dict[str, EntryPoint]) -> None:
+    """Hold the programs to the contracts too."""
+    for name, contract in wanted.items():
+        for inside, asked in (
+            (functions[name].inputs, contract.inputs),
+            (functions[name].outputs, contract.outputs),
+        ):
+            if {key: (x.dtype, x.shape) for key, x in inside.items()} != {x.name: (x.dtype, x.shape) for x in asked}:
+                raise CocorrrecError(f"{package.path}: the program of {name} is not what its description says")
 
 
 def _show(specs: Iterable[object]) -> str:

@@ -5,6 +5,7 @@ A package is a folder: ``Manifest.json`` names the items in ``Data/``, ``model.m
 that package, whose import takes many seconds.
 """
 
+import importlib
 import importlib.util
 import json
 import math
@@ -30,15 +31,15 @@ MAX_ELEMENTS = 1 << 28
 """Of one tensor: a file that claims more is damaged."""
 
 _MESSAGES = "_cocorrrec_coreml_messages"
-_FEATURE_DTYPES = {65568: "float32", 131104: "int32", 65552: "float16"}
+_FEATURE_DTYPES = {65568: "float32", 131104: "int32"}
 _WEIGHT_FILE = "@model_path/"
 _BLOB_VERSION, _BLOB_SENTINEL = 2, 0xDEADBEEF
 _BLOB_HEADER = np.dtype([("sentinel", "<u4"), ("dtype", "<u4"), ("bytes", "<u8"), ("offset", "<u8")])
 _BLOB_DTYPES = {1: "float16", 2: "float32", 3: "uint8", 4: "int8"}
 
 
-def _messages() -> Any:
-    """The module of Core ML's top message.
+def _messages(name: str) -> Any:
+    """A module of message classes, ``Model_pb2`` or ``MIL_pb2``.
 
     Raises:
         CocorrrecError: the extra is not installed.
@@ -51,11 +52,9 @@ def _messages() -> Any:
         spec = importlib.util.spec_from_file_location(
             _MESSAGES, folder / "__init__.py", submodule_search_locations=[str(folder)]
         )
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[_MESSAGES] = module
-        spec.loader.exec_module(module)
-    return sys.modules[_MESSAGES].Model_pb2
+        assert spec is not None
+        sys.modules[_MESSAGES] = importlib.util.module_from_spec(spec)
+    return importlib.import_module(f"{_MESSAGES}.{name}")
 
 
 @dataclass(frozen=True)
@@ -191,7 +190,7 @@ def open_package(path: Path) -> Package:
         raise CocorrrecError(f"{path}: {model_path.relative_to(path)} is missing")
     if model_path.stat().st_size > MAX_MODEL_BYTES:
         raise CocorrrecError(f"{path}: {model_path.relative_to(path)} is larger than {MAX_MODEL_BYTES} bytes")
-    messages = _messages()
+    messages = _messages("Model_pb2")
     from google.protobuf.message import DecodeError
 
     try:
@@ -234,7 +233,7 @@ def tensor_type(type_: Any) -> tuple[str, tuple[int, ...]]:
     if type_.WhichOneof("type") != "tensorType":
         raise ValueError("not a tensor")
     tensor = type_.tensorType
-    names = _messages().MIL__pb2.DataType
+    names = _messages("MIL_pb2").DataType
     try:
         dtype = names.Name(tensor.dataType).lower()
     except ValueError:

@@ -14,11 +14,11 @@ from cocorrrec_export.errors import ParityError
 from cocorrrec_export.export import pipeline
 from cocorrrec_export.export.artifact import open_artifact
 from cocorrrec_export.export.coreml import export_coreml
-from cocorrrec_export.export.graphs import new_stream, scn_contracts
+from cocorrrec_export.export.graphs import GraphSpec, scn_contracts, scn_graphs
 from cocorrrec_export.export.recipes import choose_recipe
 from cocorrrec_export.modeling.store import load_model
+from cocorrrec_export.parity.verdict import stream_parity
 from cocorrrec_export.resources import MANIFEST_SCHEMA
-from cocorrrec_export.runtime.base import score_list
 from cocorrrec_export.runtime.coreml import describe
 from cocorrrec_export.runtime.mlpackage import Package, open_package, tensor_type
 from cocorrrec_export.runtime.seal import check_seal
@@ -83,18 +83,10 @@ def test_the_verdict(coreml_exports: CoreMLExports, precision: str, item_side: s
     assert artifact.bytes == sum(x.stat().st_size for x in artifact.program.rglob("*") if x.is_file())
 
 
-@torch.no_grad()
 def test_streaming_through_the_file(coreml_exports: CoreMLExports) -> None:
-    model, runtime = load_model(coreml_exports.model), coreml_exports.runtime("fp32")
-    state = {name: x.numpy() for name, x in new_stream(CONFIG).items()}
-    items = torch.randint(1, 60, (1, 35), generator=torch.Generator().manual_seed(3))
-    for item in items[0]:
-        outputs = runtime.run("step", {"item": np.array([item], dtype=np.int32)} | state)
-        state = {name: outputs[f"{name}_next"] for name in state}
-    candidates = torch.arange(1, 60)
-    scores = score_list(runtime, "score", {"user": outputs["user"]}, candidates.numpy())
-    expected = torch.sigmoid(model(items, candidates[None], corrected=False))[0]
-    np.testing.assert_allclose(scores, expected.numpy(), rtol=1e-5)
+    """35 clicks through ``step``, then ``score``, against the float32 model's dual form."""
+    stream = stream_parity(coreml_exports.runtime("fp32"), load_model(coreml_exports.model), CONFIG, None)
+    assert stream.max_rel <= 1e-5
 
 
 @kinds
@@ -202,7 +194,7 @@ def test_no_path_of_this_machine_is_in_the_package(coreml_exports: CoreMLExports
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     contents = []
     for name in ("first", "second"):
-        graphs = scn_graphs_of("int8")
+        graphs = one_graph("int8")
         path = tmp_path / name / "scn.mlpackage"
         path.parent.mkdir()
         export_coreml(graphs, path, activations="fp16", metadata={"kind": "scn"})
@@ -211,9 +203,8 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     assert contents[0] == contents[1]
 
 
-def scn_graphs_of(precision: str) -> list:  # type: ignore[type-arg]
-    from cocorrrec_export.export.graphs import scn_graphs
-
+def one_graph(precision: str) -> list[GraphSpec]:
+    """The smallest: ``score``."""
     return scn_graphs(random_model(), CONFIG, recipe(precision))[-1:]
 
 
@@ -283,7 +274,7 @@ def test_half_an_export_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(coreml, "_convert", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        export_coreml(scn_graphs_of("fp32"), tmp_path / "scn.mlpackage", activations="fp32", metadata={})
+        export_coreml(one_graph("fp32"), tmp_path / "scn.mlpackage", activations="fp32", metadata={})
     assert not list(tmp_path.iterdir())
 
 

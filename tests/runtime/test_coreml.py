@@ -274,6 +274,18 @@ def test_a_vocabulary_that_is_no_number(coreml_exports: CoreMLExports, tmp_path:
         use(path, entry_points)
 
 
+def test_a_program_that_is_not_what_its_description_says(coreml_exports: CoreMLExports, tmp_path: Path) -> None:
+    path, entry_points = coreml_exports.package(tmp_path)
+
+    def change(package: Package) -> None:
+        package.model.mlProgram.functions["encode"].inputs[0].type.tensorType.dimensions[0].constant.size = 10
+        package.model.mlProgram.functions["encode"].inputs[0].type.tensorType.dimensions[1].constant.size = 1
+
+    change_model(path, change)
+    with pytest.raises(CocorrrecError, match="the program of encode is not what its description says"):
+        use(path, entry_points)
+
+
 def test_the_contract_of_the_file_is_readable_without_a_manifest(fp32: Artifact) -> None:
     described = open_package(fp32.program).entry_points()
     assert tuple(described.values()) == tuple(fp32.entry_points)
