@@ -20,6 +20,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
     return model_folder(tmp_path_factory.mktemp("models") / "tiny")
 
 
+@pytest.fixture(scope="session")
+def tiny_sha256(tiny: ModelFolder) -> str:
+    """The digest by which everything names that model."""
+    return tiny.sha256
+
+
 def _export(tiny: ModelFolder, out: Path, kind: str, target: str, precision: str) -> Artifact:
     recipe = choose_recipe(kind, target, precision=precision)  # type: ignore[arg-type]
     return pipeline.export(pipeline.open_source(str(tiny.path), None), recipe, out)

@@ -22,14 +22,18 @@ def list_recipes(context: typer.Context, json: options.Json = False) -> None:
     """List the shipped recipes: what each half can be exported to, and in which precision."""
     if context.invoked_subcommand is not None:
         return
-    from cocorrrec_export.export.recipes import shipped_recipes
+    from cocorrrec_export.export.recipes import expected_bytes, shipped_recipes
+    from cocorrrec_export.modeling.store import find_model, open_model
+    from cocorrrec_export.resources import DEFAULT_MODEL
 
-    rows = [recipe.as_table() for recipe in shipped_recipes()]
+    config = open_model(find_model(DEFAULT_MODEL)).config
+    rows = [recipe.as_table() | {"expected_bytes": expected_bytes(recipe, config)} for recipe in shipped_recipes()]
     if json:
         console.print_json(rows)
     else:
         columns = ("name", "kind", "target", "backend", "precision", "item_side")
-        console.print_table("recipes", columns, ([str(row.get(name, "")) for name in columns] for row in rows))
+        lines = ([*(str(row.get(name, "")) for name in columns), f"{row['expected_bytes'] / 1e6:.2f}"] for row in rows)
+        console.print_table("recipes", (*columns, f"MB of {DEFAULT_MODEL}"), lines)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from cocorrrec_export.errors import UsageError, nearest
+from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.parity.limits import Limits
 from cocorrrec_export.resources import RECIPES_DIR
 from cocorrrec_export.tables import read_toml
@@ -40,6 +41,8 @@ BACKENDS: dict[tuple[str, str], tuple[str, ...]] = {
 """What this version can make: kind and target, and the backends it has for them."""
 
 _EMBEDDING_OF = {"fp32": "fp32", "fp16": "fp16", "int8": "int8-row", "int4": "int4-row"}
+_GRAPH_BYTES = {"executorch": 100_000, "coreml": 65_000, "tflite": 65_000, "onnx": 75_000, "gcn": 10_000}
+"""Graphs and small constants of a file, as measured; they hardly depend on the model."""
 _SCN_ONLY = ("entry_points", "item_side", "shapes", "weights.embedding")
 
 
@@ -115,6 +118,19 @@ def _inconsistencies(recipe: Recipe) -> list[str]:
 def _what_exists(kind: str) -> str:
     targets = sorted(target for of_kind, target in BACKENDS if of_kind == kind)
     return f"this version exports the {kind} to {', '.join(targets)}"
+
+
+def expected_bytes(recipe: Recipe, config: ModelConfig) -> int:
+    """About how large the program will be: weights exactly, graphs as they came out for the shipped models."""
+    D, h, K = config.hidden_size, config.num_heads, config.mini_batch
+    if recipe.kind == "gcn":
+        gru, layers = 6 * D * D + 6 * D, 2 * D * D
+        return 4 * (2 * (gru + layers) + D * h * K * K + D * K * D) + _GRAPH_BYTES["gcn"]
+    row = {"fp32": 4 * D, "fp16": 2 * D, "int8-row": D + 2, "int4-row": D // 2 + 2}[recipe.embedding]
+    tables = config.vocab_size * row * (2 if recipe.item_side == "folded" else 1)
+    projections = (6 if recipe.item_side == "computed" else 4) * D * D
+    each = {"fp32": 4, "fp16": 2, "int8-channel": 1}[recipe.linear]
+    return tables + projections * each + _GRAPH_BYTES[recipe.target]
 
 
 class _Reader:
