@@ -20,5 +20,5 @@ def test_links_lead_somewhere(link: str) -> None:
 
 
 def test_every_command_is_mentioned() -> None:
-    for command in ("train", "evaluate", "scn", "gcn", "parity", "models", "recipes"):
+    for command in ("train", "evaluate", "scn", "gcn", "parity", "inspect", "doctor", "models", "recipes"):
         assert f"cocorr-export {command}" in README
