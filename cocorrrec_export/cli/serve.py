@@ -97,7 +97,6 @@ def gcn(
         max_queue=max_queue,
         max_delay_s=max_delay_us / 1e6,
         max_body_bytes=max_body,
-        body_timeout_s=timeout,
     )
     made = create_app(served, limits, token=token, timing=server_timing, log_requests=log_requests)
     facts = {"model": served.name, "version": served.version, "artifact": str(opened.path)}

@@ -1,7 +1,8 @@
 """The server as an ASGI application: the six endpoints of the Open Inference Protocol v2, and ``/metrics``.
 
-Everything is bounded before it is read: the size of a body, the bytes of all bodies together, the time that a body may
-take, and the users that may wait. What is not taken is answered at once with 503 and ``Retry-After``.
+Everything is bounded before it is read: the size of a body, the bytes of all unfinished bodies together, and the users
+that may wait. What is not taken is answered at once with 503 and ``Retry-After``. The time that a request may take to
+arrive is the business of :mod:`cocorrrec_export.serving.server`, which sees the connection.
 """
 
 import asyncio
@@ -57,8 +58,6 @@ class Limits:
     """Bytes of one request's body."""
     max_buffered_bytes: int = 64 << 20
     """Bytes of all unfinished bodies together; beyond them, 503."""
-    body_timeout_s: float = 10.0
-    """How long a body may take to arrive."""
 
 
 DEFAULT_LIMITS = Limits()
@@ -270,35 +269,31 @@ class App:
         """All of a body.
 
         Raises:
-            Refusal: too large, too slow, or the server holds too many unfinished ones.
+            Refusal: too large, or the server holds too many unfinished ones.
         """
         limit = self._limits.max_body_bytes
         held = 0
         chunks: list[bytes] = []
         try:
-            async with asyncio.timeout(self._limits.body_timeout_s):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise _ClientGoneError
-                    chunk = message.get("body", b"")
-                    more = message.get("more_body", False)
-                    if not (more or chunks):
-                        if len(chunk) > limit:
-                            raise _too_large(limit)
-                        return chunk
-                    held += len(chunk)
-                    self._buffered += len(chunk)
-                    chunks.append(chunk)
-                    if held > limit:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise _ClientGoneError
+                chunk = message.get("body", b"")
+                more = message.get("more_body", False)
+                if not (more or chunks):
+                    if len(chunk) > limit:
                         raise _too_large(limit)
-                    if not more:
-                        return b"".join(chunks)
-                    if self._buffered > self._limits.max_buffered_bytes:
-                        raise busy("the server holds too many unfinished requests: come again later", close=True)
-        except TimeoutError:
-            seconds = self._limits.body_timeout_s
-            raise Refusal(f"the body did not arrive within {seconds:g} s", status=408, close=True) from None
+                    return chunk
+                held += len(chunk)
+                self._buffered += len(chunk)
+                chunks.append(chunk)
+                if held > limit:
+                    raise _too_large(limit)
+                if not more:
+                    return b"".join(chunks)
+                if self._buffered > self._limits.max_buffered_bytes:
+                    raise busy("the server holds too many unfinished requests: come again later", close=True)
         finally:
             self._buffered -= held
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cocorrrec_export.serving.errors import busy
+from cocorrrec_export.serving.errors import Refusal, busy
 from cocorrrec_export.serving.metrics import Metrics
 from cocorrrec_export.serving.protocol import Array
 
@@ -33,9 +33,6 @@ class Job:
         self.enqueued = time.perf_counter()
         self.queue_s = 0.0
         self.compute_s = 0.0
-
-
-_Work = tuple[list[Job], Array]
 
 
 class Batcher:
@@ -61,7 +58,7 @@ class Batcher:
         self._waiting_users = 0
         self._computing = False
         self._timer: asyncio.Handle | None = None
-        self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -141,29 +138,35 @@ class Batcher:
         now = time.perf_counter()
         for job in jobs:
             job.queue_s = now - job.enqueued
-        self._work.put((jobs, jobs[0].H if len(jobs) == 1 else np.concatenate([job.H for job in jobs])))
+        self._work.put(jobs)
 
     def _run(self) -> None:
         """The thread: compute, hand back."""
         assert self._loop is not None
-        while (work := self._work.get()) is not None:
-            jobs, H = work
+        while (jobs := self._work.get()) is not None:
             start = time.perf_counter()
-            outcome: dict[str, Array] | Exception
+            # Here and not where a request is parsed: one look at a batch is cheaper than one at each request.
+            H, finite = _join(jobs), jobs
+            if not np.isfinite(H).all():
+                finite = [job for job in jobs if np.isfinite(job.H).all()]
+                H = _join(finite) if finite else H[:0]
+            outcome: dict[str, Array] | Exception = {}
             try:
-                outcome = self._compute(H)
+                if finite:
+                    outcome = self._compute(H)
             except Exception as error:  # whatever it is, the requests of this batch hear of it, and the next batch runs
                 outcome = error
-            self._loop.call_soon_threadsafe(self._finish, jobs, outcome, len(H), time.perf_counter() - start)
+            self._loop.call_soon_threadsafe(self._finish, jobs, finite, outcome, time.perf_counter() - start)
 
-    def _finish(self, jobs: list[Job], outcome: dict[str, Array] | Exception, users: int, seconds: float) -> None:
+    def _finish(
+        self, jobs: list[Job], finite: list[Job], outcome: dict[str, Array] | Exception, seconds: float
+    ) -> None:
         self._computing = False
         if self._waiting:
             self._schedule()
-        self._metrics.batch_size.observe(users)
         self._metrics.compute_time.observe(seconds)
         row = 0
-        for job in jobs:
+        for job in finite:
             end = row + job.users
             job.compute_s = seconds
             if not job.future.done():
@@ -172,3 +175,11 @@ class Batcher:
                 else:
                     job.future.set_result({name: array[row:end] for name, array in outcome.items()})
             row = end
+        self._metrics.batch_size.observe(row)
+        for job in jobs:
+            if not job.future.done():
+                job.future.set_exception(Refusal("the input holds a value that is not a finite float32"))
+
+
+def _join(jobs: list[Job]) -> Array:
+    return jobs[0].H if len(jobs) == 1 else np.concatenate([job.H for job in jobs])

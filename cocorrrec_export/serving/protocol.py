@@ -109,7 +109,7 @@ def _json_size(body: bytes, header_length: bytes | None) -> int:
 
 
 def _tensor(given: _Input, spec: TensorSpec, body: bytes, size: int, max_users: int) -> Array:
-    """The array of an input, once all that can be said against it has been said."""
+    """The array of an input, if it is what the contract says; its values are looked at when a batch is computed."""
     name, shape = spec.name, given.shape
     if given.datatype != DATATYPE:
         raise Refusal(f"input '{name}' has datatype '{given.datatype[:20]}', expected {DATATYPE}")
@@ -126,16 +126,12 @@ def _tensor(given: _Input, spec: TensorSpec, body: bytes, size: int, max_users: 
     if given.data is not None:
         if len(body) != size:
             raise Refusal(f"{len(body) - size} bytes follow the JSON part, and no input says that they are its own")
-        array = _from_json(given.data, name, shape, count)
-    else:
-        if type(binary) is not int or binary != 4 * count:
-            raise Refusal(f"input '{name}' has binary_data_size {binary!r:.40}, its shape asks for {4 * count} bytes")
-        if len(body) - size != binary:
-            raise Refusal(f"input '{name}' has {len(body) - size} bytes after the JSON part, expected {binary}")
-        array = np.frombuffer(body, "<f4", offset=size).reshape(shape)
-    if not np.isfinite(array).all():
-        raise Refusal(f"input '{name}' holds a value that is not a finite float32")
-    return array
+        return _from_json(given.data, name, shape, count)
+    if type(binary) is not int or binary != 4 * count:
+        raise Refusal(f"input '{name}' has binary_data_size {binary!r:.40}, its shape asks for {4 * count} bytes")
+    if len(body) - size != binary:
+        raise Refusal(f"input '{name}' has {len(body) - size} bytes after the JSON part, expected {binary}")
+    return np.frombuffer(body, "<f4", offset=size).reshape(shape)
 
 
 def _from_json(data: msgspec.Raw, name: str, shape: list[int], count: int) -> Array:
@@ -143,7 +139,7 @@ def _from_json(data: msgspec.Raw, name: str, shape: list[int], count: int) -> Ar
     flat = bytes(data).lstrip()[1:].lstrip()[:1] != b"["
     try:
         values = _decode_flat(data) if flat else _decode_nested(data)
-        with np.errstate(over="ignore"):  # what does not fit is found to be infinite
+        with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused as such
             array = np.array(values, dtype=np.float32)
     except (msgspec.DecodeError, ValueError, OverflowError) as error:
         raise Refusal(

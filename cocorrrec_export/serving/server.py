@@ -1,7 +1,7 @@
 """Run the application on uvicorn, with what a server on an open port needs beside it.
 
-uvicorn brings HTTP, TLS and the loop. Added here, on its hooks: a bound on headers and on the time that they may take,
-a bound on connections, errors in the protocol's form, and a drain that turns readiness off first.
+uvicorn brings HTTP, TLS and the loop. Added here, on its hooks: bounds on headers, on the time that a request may take
+and on connections, errors in the protocol's form, and a drain that turns readiness off first.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ class ServerOptions:
     tls_key: Path | None = None
     max_connections: int = 4096
     stall_timeout_s: float = 10.0
-    """How long headers may take to arrive, and how long a client may leave an answer unread."""
+    """How long a request may take to arrive, and how long a client may leave an answer unread."""
     keep_alive_s: int = 75
     """How long a connection may be idle between requests."""
     drain_s: float = 3.0
@@ -108,30 +108,26 @@ class _Connection(HttpToolsProtocol):
         self._refuse(400, "this is no HTTP request")
 
     def _refuse(self, status: int, message: str, header: bytes = b"") -> None:
-        """Answer without the application, unless it is about to answer itself, and close."""
-        if self.cycle is None or self.cycle.response_complete:
+        """Answer without the application, unless it has begun to answer, and close."""
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
             body = encode_error(message)
             head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
             self.transport.write(STATUS_LINE[status] + head + header + b"\r\n" + body)
         self.transport.close()
 
     def end_if_stalled(self, now: float, timeout_s: float) -> None:
-        """Close the connection if the other side has kept it waiting too long; called about once a second.
-
-        A body that is late, of a request that the application still waits for, is its own matter.
-        """
+        """Close the connection if the other side has kept it waiting too long; called about once a second."""
         unread = self.transport.get_write_buffer_size()
         if unread != self._unread[0]:
             self._unread = (unread, now)
         elif unread and now - self._unread[1] > timeout_s:
             self.transport.abort()
-            return
-        if self._incomplete_since is None or now - self._incomplete_since <= timeout_s or self.transport.is_closing():
-            return
-        if not self._headers_done and self._received:
-            self._refuse(408, f"the headers did not arrive within {timeout_s:g} s")
-        elif not self._headers_done or self.cycle.response_complete:
-            self.transport.close()
+        elif (
+            self._incomplete_since is not None
+            and now - self._incomplete_since > timeout_s
+            and not self.transport.is_closing()
+        ):
+            self._refuse(408, f"the request did not arrive within {timeout_s:g} s")
 
 
 class _Server(uvicorn.Server):
@@ -193,6 +189,7 @@ def serve(app: App, options: ServerOptions, *, max_body_bytes: int, on_start: Ca
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=options.keep_alive_s,
         timeout_graceful_shutdown=options.finish_s,
         ssl_certfile=options.tls_cert,
