@@ -29,7 +29,7 @@ class _Input(msgspec.Struct):
     shape: list[int]
     datatype: str
     parameters: dict[str, Any] | None = None
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = msgspec.Raw()  # read when the rest is right; empty where there is none
 
 
 class _RequestedOutput(msgspec.Struct):
@@ -121,9 +121,10 @@ def _tensor(given: _Input, spec: TensorSpec, body: bytes, size: int, max_users: 
     _refuse_unsupported(parameters)
     count = math.prod(shape)
     binary = parameters.get("binary_data_size")
-    if (binary is None) == (given.data is None):
+    has_data = memoryview(given.data).nbytes > 0
+    if (binary is None) is not has_data:
         raise Refusal(f"input '{name}' must have either data or the parameter binary_data_size")
-    if given.data is not None:
+    if has_data:
         if len(body) != size:
             raise Refusal(f"{len(body) - size} bytes follow the JSON part, and no input says that they are its own")
         return _from_json(given.data, name, shape, count)

@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 
 from cocorrrec_export.cli import console, export
-from cocorrrec_export.modeling.store import ModelFolder
-from tests.models import model_folder
 
 
 @dataclass(frozen=True)
@@ -59,9 +57,3 @@ def start(*arguments: object, cwd: Path, prelude: str = "") -> "subprocess.Popen
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
-    """A random model with held-out users."""
-    return model_folder(tmp_path_factory.mktemp("models") / "tiny")

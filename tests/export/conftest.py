@@ -1,40 +1,19 @@
 """One export of each kind, shared by the tests that look at exported files."""
 
-from pathlib import Path
-
 import pytest
 
-from cocorrrec_export.export import pipeline
 from cocorrrec_export.export.artifact import Artifact
-from cocorrrec_export.export.recipes import choose_recipe
 from cocorrrec_export.modeling.store import ModelFolder
-from tests.models import model_folder
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
-    """A random model with held-out users."""
-    return model_folder(tmp_path_factory.mktemp("models") / "tiny")
-
-
-def _export(tiny: ModelFolder, out: Path, kind: str, target: str, precision: str) -> Artifact:
-    recipe = choose_recipe(kind, target, precision=precision)  # type: ignore[arg-type]
-    return pipeline.export(pipeline.open_source(str(tiny.path), None), recipe, out)
+from tests.models import export_model
 
 
 @pytest.fixture(scope="session")
 def scn_fp32(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """The phone's half in float32."""
-    return _export(tiny, tmp_path_factory.mktemp("dist"), "scn", "executorch", "fp32")
+    return export_model(tiny, tmp_path_factory.mktemp("dist"), "scn", "executorch", "fp32")
 
 
 @pytest.fixture(scope="session")
 def scn_int8(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """The phone's half in int8."""
-    return _export(tiny, tmp_path_factory.mktemp("dist"), "scn", "executorch", "int8")
-
-
-@pytest.fixture(scope="session")
-def gcn_fp32(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """The cloud's half."""
-    return _export(tiny, tmp_path_factory.mktemp("dist"), "gcn", "onnx", "fp32")
+    return export_model(tiny, tmp_path_factory.mktemp("dist"), "scn", "executorch", "int8")
