@@ -7,7 +7,7 @@ gives, then the bytes of each binary tensor, little-endian, row by row.
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -24,9 +24,12 @@ DATATYPE = "FP32"
 _UNSUPPORTED = ("shared_memory_region", "classification")
 
 
+_Dimension = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+
 class _Input(msgspec.Struct):
     name: str
-    shape: list[int]
+    shape: list[_Dimension]
     datatype: str
     parameters: dict[str, Any] | None = None
     data: msgspec.Raw = msgspec.Raw()  # read when the rest is right; empty where there is none
