@@ -13,5 +13,6 @@ class GcnModel(MLModel):
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         H = NumpyCodec.decode_input(payload.inputs[0])
-        outputs = [NumpyCodec.encode_output(name, x) for name, x in zip(("k_attn", "k_b"), self.gcn.correct(H))]
+        named = zip(("k_attn", "k_b"), self.gcn.correct(H), strict=True)
+        outputs = [NumpyCodec.encode_output(name, x) for name, x in named]
         return InferenceResponse(model_name=self.name, outputs=outputs)
