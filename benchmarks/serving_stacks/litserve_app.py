@@ -30,4 +30,5 @@ class GcnApi(litserve.LitAPI):
 
 if __name__ == "__main__":
     api = GcnApi(max_batch_size=64, batch_timeout=0.0)
-    litserve.LitServer(api, accelerator="cpu").run(port=int(sys.argv[1]), host="127.0.0.1", log_level="error")
+    server = litserve.LitServer(api, accelerator="cpu")
+    server.run(port=int(sys.argv[1]), host="127.0.0.1", log_level="error", generate_client_file=False)

@@ -22,6 +22,7 @@ from tests.conftest import ROOT
 
 START_SECONDS = 60
 STOP_SECONDS = 60
+FLAGS = ("--port", 0, "--json", "--drain-seconds", 0)
 
 
 @dataclass
@@ -59,8 +60,7 @@ def running(artifact: Path, *arguments: object) -> Iterator[Running]:
     """``cocorr-serve gcn`` on a free port, with no drain delay unless the arguments say so."""
     program = "from cocorrrec_export.cli.serve import main; main()"
     process = subprocess.Popen(
-        [sys.executable, "-c", program, "gcn", str(artifact), "--port", "0", "--json", "--drain-seconds", "0"]
-        + list(map(str, arguments)),
+        [sys.executable, "-c", program, *map(str, ("gcn", artifact, *FLAGS, *arguments))],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

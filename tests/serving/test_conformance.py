@@ -75,9 +75,7 @@ def test_infer_with_a_version_and_one_output_alone(client: triton.InferenceServe
     assert answer.get_response()["model_version"] == server.facts["version"]
 
 
-def test_many_at_once_are_batched_and_each_gets_its_own(
-    client: triton.InferenceServerClient, gcn: OnnxRuntime, server: Running
-) -> None:
+def test_many_at_once_are_batched_and_each_gets_its_own(gcn: OnnxRuntime, server: Running) -> None:
     rows = uploads(40)
     many = triton.InferenceServerClient(server.address.removeprefix("http://"), concurrency=40, network_timeout=30)
     calls = []

@@ -103,12 +103,13 @@ def test_a_client_that_does_not_read_its_answers_is_cut_off(gcn_fp32: Artifact, 
         connection.settimeout(0.5)
         connection.connect(("127.0.0.1", server.port))
         deadline = time.monotonic() + PATIENCE
-        with pytest.raises(ConnectionError):
+        with contextlib.suppress(ConnectionError):
             while time.monotonic() < deadline:
                 try:
                     connection.sendall(binary_request(64))
                 except TimeoutError:
                     check_it_still_works(server.address, gcn)
+            pytest.fail("the server still waits for its answers to be read")
         connection.close()
 
 
@@ -129,10 +130,11 @@ def test_a_body_without_end_is_cut_off(server: Running, gcn: OnnxRuntime) -> Non
     with connect(server.port) as connection:
         connection.sendall(head)
         sent = 0
-        with pytest.raises(ConnectionError):
+        with contextlib.suppress(ConnectionError):
             while sent < 500_000_000:
                 connection.sendall(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
                 sent += 0x10000
+            pytest.fail("the server reads on for ever")
     check_it_still_works(server.address, gcn)
 
 
