@@ -246,7 +246,8 @@ def parse_response(body: bytes, header_length: int) -> tuple[str | None, dict[st
         size = (output.parameters or {}).get("binary_data_size")
         if type(size) is not int or size != 4 * math.prod(output.shape) or start + size > len(body):
             raise ValueError(f"output '{output.name}' has binary_data_size {size}, shape {output.shape}")
-        arrays[output.name] = np.frombuffer(body, "<f4", size // 4, start).reshape(output.shape)
+        # A copy, since runtimes want arrays that they may write to.
+        arrays[output.name] = np.frombuffer(body, "<f4", size // 4, start).reshape(output.shape).copy()
         start += size
     if start != len(body):
         raise ValueError(f"{len(body) - start} bytes too many")
