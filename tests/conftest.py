@@ -50,3 +50,11 @@ def gcn_fp32(tiny: "ModelFolder", tmp_path_factory: pytest.TempPathFactory) -> "
     from tests.models import export_model
 
     return export_model(tiny, tmp_path_factory.mktemp("dist"), "gcn", "onnx", "fp32")
+
+
+@pytest.fixture(scope="session")
+def scn_fp32(tiny: "ModelFolder", tmp_path_factory: pytest.TempPathFactory) -> "Artifact":
+    """The phone's half in float32, exported."""
+    from tests.models import export_model
+
+    return export_model(tiny, tmp_path_factory.mktemp("dist"), "scn", "executorch", "fp32")

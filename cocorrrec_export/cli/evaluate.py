@@ -102,7 +102,5 @@ def _rates(text: str) -> list[float]:
 def _print_late(late: "list[LateMetrics]", draws: int) -> None:
     from cocorrrec_export.metrics import METRICS
 
-    rows = (
-        [f"{x.rate:g}", *(f"{x.mean[name]:.4f}" for name in METRICS), f"{x.std['ndcg@10']:.4f}"] for x in late
-    )
+    rows = ([f"{x.rate:g}", *(f"{x.mean[name]:.4f}" for name in METRICS), f"{x.std['ndcg@10']:.4f}"] for x in late)
     console.print_table(f"by share of late answers, over {draws} draws", ("late", *METRICS, "± ndcg@10"), rows)

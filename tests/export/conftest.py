@@ -8,12 +8,6 @@ from tests.models import export_model
 
 
 @pytest.fixture(scope="session")
-def scn_fp32(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """The phone's half in float32."""
-    return export_model(tiny, tmp_path_factory.mktemp("dist"), "scn", "executorch", "fp32")
-
-
-@pytest.fixture(scope="session")
 def scn_int8(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """The phone's half in int8."""
     return export_model(tiny, tmp_path_factory.mktemp("dist"), "scn", "executorch", "int8")
