@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from cocorrrec_export import __version__
-from cocorrrec_export.cli import console, evaluate, gcn, models, parity, recipes, scn, train
+from cocorrrec_export.cli import bundle, console, evaluate, gcn, models, parity, recipes, scn, train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,6 +37,7 @@ app.command(epilog=gcn.EPILOG)(gcn.gcn)
 app.command(epilog=parity.EPILOG)(parity.parity)
 app.command(epilog=models.EPILOG)(models.models)
 app.add_typer(recipes.app, name="recipes")
+app.add_typer(bundle.app, name="bundle")
 
 
 def main() -> None:

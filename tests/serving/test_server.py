@@ -112,6 +112,13 @@ def test_a_second_signal_cuts_the_drain_short(gcn_fp32: Artifact) -> None:
         assert server.process.returncode == 0
 
 
+def free_port() -> int:
+    """A port that nobody listens on, for servers that cannot choose one themselves."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def serve(*arguments: object) -> "subprocess.CompletedProcess[str]":
     program = "from cocorrrec_export.cli.serve import main; main()"
     return subprocess.run(
