@@ -1,5 +1,6 @@
 """Links: the arithmetic with a clock of the test's own, and both ways of shaping over real sockets."""
 
+import os
 import random
 import socket
 import threading
@@ -105,7 +106,10 @@ def test_a_namespace_is_shaped_and_leaves_nothing_behind() -> None:
     import subprocess
 
     if choose_shaping("auto") != "namespace":
-        pytest.skip("network namespaces need Linux, root, and the commands ip and tc")
+        reason = "network namespaces need Linux, root, and the commands ip and tc (scripts/install_link_tools.sh)"
+        if os.environ.get("CI"):
+            pytest.fail(f"CI must run this: {reason}")
+        pytest.skip(reason)
     with namespace() as made:
         made.shape(2.0)
         shown = subprocess.run(["tc", "qdisc", "show"], capture_output=True, text=True, check=True).stdout
