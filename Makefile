@@ -2,10 +2,11 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+OLDER := .venv-tflite-runtime
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check format wheel clean
+.PHONY: help setup demo test test-slow test-tflite-runtime check format wheel clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -32,7 +33,15 @@ test: setup ## Unit tests, linters and types: what CI runs first
 test-slow: setup ## End-to-end tests of minutes
 	$(BIN)/python -m pytest -m slow
 
-check: test test-slow ## Exactly what CI runs
+test-tflite-runtime: setup $(OLDER)/.installed ## The same .tflite files in tflite-runtime 2.14, in an environment of its own
+	$(BIN)/python -m pytest -m tflite_runtime
+
+$(OLDER)/.installed:
+	$(PYTHON) -m venv $(OLDER)
+	$(OLDER)/bin/python -m pip install --quiet --disable-pip-version-check 'tflite-runtime==2.14.0' 'numpy<2'
+	touch $@
+
+check: test test-slow test-tflite-runtime ## Exactly what CI runs
 
 format: setup ## Format the sources
 	$(BIN)/ruff check --fix .
@@ -42,4 +51,4 @@ wheel: setup ## Build the wheel
 	$(BIN)/python -m build --wheel
 
 clean: ## Remove what was built and installed
-	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .coverage
+	rm -rf $(VENV) $(OLDER) dist build .mypy_cache .pytest_cache .ruff_cache .coverage

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from cocorrrec_export.errors import CocorrrecError
 
+MAX_NAME = 255
+"""Longest name in bytes, folders included, by which a file may name another."""
+
 
 @contextmanager
 def publish_directory(destination: Path) -> Iterator[Path]:
@@ -76,7 +79,12 @@ def contained_path(folder: Path, name: str, *, where: str) -> Path:
         CocorrrecError: the name leads outside.
     """
     path = folder / name
-    inside = path.resolve().is_relative_to(folder.resolve())
-    if not name or "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts or not inside:
-        raise CocorrrecError(f"{where}: the file name {name!r} leads outside {folder}")
+    short = 0 < len(name.encode(errors="replace")) <= MAX_NAME
+    plain = not Path(name).is_absolute() and ".." not in Path(name).parts
+    try:
+        inside = short and plain and path.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):  # no name to the file system, as with a NUL in it; links in a circle
+        inside = False
+    if not inside:
+        raise CocorrrecError(f"{where}: the file name {name[:MAX_NAME]!r} leads outside {folder}")
     return path

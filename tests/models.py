@@ -6,9 +6,6 @@ from pathlib import Path
 import torch
 
 from cocorrrec_export.data.evaluation_set import EvaluationSet
-from cocorrrec_export.export import pipeline
-from cocorrrec_export.export.artifact import Artifact
-from cocorrrec_export.export.recipes import choose_recipe
 from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.joint import CoCorrRec
@@ -49,9 +46,3 @@ def model_folder(path: Path, *, users: bool = True, **options: object) -> ModelF
     if users:
         random_users(config).save(folder.evaluation_path)
     return folder
-
-
-def export_model(folder: ModelFolder, out: Path, kind: str, target: str, precision: str) -> Artifact:
-    """Export one half of a model on disk by a shipped recipe."""
-    recipe = choose_recipe(kind, target, precision=precision)  # type: ignore[arg-type]
-    return pipeline.export(pipeline.open_source(str(folder.path), None), recipe, out)

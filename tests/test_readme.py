@@ -33,7 +33,7 @@ def test_the_page_on_serving_names_every_option_and_metric() -> None:
     from cocorrrec_export.serving.metrics import Metrics
 
     page = (ROOT / "docs" / "serving.md").read_text()
-    explained = {option for command in re.findall(r"`(--[a-z-]+)", page) for option in [command]}
+    explained = set(re.findall(r"`(--[a-z-]+)", page))
     for parameter in get_command(serve.app).commands["gcn"].params:  # type: ignore[attr-defined]
         option = parameter.opts[0]
         if option.startswith("--max") or option in ("--timeout", "--threads", "--drain-seconds", "--token-file"):

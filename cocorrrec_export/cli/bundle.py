@@ -7,8 +7,11 @@ import typer
 
 from cocorrrec_export.cli import console, options
 
-app = typer.Typer(no_args_is_help=True, help="Put an export into the form that an app or a server takes.")
+EPILOG = """
+Examples:
 
+  cocorr-export bundle triton
+"""
 TRITON_EPILOG = """
 Examples:
 
@@ -18,6 +21,10 @@ Examples:
 
   cocorr-export bundle triton --storage-uri s3://models/cocorrrec
 """
+
+app = typer.Typer(
+    no_args_is_help=True, help="Put an export into the form that an app or a server takes.", epilog=EPILOG
+)
 
 
 @app.command(epilog=TRITON_EPILOG)

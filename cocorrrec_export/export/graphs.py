@@ -1,5 +1,6 @@
 """The entry points of an artefact as graphs: what every converter takes, and nothing else."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -151,8 +152,10 @@ def scn_graphs(model: CoCorrRec, config: ModelConfig, recipe: Recipe) -> list[Gr
         model.scn,
         sequence_length=config.sequence_length,
         embedding=recipe.embedding,
-        linear=recipe.linear,
+        # A program that computes in float16 keeps all its weights so, and needs no casts of them in the graph.
+        linear="fp32" if recipe.activations == recipe.linear == "fp16" else recipe.linear,
         item_side=recipe.item_side,
+        half_as_bits=recipe.target == "tflite",
     )
     contracts = scn_contracts(config, candidates=recipe.candidates)
     graphs = []
@@ -173,6 +176,32 @@ def gcn_graph(model: CoCorrRec, config: ModelConfig) -> GraphSpec:
         raise UsageError("this model was trained without a GCN: there is no cloud half to export")
     H = model.scn.encode(torch.ones(3, config.sequence_length, dtype=torch.int64)).detach()
     return GraphSpec(gcn_contract(config), Correct(model.gcn).eval(), (H,))
+
+
+def part_bytes(graphs: Sequence[GraphSpec], activations: str) -> dict[str, int]:
+    """Bytes of the weights of each part of the model, as the exported file stores them.
+
+    Args:
+        graphs: the entry points.
+        activations: of the recipe; a program that computes in float16 stores no float32.
+
+    Returns:
+        ``table``, ``scn`` and ``item_side`` of the phone's half; ``gcn`` of the cloud's.
+    """
+    widest = 2 if activations == "fp16" else 4
+
+    def stored(module: nn.Module) -> int:
+        # Zero points are zeros, which no format writes out.
+        kept = [x for name, x in module.state_dict().items() if x.numel() and not name.endswith(".zero")]
+        return sum({x.data_ptr(): x.numel() * min(x.element_size(), widest) for x in kept}.values())
+
+    module = graphs[0].module
+    if not isinstance(module, _Entry):
+        return {"gcn": stored(module)}
+    device = module.device
+    table = stored(device.table)
+    item_side = stored(device.item_mlp if device.item_table is None else device.item_table)
+    return {"table": table, "scn": stored(device) - table - item_side, "item_side": item_side}
 
 
 def new_stream(config: ModelConfig) -> dict[str, Tensor]:

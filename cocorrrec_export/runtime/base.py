@@ -1,6 +1,7 @@
 """The one interface that parity and profiling see."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +11,14 @@ from cocorrrec_export.contract import EntryPoint, TensorSpec
 from cocorrrec_export.errors import CocorrrecError
 
 Arrays = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class ProgramFacts:
+    """What a program says of itself, without a manifest."""
+
+    entry_points: tuple[EntryPoint, ...]
+    metadata: dict[str, str | int]
 
 
 class Runtime(Protocol):
@@ -81,6 +90,17 @@ def named_outputs(contract: EntryPoint, outputs: Sequence[NDArray[np.generic]]) 
                 f"expected {spec.dtype} {list(spec.shape)}"
             )
     return {spec.name: output for spec, output in zip(contract.outputs, outputs, strict=True)}
+
+
+def metadata_value(text: str | bytes) -> str | int:
+    """A value of a format whose metadata are all strings; bytes are what is no UTF-8 in a damaged file."""
+    text = text if isinstance(text, str) else text.decode(errors="replace")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else text
+
+
+def first_line(error: Exception) -> str:
+    """What an error of a native runtime says first; the rest is its call stack."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def score_list(

@@ -1,47 +1,130 @@
-"""Run a ``.onnx`` with ONNX Runtime."""
+"""Run ``.onnx`` files with ONNX Runtime."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from cocorrrec_export.contract import EntryPoint
+from cocorrrec_export.contract import EntryPoint, TensorSpec
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.extras import quiet, require
-from cocorrrec_export.runtime.base import Arrays, check_inputs, in_order, named_outputs
+from cocorrrec_export.files import contained_path
+from cocorrrec_export.runtime.base import (
+    Arrays,
+    ProgramFacts,
+    check_inputs,
+    first_line,
+    in_order,
+    metadata_value,
+    named_outputs,
+)
 
 
 class OnnxRuntime:
-    """A loaded ONNX model with one entry point.
+    """A loaded ONNX model with one entry point, or a folder with one file an entry point.
 
     Args:
-        path: the file. Its digest must have been checked, or the process must be one that may crash.
-        entry_point: its contract.
+        path: the file or folder. Its digests must have been checked, or the process must be one that may crash.
+        entry_points: their contracts.
         threads: threads of one call.
 
     Raises:
-        CocorrrecError: the extra is not installed, or the file is no ONNX model.
+        CocorrrecError: the extra is not installed, or a file is no ONNX model.
     """
 
-    def __init__(self, path: Path, entry_point: EntryPoint, *, threads: int = 1) -> None:
+    def __init__(self, path: Path, entry_points: Iterable[EntryPoint], *, threads: int = 1) -> None:
         require("onnx")
         with quiet():
             import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 4
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's errors have no common base but this
-            raise CocorrrecError(f"{path}: ONNX Runtime cannot load it: {str(error).splitlines()[0]}") from error
-        self.entry_points = {entry_point.name: entry_point}
+        self.entry_points = {entry.name: entry for entry in entry_points}
         self.executed_by = f"onnxruntime {onnxruntime.__version__}"
+        self._sessions = {name: _load(program_file(path, name), threads) for name in self.entry_points}
 
     def run(self, entry_point: str, inputs: Arrays) -> Arrays:
         """Run one entry point; see :class:`cocorrrec_export.runtime.base.Runtime`."""
         contract = check_inputs(self.entry_points, entry_point, inputs)
         arrays = in_order(contract, inputs)
         feeds = {spec.name: array for spec, array in zip(contract.inputs, arrays, strict=True)}
-        return named_outputs(contract, self._session.run([spec.name for spec in contract.outputs], feeds))
+        names = [spec.name for spec in contract.outputs]
+        try:
+            outputs = self._sessions[entry_point].run(names, feeds)
+        except Exception as error:  # ONNX Runtime's errors have no common base but this
+            raise CocorrrecError(f"{entry_point}: ONNX Runtime failed: {first_line(error)}") from error
+        return named_outputs(contract, outputs)
 
-    def metadata(self) -> dict[str, str]:
-        """The facts that the file carries in ``metadata_props``."""
-        return dict(self._session.get_modelmeta().custom_metadata_map)
+
+def program_file(path: Path, entry_point: str) -> Path:
+    """The file of an entry point: in a folder one of its name, else the file itself."""
+    return path / f"{entry_point}.onnx" if path.is_dir() else path
+
+
+def is_onnx_folder(path: Path) -> bool:
+    """Whether a folder holds one ``.onnx`` file an entry point."""
+    return any(path.glob("*.onnx"))
+
+
+def describe(path: Path) -> ProgramFacts:
+    """Entry points and metadata of a ``.onnx`` file, or of every one in a folder.
+
+    Raises:
+        CocorrrecError: the extra is not installed, a file is damaged, or its weights are not in its own folder.
+    """
+    require("onnx")
+    files = sorted(path.glob("*.onnx")) if path.is_dir() else [path]
+    if not files:
+        raise CocorrrecError(f"{path}: a folder without .onnx files")
+    entry_points = []
+    metadata: dict[str, str | int] = {}
+    for file in files:
+        model = _read_model(file)
+        _check_external(file, model)
+        properties = {entry.key: metadata_value(entry.value) for entry in model.metadata_props}
+        metadata |= properties
+        name = file.stem if path.is_dir() else str(properties.get("entry_points", file.stem))
+        entry_points.append(EntryPoint(name, _specs(model.graph.input), _specs(model.graph.output)))
+    return ProgramFacts(tuple(entry_points), metadata)
+
+
+def _read_model(path: Path) -> Any:
+    with quiet():
+        import onnx
+    try:
+        return onnx.load_model(str(path), load_external_data=False)
+    except Exception as error:  # protobuf's errors have no common base but this
+        raise CocorrrecError(f"{path}: damaged, or no ONNX model: {first_line(error)}") from error
+
+
+def _check_external(path: Path, model: Any) -> None:
+    """Weights outside of the file must be inside of its folder, and there."""
+    for tensor in model.graph.initializer:
+        where = {entry.key: entry.value for entry in tensor.external_data}
+        if not where:
+            continue
+        file = contained_path(path.parent, where.get("location", ""), where=str(path))
+        end = int(where.get("offset", 0)) + int(where.get("length", 0))
+        if not file.is_file() or end > file.stat().st_size:
+            raise CocorrrecError(f"{path}: the weights {tensor.name} are not in {file.name}: missing or truncated")
+
+
+def _specs(values: Any) -> tuple[TensorSpec, ...]:
+    import onnx
+
+    def shape(value: Any) -> tuple[int | str, ...]:
+        return tuple(dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim)
+
+    names = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()} | {1: "float32"}
+    return tuple(TensorSpec(x.name, names.get(x.type.tensor_type.elem_type, "unknown"), shape(x)) for x in values)
+
+
+def _load(path: Path, threads: int) -> Any:
+    require("onnx")
+    with quiet():
+        import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors have no common base but this
+        raise CocorrrecError(f"{path}: ONNX Runtime cannot load it: {first_line(error)}") from error

@@ -33,7 +33,7 @@ def open_served(path: Path, *, threads: int = 1) -> tuple[Artifact, Served]:
             f"{path} holds a {artifact.kind} for {artifact.target}; the server takes what 'cocorr-export gcn' wrote"
         )
     (contract,) = artifact.entry_points
-    runtime = OnnxRuntime(artifact.program, contract, threads=threads)
+    runtime = OnnxRuntime(artifact.program, artifact.entry_points, threads=threads)
     (spec,) = contract.inputs
 
     def compute(H: Array) -> dict[str, Array]:

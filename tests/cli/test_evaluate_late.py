@@ -7,7 +7,7 @@ import pytest
 
 from cocorrrec_export.cli.evaluate import _rates
 from cocorrrec_export.modeling.store import ModelFolder
-from tests.cli.conftest import Cli
+from tests.commands import Cli
 from tests.models import model_folder
 
 

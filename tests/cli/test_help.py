@@ -7,7 +7,7 @@ import pytest
 from typer.main import get_command
 
 from cocorrrec_export.cli import export, serve
-from tests.cli.conftest import Cli
+from tests.commands import Cli
 
 HEAVY = (
     "torch",

@@ -95,7 +95,7 @@ def served(gcn_fp32: Artifact) -> Served:
 @pytest.fixture(scope="session")
 def gcn(gcn_fp32: Artifact) -> OnnxRuntime:
     """The same file, called directly: what every answer is compared with."""
-    return OnnxRuntime(gcn_fp32.program, gcn_fp32.entry_points[0])
+    return OnnxRuntime(gcn_fp32.program, gcn_fp32.entry_points)
 
 
 def uploads(users: int, *, seed: int = 0) -> Array:

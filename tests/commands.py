@@ -52,7 +52,7 @@ def start(*arguments: object, cwd: Path, prelude: str = "") -> "subprocess.Popen
     return subprocess.Popen(
         [sys.executable, "-c", program, *map(str, arguments)],
         cwd=cwd,
-        env=os.environ | {"COLUMNS": "200", "PYTHONPATH": str(Path(__file__).parents[2])},
+        env=os.environ | {"COLUMNS": "200", "PYTHONPATH": str(Path(__file__).parents[1])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,0 +1,165 @@
+"""Core ML: one ``.mlpackage`` with a function for each entry point, the weights once."""
+
+import json
+import tempfile
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from cocorrrec_export.export.graphs import GraphSpec
+from cocorrrec_export.extras import quiet, require
+from cocorrrec_export.runtime.mlpackage import MANIFEST, open_package, write_model
+
+_BUFFER = "b_device_"
+DEFAULT_FUNCTION = "rank"
+"""What an app gets that loads the model without the name of a function."""
+
+
+def export_coreml(
+    graphs: Sequence[GraphSpec],
+    path: Path,
+    *,
+    activations: Literal["fp32", "fp16"] = "fp32",
+    metadata: dict[str, str | int],
+    progress: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Write a ``.mlpackage`` for iOS 18 and macOS 15, the first that know several functions over one set of weights.
+
+    Inputs and outputs have the names, dtypes and shapes of the contract, in every precision; in fp16 the casts from and
+    to float32 are in the file.
+
+    Args:
+        graphs: entry points over shared weights.
+        path: folder to write.
+        activations: what is computed in. In fp16, means of squares, roots and quotients stay float32: they reach
+            values that float16 keeps as subnormal numbers only, which the Neural Engine takes for zero.
+        metadata: facts about the model, kept as user-defined metadata.
+        progress: hears what is being done.
+
+    Raises:
+        CocorrrecError: the extra is not installed.
+    """
+    require("coreml")
+    progress("importing Core ML Tools")
+    with quiet():
+        import coremltools as ct
+
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".coreml.") as scratch:
+        parts = ct.utils.MultiFunctionDescriptor()
+        for graph in graphs:
+            progress(f"converting {graph.name}")
+            part = Path(scratch) / f"{graph.name}.mlpackage"
+            with quiet():
+                _convert(graph, part, activations)
+                parts.add_function(str(part), "main", graph.name)
+        names = [graph.name for graph in graphs]
+        parts.default_function_name = DEFAULT_FUNCTION if DEFAULT_FUNCTION in names else names[0]
+        progress(f"joining {len(names)} functions")
+        with quiet():
+            ct.utils.save_multifunction(parts, str(path))
+    _finish(path, metadata)
+
+
+def _convert(graph: GraphSpec, path: Path, activations: str) -> None:
+    """Write one entry point as a package with the function ``main``."""
+    import coremltools as ct
+    import numpy as np
+    import torch
+
+    program = torch.export.export(graph.module, graph.example, strict=True).run_decompositions({})
+    _join_biases(program)
+    passes = ct.PassPipeline.DEFAULT
+    # One narrows ids to 16 bits, by which an id outside of the table becomes another item's; one counts negative ids
+    # from the end. An id is 0 or above, and checked by who calls.
+    passes.remove_passes({"common::add_int16_cast", "common::guard_negative_gather_indices"})
+    half = ct.transform.FP16ComputePrecision(op_selector=lambda op: not _stays_float32(op))
+    model = ct.convert(
+        program,
+        outputs=[ct.TensorType(name=x.name, dtype=np.dtype(x.dtype).type) for x in graph.contract.outputs],
+        minimum_deployment_target=ct.target.iOS18,
+        compute_precision=half if activations == "fp16" else ct.precision.FLOAT32,
+        pass_pipeline=passes,
+        skip_model_load=True,
+    )
+    spec = model.get_spec()
+    for given, wanted in zip(list(spec.description.input), graph.contract.inputs, strict=True):
+        # torch.export writes names of inputs in lower case.
+        ct.utils.rename_feature(spec, given.name, wanted.name, rename_inputs=True, rename_outputs=False)
+    ct.utils.save_spec(spec, str(path), weights_dir=model.weights_dir)
+
+
+def _join_biases(program: Any) -> None:
+    """Make biases, which int8 projections add on their own, a part of the product again."""
+    import torch
+
+    for node in list(program.graph.nodes):
+        if node.target is not torch.ops.aten.add.Tensor:
+            continue
+        product, bias = node.args
+        if not (isinstance(product, torch.fx.Node) and isinstance(bias, torch.fx.Node) and bias.op == "placeholder"):
+            continue
+        is_bare_product = product.target is torch.ops.aten.linear.default and len(product.args) == 2
+        if is_bare_product and len(product.users) == 1 and bias.meta["val"].ndim == 1:
+            product.args = (*product.args, bias)
+            node.replace_all_uses_with(product)
+            program.graph.erase_node(node)
+
+
+def _stays_float32(op: Any) -> bool:
+    """Whether an operation of a float16 program is left in float32."""
+    following = {child.op_type for output in op.outputs for child in output.child_ops}
+    if op.op_type == "linear":  # a mean of squares
+        return bool(following & {"rsqrt", "sqrt"})
+    if op.op_type == "mul":
+        return op.x is op.y
+    if op.op_type == "add":  # a divisor and what keeps it from zero
+        return "real_div" in following
+    return op.op_type in ("rsqrt", "sqrt", "real_div")
+
+
+def _finish(path: Path, metadata: dict[str, str | int]) -> None:
+    """Add the metadata, shorten the program, and make what is random the same for the same content."""
+    package = open_package(path)
+    package.model.description.metadata.userDefined.update({key: str(value) for key, value in metadata.items()})
+    for function in package.functions.values():
+        _shorten(function)
+    write_model(package)
+    manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    entries = manifest["itemInfoEntries"]
+    keys = {key: str(uuid.uuid5(uuid.NAMESPACE_URL, entry["path"])).upper() for key, entry in entries.items()}
+    manifest["itemInfoEntries"] = {keys[key]: entry for key, entry in entries.items()}
+    manifest["rootModelIdentifier"] = keys[manifest["rootModelIdentifier"]]
+    # As Core ML Tools write it: they write it anew when they open a package, and its digest must stay what it is.
+    text = json.dumps(manifest, indent=4, sort_keys=True)
+    (path / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def _shorten(function: Any) -> None:
+    """Compute once what is computed twice, and give values short names: half of a program's bytes."""
+    block = function.block_specializations[function.opset]
+    names = {name: name for name in [x.name for x in function.inputs] + list(block.outputs)}
+    first: dict[bytes, str] = {}
+    kept: list[Any] = []
+    for operation in block.operations:
+        for argument in (x for operand in operation.inputs.values() for x in operand.arguments):
+            if argument.HasField("name"):
+                argument.name = names[argument.name]
+        (output,) = operation.outputs
+        given, output.name = output.name, ""
+        label = operation.attributes["name"].immediateValue.tensor.strings.values
+        label[:] = [""]
+        key = operation.SerializeToString(deterministic=True)
+        if given not in names and key in first:
+            names[given] = first[key]
+            continue
+        number = f"v{len(kept):x}"
+        short = number
+        if given.startswith(_BUFFER):  # a tensor of a module keeps the name that it has there
+            short = given.removeprefix(_BUFFER).removesuffix("_to_fp16").removesuffix("_weight")
+        short = number if short in names.values() else short
+        output.name = first[key] = names.setdefault(given, short)
+        label[:] = [number]
+        kept.append(operation)
+    del block.operations[:]
+    block.operations.extend(kept)

@@ -1,0 +1,82 @@
+"""One export of each kind and target, shared by the tests that look at exported files."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cocorrrec_export.export import pipeline
+from cocorrrec_export.export.artifact import Artifact
+from cocorrrec_export.export.recipes import choose_recipe
+from cocorrrec_export.files import sha256_file
+from cocorrrec_export.modeling.store import ModelFolder
+from tests.coreml import CoreMLExports
+from tests.models import model_folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    """A random model with held-out users."""
+    return model_folder(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def _export(tiny: ModelFolder, out: Path, kind: str, target: str, precision: str) -> Artifact:
+    recipe = choose_recipe(kind, target, precision=precision)  # type: ignore[arg-type]
+    return pipeline.export(pipeline.open_source(str(tiny.path), None), recipe, out)
+
+
+@pytest.fixture(scope="session")
+def scn_fp32(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The phone's half in float32."""
+    return _export(tiny, tmp_path_factory.mktemp("dist"), "scn", "executorch", "fp32")
+
+
+@pytest.fixture(scope="session")
+def scn_int8(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The phone's half in int8."""
+    return _export(tiny, tmp_path_factory.mktemp("dist"), "scn", "executorch", "int8")
+
+
+@pytest.fixture(scope="session")
+def gcn_fp32(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The cloud's half."""
+    return _export(tiny, tmp_path_factory.mktemp("dist"), "gcn", "onnx", "fp32")
+
+
+@pytest.fixture(scope="session")
+def tflite_int8(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The phone's half as a ``.tflite``."""
+    return _export(tiny, tmp_path_factory.mktemp("dist"), "scn", "tflite", "int8")
+
+
+@pytest.fixture(scope="session")
+def onnx_int8(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The phone's half as ONNX files."""
+    return _export(tiny, tmp_path_factory.mktemp("dist"), "scn", "onnx", "int8")
+
+
+@pytest.fixture(scope="session")
+def coreml_exports(tmp_path_factory: pytest.TempPathFactory) -> CoreMLExports:
+    """A random model's exports to Core ML, each made once."""
+    return CoreMLExports(tmp_path_factory.mktemp("coreml"))
+
+
+@pytest.fixture(scope="session")
+def coreml_fp32(coreml_exports: CoreMLExports) -> Artifact:
+    """The phone's half as an ``.mlpackage``."""
+    return coreml_exports.artifact("fp32")
+
+
+def rehash(folder: Path) -> None:
+    """Make a manifest vouch for what is there now, so that only running it can tell a change."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for file in manifest["files"]:
+        path = folder / file["path"]
+        file |= {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.fixture(params=["scn_int8", "tflite_int8", "onnx_int8"])
+def phone_int8(request: pytest.FixtureRequest) -> Artifact:
+    """The phone's half in int8, for each target in turn but Core ML, which has tests of its own."""
+    return request.getfixturevalue(request.param)
