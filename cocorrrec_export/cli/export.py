@@ -1,10 +1,5 @@
 """``cocorr-export``: train, evaluate, export and check."""
 
-from typing import Annotated
-
-import typer
-
-from cocorrrec_export import __version__
 from cocorrrec_export.cli import (
     bundle,
     console,
@@ -18,29 +13,12 @@ from cocorrrec_export.cli import (
     scn,
     train,
 )
+from cocorrrec_export.cli.root import make_app
 
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,
+app = make_app(
+    "cocorr-export",
+    "Take the CoCorrRec recommender from training to phones and cloud, and prove that it still ranks the same.",
 )
-
-
-def _version(value: bool) -> None:
-    if value:
-        typer.echo(f"cocorr-export {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    """Take the CoCorrRec recommender from training to phones and cloud, and prove that it still ranks the same."""
-
 
 app.command(epilog=train.EPILOG)(train.train)
 app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)

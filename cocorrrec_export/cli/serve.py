@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from cocorrrec_export import __version__
 from cocorrrec_export.cli import console
+from cocorrrec_export.cli.root import make_app
 from cocorrrec_export.errors import UsageError
 
 GCN_EPILOG = """
@@ -21,27 +21,7 @@ Examples:
   cocorr-serve gcn --tls-cert server.pem --tls-key server.key
 """
 
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,
-)
-
-
-def _version(value: bool) -> None:
-    if value:
-        typer.echo(f"cocorr-serve {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    """Serve the cloud's half of the CoCorrRec recommender over HTTP."""
+app = make_app("cocorr-serve", "Serve the cloud's half of the CoCorrRec recommender over HTTP.")
 
 
 @app.command(epilog=GCN_EPILOG)

@@ -8,10 +8,10 @@ import yaml
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from cocorrrec_export.cli import console, export
 from cocorrrec_export.export.artifact import Artifact
 from cocorrrec_export.files import sha256_file
 from cocorrrec_export.serving.bundle import bundle_triton
+from tests.commands import Cli
 
 
 @pytest.fixture
@@ -46,29 +46,10 @@ def test_the_kserve_manifest(repository: Path) -> None:
     assert model["storageUri"] == "s3://x/y"
 
 
-def test_the_command(
-    gcn_fp32: Artifact,
-    scn_fp32: Artifact,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    import signal
-    import sys
-
-    def run(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["cocorr-export", "bundle", "triton", *map(str, arguments)])
-        handler = signal.getsignal(signal.SIGTERM)
-        try:
-            with pytest.raises(SystemExit) as end:
-                console.run(export.app)
-        finally:
-            signal.signal(signal.SIGTERM, handler)
-        return int(end.value.code or 0)
-
-    assert run(gcn_fp32.path, "--out", tmp_path / "r", "--json") == 0
-    made = json.loads(capfd.readouterr().out)
-    assert all(Path(path).exists() for path in made.values())
-    assert run(scn_fp32.path, "--out", tmp_path / "s") == 2
-    assert "bundle a GCN for onnx" in capfd.readouterr().err
+def test_the_command(cli: Cli, gcn_fp32: Artifact, scn_fp32: Artifact, tmp_path: Path) -> None:
+    ended = cli("bundle", "triton", gcn_fp32.path, "--out", tmp_path / "r", "--json")
+    assert ended.code == 0, ended.stderr
+    assert all(Path(path).exists() for path in json.loads(ended.stdout).values())
+    ended = cli("bundle", "triton", scn_fp32.path, "--out", tmp_path / "s")
+    assert ended.code == 2 and "bundle a GCN for onnx" in ended.stderr
     assert not (tmp_path / "s").exists()
