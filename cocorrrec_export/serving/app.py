@@ -242,6 +242,7 @@ class App:
         request = parse_request(
             body, headers.get(HEADER_LENGTH), self._served.contract, max_users=self._limits.max_batch
         )
+        del body  # not while the request waits
         waits = self._batcher.computing
         job = self._batcher.submit(request.H)
         arrays = await (self._answer_or_gone(job, receive) if waits else job.future)

@@ -21,6 +21,7 @@ Array = NDArray[np.float32]
 HEADER_LENGTH = b"inference-header-content-length"
 EXTENSIONS = ("binary_tensor_data",)
 DATATYPE = "FP32"
+MAX_KEPT_JSON_BYTES = 4096
 _UNSUPPORTED = ("shared_memory_region", "classification")
 
 
@@ -135,7 +136,9 @@ def _tensor(given: _Input, spec: TensorSpec, body: bytes, size: int, max_users: 
         raise Refusal(f"input '{name}' has binary_data_size {binary!r:.40}, its shape asks for {4 * count} bytes")
     if len(body) - size != binary:
         raise Refusal(f"input '{name}' has {len(body) - size} bytes after the JSON part, expected {binary}")
-    return np.frombuffer(body, "<f4", offset=size).reshape(shape)
+    array = np.frombuffer(body, "<f4", offset=size).reshape(shape)
+    # A view keeps the whole body; one with a long JSON part must not be kept while its few numbers wait.
+    return array if size <= MAX_KEPT_JSON_BYTES else array.copy()
 
 
 def _from_json(data: msgspec.Raw, name: str, shape: list[int], count: int) -> Array:
