@@ -18,10 +18,11 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-demo: setup ## The main job: export the shipped model, check parity, rank a real user's candidates
+demo: setup ## The main job: export the shipped model, check parity, rank a real user's candidates, ask a server
 	$(BIN)/cocorr-export scn --target executorch --precision int8
 	$(BIN)/cocorr-export gcn --target onnx
 	$(BIN)/python examples/rank.py
+	$(BIN)/python examples/ask_the_cloud.py
 
 test: setup ## Unit tests, linters and types: what CI runs first
 	$(BIN)/ruff check .

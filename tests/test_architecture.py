@@ -17,7 +17,8 @@ ALLOWED = {
     "profiling": {"modeling", "runtime"},
     "parity": {"modeling", "data", "runtime"},
     "export": {"modeling", "data", "runtime", "parity", "profiling"},
-    "cli": {"modeling", "data", "runtime", "parity", "profiling", "export", "training"},
+    "serving": {"runtime", "export"},
+    "cli": {"modeling", "data", "runtime", "parity", "profiling", "export", "training", "serving"},
 }
 """Which folders a folder may import from, beside itself and the modules at the bottom."""
 

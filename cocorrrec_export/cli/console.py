@@ -26,6 +26,11 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, allow_nan=False), flush=True)
 
 
+def print_json_line(value: Any) -> None:
+    """One object on one line of stdout, for a command that goes on: its reader need not guess where it ends."""
+    print(json.dumps(value, allow_nan=False), flush=True)
+
+
 def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     """A table for people, on stdout."""
     from rich.console import Console

@@ -1,7 +1,16 @@
 """``cocorr-export evaluate``."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
 from cocorrrec_export.cli import console, options
+from cocorrrec_export.errors import UsageError
 from cocorrrec_export.resources import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from cocorrrec_export.training.scoring import LateMetrics
 
 EPILOG = """
 Examples:
@@ -11,19 +20,87 @@ Examples:
   cocorr-export evaluate --model models/mine
 
   cocorr-export evaluate --model cocorrrec-beauty --data beauty.csv.gz --json
+
+  cocorr-export evaluate --late-rate 0,0.1,...,1 --plot late.png
 """
 
 
-def evaluate(model: options.Model = DEFAULT_MODEL, data: options.Data = None, json: options.Json = False) -> None:
-    """Measure a model on its held-out users: with the cloud's correction, and without, as a phone offline ranks."""
+def evaluate(
+    model: options.Model = DEFAULT_MODEL,
+    data: options.Data = None,
+    late_rate: Annotated[
+        str | None,
+        typer.Option(help="Shares of late answers to measure, such as 0,0.5,1 or 0,0.1,...,1."),
+    ] = None,
+    draws: Annotated[int, typer.Option(min=1, help="With --late-rate: draws of who is late.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="With --late-rate: seed of the draws.")] = 0,
+    plot: Annotated[
+        Path | None, typer.Option(help="With --late-rate: PNG file for NDCG@10 against the share of late answers.")
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Measure a model on its held-out users: with the cloud's correction, and without, as a phone offline ranks.
+
+    With --late-rate also in between: each user's answer is late by chance, and the user is then ranked without it.
+    """
+    rates = _rates(late_rate) if late_rate is not None else []
+    if plot and not rates:
+        raise UsageError("--plot draws the effect of late answers: give --late-rate too, such as 0,0.1,...,1")
     from cocorrrec_export.data.held_out import held_out_set
     from cocorrrec_export.modeling.store import find_model, load_model, open_model
-    from cocorrrec_export.training.scoring import evaluate_model
+    from cocorrrec_export.training.scoring import evaluate_late, evaluate_model
 
     folder = open_model(find_model(model))
     held_out = held_out_set(folder, data)
-    metrics = evaluate_model(load_model(folder), held_out)
+    loaded = load_model(folder)
+    metrics = evaluate_model(loaded, held_out)
+    late = evaluate_late(loaded, held_out, rates, draws=draws, seed=seed) if rates else []
+    if plot:
+        from cocorrrec_export.files import publish_file
+        from cocorrrec_export.training.plot import plot_late
+
+        with publish_file(plot) as staging:
+            plot_late(late, staging)
     if json:
-        console.print_json({"model": folder.name, "sha256": folder.sha256, "users": len(held_out), "metrics": metrics})
-    else:
-        console.print_metrics(f"{folder.name}: {len(held_out)} held-out users", metrics)
+        facts: dict[str, Any] = {
+            "model": folder.name,
+            "sha256": folder.sha256,
+            "users": len(held_out),
+            "metrics": metrics,
+        }
+        if late:
+            rows = [{"late_rate": each.rate, "mean": each.mean, "std": each.std} for each in late]
+            facts |= {"late": {"draws": draws, "seed": seed, "rates": rows}}
+        console.print_json(facts)
+        return
+    console.print_metrics(f"{folder.name}: {len(held_out)} held-out users", metrics)
+    if late:
+        _print_late(late, draws)
+
+
+def _rates(text: str) -> list[float]:
+    """``0,0.5,1``, or with an ellipsis ``0,0.1,...,1``."""
+    parts = [part.strip() for part in text.split(",")]
+    try:
+        if "..." in parts:
+            if len(parts) != 4 or parts[2] != "...":
+                raise ValueError
+            first, second, last = (float(parts[i]) for i in (0, 1, 3))
+            count = (last - first) / (second - first)
+            if not 0 < count <= 1000 or abs(count - round(count)) > 1e-6:
+                raise ValueError
+            rates = [round(first + i * (second - first), 9) for i in range(round(count) + 1)]
+        else:
+            rates = [float(part) for part in parts]
+        if not all(0 <= rate <= 1 for rate in rates):
+            raise ValueError
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"--late-rate {text}: give shares from 0 to 1, such as 0,0.5,1 or 0,0.1,...,1") from None
+    return rates
+
+
+def _print_late(late: "list[LateMetrics]", draws: int) -> None:
+    from cocorrrec_export.metrics import METRICS
+
+    rows = ([f"{x.rate:g}", *(f"{x.mean[name]:.4f}" for name in METRICS), f"{x.std['ndcg@10']:.4f}"] for x in late)
+    console.print_table(f"by share of late answers, over {draws} draws", ("late", *METRICS, "± ndcg@10"), rows)

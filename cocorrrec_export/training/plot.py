@@ -1,6 +1,11 @@
 """A picture of a run: people would rather look than read ``metrics.jsonl``."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cocorrrec_export.training.scoring import LateMetrics
 
 
 def plot_training(records: list[dict[str, float]], best_epoch: int, path: Path) -> None:
@@ -30,4 +35,22 @@ def plot_training(records: list[dict[str, float]], best_epoch: int, path: Path) 
         axes.axvline(best_epoch, color="grey", linewidth=0.8)
         axes.set_xlabel(f"epoch (kept: {best_epoch})")
         axes.set_xticks(epochs)
+    FigureCanvasAgg(figure).print_png(path)
+
+
+def plot_late(found: "Sequence[LateMetrics]", path: Path) -> None:
+    """Write NDCG@10 against the share of late answers, with a band of one standard deviation, as PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    rates = [each.rate for each in found]
+    mean, std = ([getattr(each, kind)["ndcg@10"] for each in found] for kind in ("mean", "std"))
+    axes.plot(rates, mean, marker=".")
+    low, high = ([m + sign * s for m, s in zip(mean, std, strict=True)] for sign in (-1, 1))
+    axes.fill_between(rates, low, high, alpha=0.2)
+    axes.set_xlabel("share of answers that come late")
+    axes.set_ylabel("NDCG@10")
+    axes.grid(alpha=0.3)
     FigureCanvasAgg(figure).print_png(path)

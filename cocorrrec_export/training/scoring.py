@@ -1,12 +1,16 @@
 """Score candidate lists with a model, each history's state computed once."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cocorrrec_export.data.evaluation_set import EvaluationSet
-from cocorrrec_export.metrics import ranking_metrics
+from cocorrrec_export.errors import UsageError
+from cocorrrec_export.metrics import per_user_metrics, ranking_metrics
 from cocorrrec_export.modeling.joint import CoCorrRec
 
 
@@ -43,3 +47,50 @@ def evaluate_model(model: CoCorrRec, held_out: EvaluationSet) -> dict[str, dict[
         way: ranking_metrics(score_candidates(model, held_out.histories, held_out.candidates, corrected=corrected))
         for way, corrected in ways.items()
     }
+
+
+@dataclass(frozen=True)
+class LateMetrics:
+    """What a model ranks like when a share of the cloud's answers comes late."""
+
+    rate: float
+    """Chance of each answer to be late."""
+    mean: dict[str, float]
+    """Each metric, over users and draws."""
+    std: dict[str, float]
+    """Its standard deviation over the draws: which users are late is chance."""
+
+
+def evaluate_late(
+    model: CoCorrRec, held_out: EvaluationSet, rates: Sequence[float], *, draws: int, seed: int
+) -> list[LateMetrics]:
+    """Metrics by the share of late answers: a user whose answer is late is ranked without it.
+
+    Args:
+        model: with a GCN.
+        held_out: the users.
+        rates: chances to be late, each in [0, 1].
+        draws: how often it is drawn which users are late.
+        seed: of the draws.
+
+    Raises:
+        UsageError: the model has no GCN, so nothing can be late.
+    """
+    if model.gcn is None:
+        raise UsageError("this model has no GCN: there is no answer that could be late")
+    corrected, alone = (
+        per_user_metrics(score_candidates(model, held_out.histories, held_out.candidates, corrected=way))
+        for way in (True, False)
+    )
+    found = []
+    for rate in rates:
+        late = np.random.default_rng(seed).random((draws, len(held_out))) < rate  # the same draws for every rate
+        of_draws = {name: np.where(late, alone[name], corrected[name]).mean(1) for name in corrected}
+        found.append(
+            LateMetrics(
+                rate,
+                {name: float(values.mean()) for name, values in of_draws.items()},
+                {name: float(values.std()) for name, values in of_draws.items()},
+            )
+        )
+    return found

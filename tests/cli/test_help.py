@@ -6,18 +6,31 @@ import sys
 import pytest
 from typer.main import get_command
 
-from cocorrrec_export.cli import export
+from cocorrrec_export.cli import export, serve
 from tests.commands import Cli
 
-HEAVY = ("torch", "numpy", "polars", "safetensors", "executorch", "onnx", "onnxruntime", "rich.progress")
+HEAVY = (
+    "torch",
+    "numpy",
+    "polars",
+    "safetensors",
+    "executorch",
+    "onnx",
+    "onnxruntime",
+    "rich.progress",
+    "uvicorn",
+    "msgspec",
+    "ray",
+)
 COMMANDS = sorted(get_command(export.app).commands)  # type: ignore[attr-defined]
 
 
 def test_no_help_page_imports_a_heavy_library() -> None:
     program = f"""
 import sys
-from cocorrrec_export.cli.export import app
-for page in ([], *([name] for name in {COMMANDS}), ["recipes", "show"]):
+from cocorrrec_export.cli import export, serve
+pages = [(export.app, page) for page in ([], *([name] for name in {COMMANDS}), ["recipes", "show"])]
+for app, page in pages + [(serve.app, []), (serve.app, ["gcn"])]:
     try:
         app([*page, "--help"])
     except SystemExit as end:
@@ -49,3 +62,14 @@ def test_version_and_no_arguments(cli: Cli) -> None:
     assert cli().code == 2
     assert cli("scan").code == 2
     assert "scn" in cli("--help").stdout
+
+
+def test_the_server_s_help_is_as_good(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        serve.app(["gcn", "--help"])
+    text = capsys.readouterr().out
+    assert "Examples:" in text and "cocorr-serve gcn --port 0 --json" in text
+    command = get_command(serve.app).commands["gcn"]  # type: ignore[attr-defined]
+    for parameter in command.params:
+        assert parameter.help and parameter.help.endswith((".", ".]")), parameter.name

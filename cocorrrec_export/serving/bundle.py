@@ -1,0 +1,107 @@
+"""Hand the GCN to an existing engine: a Triton model repository, and a KServe manifest that serves it."""
+
+import json
+import shutil
+from pathlib import Path
+
+from cocorrrec_export.contract import TensorSpec
+from cocorrrec_export.errors import UsageError
+from cocorrrec_export.export.artifact import Artifact, open_artifact
+from cocorrrec_export.files import publish_directory
+from cocorrrec_export.serving.model import version_of
+
+MODEL = "gcn"
+VERSION_FOLDER = "1"
+"""Triton numbers versions; the digest of the weights is in the parameters."""
+
+
+def bundle_triton(
+    artifact_path: Path, out: Path, *, max_batch: int, max_queue_delay_us: int, storage_uri: str
+) -> dict[str, str]:
+    """Write ``out/gcn/config.pbtxt``, ``out/gcn/1/model.onnx`` and ``out/kserve.yaml``.
+
+    Args:
+        artifact_path: folder of an exported GCN; its hashes are checked first.
+        out: the model repository.
+        max_batch: users of one batch.
+        max_queue_delay_us: how long Triton waits for more.
+        storage_uri: where the cluster finds the repository.
+
+    Returns:
+        The paths of what was written.
+
+    Raises:
+        UsageError: no GCN for ONNX Runtime.
+        CocorrrecError: a file is missing or changed.
+    """
+    artifact = open_artifact(artifact_path)
+    if (artifact.kind, artifact.target) != ("gcn", "onnx"):
+        raise UsageError(f"{artifact_path} holds a {artifact.kind} for {artifact.target}: bundle a GCN for onnx")
+    with publish_directory(out) as staging:
+        model = staging / MODEL / VERSION_FOLDER / "model.onnx"
+        model.parent.mkdir(parents=True)
+        shutil.copyfile(artifact.program, model)
+        config = triton_config(artifact, max_batch=max_batch, max_queue_delay_us=max_queue_delay_us)
+        (staging / MODEL / "config.pbtxt").write_text(config, encoding="utf-8")
+        (staging / "kserve.yaml").write_text(kserve_manifest(artifact, storage_uri), encoding="utf-8")
+    return {
+        "repository": str(out),
+        "config": str(out / MODEL / "config.pbtxt"),
+        "model": str(out / MODEL / VERSION_FOLDER / "model.onnx"),
+        "kserve": str(out / "kserve.yaml"),
+    }
+
+
+def triton_config(artifact: Artifact, *, max_batch: int, max_queue_delay_us: int) -> str:
+    """``config.pbtxt``: ONNX Runtime on the CPU with one thread, dynamic batching, the contract, and the digest."""
+    (entry,) = artifact.entry_points
+
+    def tensors(kind: str, specs: tuple[TensorSpec, ...]) -> str:
+        # Triton's shapes leave out the batch dimension.
+        lines = (
+            f'  {{ name: "{x.name}" data_type: TYPE_FP32 dims: [ {", ".join(map(str, x.shape[1:]))} ] }}' for x in specs
+        )
+        return f"{kind} [\n" + ",\n".join(lines) + "\n]"
+
+    parameters = {"intra_op_thread_count": "1", "model_sha256": artifact.manifest["model"]["sha256"]}
+    return "\n".join(
+        [
+            f'name: "{MODEL}"',
+            'backend: "onnxruntime"',
+            f"max_batch_size: {max_batch}",
+            tensors("input", entry.inputs),
+            tensors("output", entry.outputs),
+            f"dynamic_batching {{ max_queue_delay_microseconds: {max_queue_delay_us} }}",
+            "instance_group [ { kind: KIND_CPU count: 1 } ]",
+            *(
+                f"parameters {{ key: {json.dumps(key)} value {{ string_value: {json.dumps(value)} }} }}"
+                for key, value in parameters.items()
+            ),
+            "",
+        ]
+    )
+
+
+def kserve_manifest(artifact: Artifact, storage_uri: str) -> str:
+    """An InferenceService that serves the repository with Triton, by the same protocol."""
+    return f"""apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata:
+  name: cocorrrec-{MODEL}
+  annotations:
+    cocorrrec/model-version: {json.dumps(version_of(artifact))}
+spec:
+  predictor:
+    minReplicas: 1
+    maxReplicas: 8
+    scaleMetric: concurrency
+    scaleTarget: 64
+    model:
+      modelFormat:
+        name: triton
+      protocolVersion: v2
+      storageUri: {json.dumps(storage_uri)}
+      resources:
+        requests: {{cpu: "1", memory: 512Mi}}
+        limits: {{cpu: "1", memory: 1Gi}}
+"""

@@ -1,0 +1,42 @@
+"""From an exported GCN to what a server serves."""
+
+from pathlib import Path
+
+from cocorrrec_export.errors import UsageError
+from cocorrrec_export.export.artifact import Artifact, open_artifact
+from cocorrrec_export.runtime.onnx import OnnxRuntime
+from cocorrrec_export.serving.app import Served
+from cocorrrec_export.serving.protocol import Array
+
+
+def version_of(artifact: Artifact) -> str:
+    """Which weights an artefact has: the phone's half of the same model has the same."""
+    return str(artifact.manifest["model"]["sha256"])[:16]
+
+
+def open_served(path: Path, *, threads: int = 1) -> tuple[Artifact, Served]:
+    """Check an exported GCN by its hashes, load it, and run it once.
+
+    Once loaded, the file is not read again: it may be replaced or removed while the server runs.
+
+    Args:
+        path: folder of the artefact.
+        threads: of one batch's compute.
+
+    Raises:
+        UsageError: no such folder, or no GCN for ONNX Runtime.
+        CocorrrecError: a file is missing or changed.
+    """
+    artifact = open_artifact(path)
+    if (artifact.kind, artifact.target) != ("gcn", "onnx"):
+        raise UsageError(
+            f"{path} holds a {artifact.kind} for {artifact.target}; the server takes what 'cocorr-export gcn' wrote"
+        )
+    (contract,) = artifact.entry_points
+    runtime = OnnxRuntime(artifact.program, artifact.entry_points, threads=threads)
+    (spec,) = contract.inputs
+
+    def compute(H: Array) -> dict[str, Array]:
+        return runtime.run(contract.name, {spec.name: H})  # type: ignore[return-value] # the contract says float32
+
+    return artifact, Served(compute=compute, contract=contract, version=version_of(artifact))
