@@ -199,14 +199,14 @@ def report(results: dict) -> str:
             f"- Most corrections a second, one user a request, one core: {best['rate']:,.0f} at {best_name} "
             "connections (goal: 5,000).",
             f"- {USERS} users a request: {ratio:.0%} of ONNX Runtime alone at batch 256 (goal: 50%).",
-            f"- At {half['share']:.0%} of the maximum ({half['connections']} connections): p50 {half['p50_us'] / 1e3:.2f} ms, "
-            f"p99 {half['p99_us'] / 1e3:.2f} ms, transport over loopback included (goal: {PAPER_CLOUD_MS} ms plus "
+            f"- At {half['share']:.0%} of the maximum ({half['connections']} connections): "
+            f"p50 {half['p50_us'] / 1e3:.2f} ms, p99 {half['p99_us'] / 1e3:.2f} ms, transport over loopback included (goal: {PAPER_CLOUD_MS} ms plus "
             "transport).",
             f"- Overload, {5 * max(CONNECTIONS)} connections for {during['seconds']:.0f} s: {shares}, other answers: "
             f"{others or 'none'}, broken connections: {during['socket']}; p50 {during['p50_us'] / 1e3:.1f} ms and p99 "
             f"{during['p99_us'] / 1e3:.1f} ms over all answers, corrected by wrk for what it could not send meanwhile; "
-            f"99% of the requests that were taken waited less than {over['queue_p99_below_s']} s in the queue; resident "
-            f"memory {over['resident_mb']:.0f} MB before, "
+            f"99% of the requests that were taken waited less than {over['queue_p99_below_s']} s in the queue; "
+            f"resident memory {over['resident_mb']:.0f} MB before, "
             f"{over['peak_mb']:.0f} MB at the most.",
             f"- 2 s after the overload: {recovery:.0%} of the rate before it.",
             "",
