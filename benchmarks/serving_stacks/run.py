@@ -4,12 +4,13 @@ Each stack serves gcn.onnx from a process tree that is pinned to core 0; wrk run
 environment of its own under --venvs, since their requirements exclude each other:
 
     for name in asgi litserve ray kserve mlserver; do python3.11 -m venv VENVS/$name; done
-    VENVS/asgi/bin/pip install numpy onnxruntime msgspec orjson uvicorn uvloop httptools granian
+    VENVS/asgi/bin/pip install numpy onnxruntime msgspec uvicorn uvloop httptools granian
     VENVS/NAME/bin/pip install numpy onnxruntime PACKAGE      # litserve, 'ray[serve]', kserve, mlserver
 
     python benchmarks/serving_stacks/run.py --venvs VENVS --gcn dist/gcn-onnx-fp32/gcn.onnx
 
-It needs Linux, wrk (Debian package wrk), and numpy and psutil in the Python that runs it. It prints a Markdown table.
+It needs Linux, wrk (Debian package wrk), and numpy and psutil in the Python that runs it. It writes the table of
+docs/decisions/0001-serving-stack.md.
 """
 
 import argparse
@@ -62,6 +63,12 @@ STACKS = (
     Stack("LitServe", "litserve", ("python", "litserve_app.py", "{port}"), "/predict", "/health", "base64"),
     Stack("Ray Serve", "ray", ("python", "ray_app.py", "{port}"), "/", "/"),
 )  # fmt: skip
+ALL = [stack.venv for stack in STACKS]
+HEAD = "| stack | packages | environment MB | resident MB | " + " | ".join(
+    f"{c} connection{'s' * (c > 1)}: req/s, p50, p99 ms" for c in CONNECTIONS
+) + " | failed |"  # fmt: skip
+DECISION = HERE.parents[1] / "docs" / "decisions" / "0001-serving-stack.md"
+BEGIN, END = "<!-- stacks -->", "<!-- /stacks -->"
 
 
 def request_bodies(folder: Path) -> dict[str, tuple[Path, int]]:
@@ -161,28 +168,32 @@ def main() -> None:
     parser.add_argument("--venvs", type=Path, required=True)
     parser.add_argument("--gcn", type=Path, required=True)
     parser.add_argument("--seconds", type=int, default=8)
-    parser.add_argument("--only", nargs="*", default=[stack.venv for stack in STACKS], help="names of environments")
+    parser.add_argument("--only", nargs="*", default=ALL, help="names of environments")
     options = parser.parse_args()
-    print("| stack | packages | environment MB | resident MB | " + " | ".join(
-        f"{c} connections: req/s | p50 ms | p99 ms" for c in CONNECTIONS
-    ) + " | failed |")  # fmt: skip
-    print("|---" * (5 + 3 * len(CONNECTIONS)) + "|")
+    lines = [HEAD, "|---" * (HEAD.count("|") - 1) + "|"]
     for stack in STACKS:
-        if stack.venv not in options.only:
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            bodies = request_bodies(Path(folder))
-            with serve(stack, options.venvs, options.gcn, Path(folder)) as (port, process):
-                wrk(port, stack, bodies, 8, 2)  # warm-up
-                results = [wrk(port, stack, bodies, connections, options.seconds) for connections in CONNECTIONS]
-                resident = resident_bytes(process)
-        packages, size = venv_facts(options.venvs / stack.venv)
-        cells = [stack.name, packages, size, resident >> 20]
-        for r in results:
-            rate = r["requests"] / r["seconds"]
-            cells += [f"{rate:,.0f}", f"{r['p50_us'] / 1e3:.2f}", f"{r['p99_us'] / 1e3:.2f}"]
-        cells.append(sum(r["status"] + r["socket"] for r in results))
-        print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+        if stack.venv in options.only:
+            lines.append(measure(stack, options.venvs, options.gcn, options.seconds))
+            print(lines[-1], flush=True)
+    if options.only == ALL:  # a part of the table does not replace the whole
+        before, rest = DECISION.read_text().split(f"{BEGIN}\n")
+        DECISION.write_text(f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n{END}" + rest.split(END)[1])
+
+
+def measure(stack: Stack, venvs: Path, gcn: Path, seconds: int) -> str:
+    """One row of the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        bodies = request_bodies(Path(folder))
+        with serve(stack, venvs, gcn, Path(folder)) as (port, process):
+            wrk(port, stack, bodies, 8, 2)  # warm-up
+            results = [wrk(port, stack, bodies, connections, seconds) for connections in CONNECTIONS]
+            resident = resident_bytes(process)
+    packages, size = venv_facts(venvs / stack.venv)
+    cells = [stack.name, packages, size, resident >> 20]
+    for r in results:
+        cells += [f"{r['requests'] / r['seconds']:,.0f}, {r['p50_us'] / 1e3:.2f}, {r['p99_us'] / 1e3:.2f}"]
+    cells.append(sum(r["status"] + r["socket"] for r in results))
+    return "| " + " | ".join(map(str, cells)) + " |"
 
 
 if __name__ == "__main__":

@@ -243,7 +243,7 @@ class App:
             body, headers.get(HEADER_LENGTH), self._served.contract, max_users=self._limits.max_batch
         )
         del body  # not while the request waits
-        waits = self._batcher.computing
+        waits = self._batcher.makes_wait
         job = self._batcher.submit(request.H)
         arrays = await (self._answer_or_gone(job, receive) if waits else job.future)
         self.metrics.queue_time.observe(job.queue_s)

@@ -73,9 +73,9 @@ class Batcher:
         return self._waiting_users
 
     @property
-    def computing(self) -> bool:
-        """Whether a job that is submitted now has to wait for a batch before it."""
-        return self._computing
+    def makes_wait(self) -> bool:
+        """Whether a job that is submitted now has to wait: for the batch before it, or for company."""
+        return self._computing or self._max_delay_s > 0
 
     def start(self) -> None:
         """Start the thread that computes; from the running event loop."""

@@ -196,13 +196,15 @@ def encode_response(
     request: InferRequest, arrays: dict[str, Array], *, model_name: str, model_version: str
 ) -> tuple[bytes, int | None]:
     """The body of an answer, and the size of its JSON part where binary tensors follow it."""
-    outputs, parts = [], []
+    outputs: list[dict[str, Any]] = []
+    parts: list[memoryview] = []
     for name, binary in request.outputs:
         array = arrays[name]
         output: dict[str, Any] = {"name": name, "datatype": DATATYPE, "shape": array.shape}
         if binary:
             output["parameters"] = {"binary_data_size": array.nbytes}
-            parts.append(array.astype("<f4", copy=False).tobytes())
+            # A view: joining the parts is the one copy.
+            parts.append(np.ascontiguousarray(array, "<f4").data.cast("B"))
         else:
             output["data"] = array.ravel().tolist()
         outputs.append(output)
