@@ -157,6 +157,11 @@ def bundles_dir() -> Path:
     return Path(cache) / "cocorrrec-export" / "runners"
 
 
+def installed() -> list[str]:
+    """Targets whose runtime is installed, so that its runner can be built."""
+    return [name for name, family in RUNTIMES.items() if _installed_version(family) is not None]
+
+
 def find_bundle(target: str, abi: str) -> Bundle | None:
     """A bundle of the installed runtime's version and of these sources: one that was built here, or the wheel's.
 

@@ -1,5 +1,6 @@
 """What a profile measures of an exported file on one machine, and in which order."""
 
+import math
 import statistics
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -99,8 +100,8 @@ def measure(machine: Machine, subject: Subject, settings: Settings, progress: Pr
         "parity": {
             "verdict": "fail" if problems else "pass",
             "cases": len(ran),
-            "max_abs": parity.max_abs,
-            "max_rel": parity.max_rel,
+            "max_abs": _finite(parity.max_abs),
+            "max_rel": _finite(parity.max_rel),
             "top10_overlap": parity.top10_overlap,
             "problems": problems,
         },
@@ -229,6 +230,10 @@ def peak_over_idle_kb(report: dict[str, Any]) -> int:
 def data_over_idle_kb(report: dict[str, Any]) -> int:
     """The same of anonymous memory at the end: program, arena, packed weights; no pages of code."""
     return report["memory"]["end"]["anonymous_kb"] - report["memory"]["idle"]["anonymous_kb"]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _one_user(case: Case) -> bool:

@@ -1,0 +1,186 @@
+"""The report of a profile: rows for a terminal, and a page that needs no network."""
+
+import html
+import re
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cocorrrec_export.profiling.document import write_profile
+from cocorrrec_export.profiling.plots import STAGES, draw_all
+
+REPORT = "report.html"
+COLUMNS = ("entry point", "p50 us", "p90 us", "p99 us", "cold load ms", "first call ms", "peak over idle kB", "planned bytes")
+
+_STYLE = """
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-width: 62rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .7rem .25rem 0; text-align: right; border-bottom: 1px solid #8884; }
+th:first-child, td:first-child { text-align: left; } th { vertical-align: bottom; }
+table.facts td { text-align: left; overflow-wrap: anywhere; } table.facts td:first-child { white-space: nowrap; }
+figure { margin: 1rem 0; background: #fff; border-radius: .4rem; padding: .4rem; }
+figure svg { display: block; width: 100%; height: auto; }
+.pass { color: #18794e; font-weight: 600; } .fail, .warn { color: #c4281c; font-weight: 600; }
+p.note { font-size: .9rem; opacity: .8; }
+"""
+
+
+def latency_rows(document: dict[str, Any]) -> list[list[str]]:
+    """One row an entry point and number of threads, in the order of :data:`COLUMNS`."""
+    rows = []
+    for entry in document["entry_points"]:
+        for index, run in enumerate(entry["runs"]):
+            first = index == 0
+            name = entry["name"] if first else ""
+            if len(entry["runs"]) > 1:
+                name = f"{entry['name']}, {run['threads']} thread{'s' * (run['threads'] > 1)}"
+            once = [
+                f"{statistics.median(entry['cold_load_ns']) / 1e6:.2f}",
+                f"{statistics.median(entry['first_call_ns']) / 1e6:.2f}",
+                f"{entry['peak_over_idle_kb']:,}",
+                f"{entry['planned_bytes']:,}",
+            ]
+            rows.append([name, *(f"{run[key]:,.1f}" for key in ("p50_us", "p90_us", "p99_us")), *(once if first else [""] * 4)])
+    return rows
+
+
+def flop_rows(document: dict[str, Any]) -> list[list[str]]:
+    """One row a curve: what, mini-batch, per token in both conventions, one call at ten clicks."""
+    return [
+        [
+            curve["name"],
+            "length" if curve["mini_batch"] is None else str(curve["mini_batch"]),
+            f"{curve['per_token']['all']:,}",
+            f"{curve['per_token']['paper'] / 1e6:.2f} M",
+            f"{curve['all'][0]:,}",
+        ]
+        for curve in document["flops"]
+    ]
+
+
+def machine_rows(document: dict[str, Any]) -> list[list[str]]:
+    """What was measured on what."""
+    artifact, machine, settings = document["artifact"], document["machine"], document["settings"]
+    before, after = machine["before"], machine["after"]
+    rows = [
+        ["file", f"{artifact['name']}/{artifact['program']}, {artifact['bytes']:,} bytes, sha256 {artifact['sha256'][:16]}"],
+        ["model", f"{artifact['model']} ({artifact['model_sha256'][:16]})"],
+        ["machine", f"{machine['name']}, {machine['soc']}" + (" (emulated)" if machine["emulated"] else "")],
+        ["system", f"{machine['os']}, kernel {machine['kernel']}, {machine['abi']}, {machine['page_size']} byte pages"],
+        ["runner", document["runner"]["runtime"] + (f", bundle {document['runner']['id']}" if document["runner"]["id"] else "")],
+        ["governor", f"{before['governor'] or 'unknown'}"],
+        ["battery", _before_after(before["battery_celsius"], after["battery_celsius"], " °C")],
+        ["thermal status", _before_after(before["thermal_status"], after["thermal_status"], "")],
+        ["calls", f"{settings['iterations']} after {settings['warmup']} to warm up, in one process"],
+        ["taken", f"{document['created']}, cocorrrec-export {document['toolkit_version']}"],
+    ]
+    return rows
+
+
+def _before_after(before: float | None, after: float | None, unit: str) -> str:
+    if before is None and after is None:
+        return "not known"
+    return f"{before}{unit} before, {after}{unit} after"
+
+
+def write_report(folder: Path, document: dict[str, Any], manifest: bytes) -> None:
+    """Write ``profile.json``, the pictures, a copy of the artefact's manifest, and ``report.html``."""
+    write_profile(folder, document)
+    (folder / "manifest.json").write_bytes(manifest)
+    titles = draw_all(document, folder / "plots")
+    pictures = {name: (folder / "plots" / f"{name}.svg").read_text(encoding="utf-8") for name in titles}
+    (folder / REPORT).write_text(_page(document, titles, pictures), encoding="utf-8")
+
+
+def _page(document: dict[str, Any], titles: dict[str, str], pictures: dict[str, str]) -> str:
+    artifact, machine = document["artifact"], document["machine"]
+    title = f"{artifact['name']} on {machine['name']}"
+    parts = [
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>",
+        f"<h1>{html.escape(title)}</h1>",
+        *_verdict(document),
+        "<h2>Time and memory</h2>",
+        _table(COLUMNS, latency_rows(document)),
+        '<p class="note">Cold load and first call are medians of fresh processes whose files the system had in its cache. '
+        "Peak over idle is VmHWM at the end over that of the runner before it did anything; it holds the pages of the "
+        "runtime's libraries that were touched, which Memory by stage tells apart.</p>",
+    ]
+    for name, text in titles.items():
+        parts.append(f"<h2>{html.escape(text)}</h2><figure>{_inline(pictures[name], name)}</figure>")
+        if name == "memory":
+            parts.append(_table(("entry point", *STAGES.values()), _memory_rows(document)))
+            parts.append('<p class="note">Kilobytes resident, and in brackets those that are data.</p>')
+        if name == "flops":
+            header = ("what", "mini-batch", "FLOPs a token", "paper convention", "one call at 10 clicks")
+            parts.append(_table(header, flop_rows(document)))
+            parts.append(
+                '<p class="note">Counted on the plain model. Two operations a multiply-accumulate, one user; the paper '
+                "convention counts layers alone over a batch of 1,024. scn and scn+gcn read out every position.</p>"
+            )
+        if name == "memory_over_length":
+            header = ("entry point", "planned bytes a token", "peak bytes a token", "data bytes a token")
+            parts.append(_table(header, slope_rows(document)))
+    parts += [
+        "<h2>What was measured</h2>",
+        _table((), machine_rows(document), kind="facts"),
+        '<p class="note">Every sample is in <a href="profile.json">profile.json</a>; the artefact is described by its '
+        '<a href="manifest.json">manifest</a>. Energy and GPU or NPU delegates are not measured.</p>',
+        "</body></html>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def slope_rows(document: dict[str, Any]) -> list[list[str]]:
+    """Bytes per token of each entry point."""
+    keys = ("planned_bytes_per_token", "peak_bytes_per_token", "data_bytes_per_token")
+    rows = (document["shapes"] or {"per_token": []})["per_token"]
+    return [[row["entry_point"], *(f"{row[key]:,.0f}" for key in keys)] for row in rows]
+
+
+def _verdict(document: dict[str, Any]) -> list[str]:
+    parity, machine = document["parity"], document["machine"]
+    said = (
+        f'<p>Parity on this machine: <span class="{parity["verdict"]}">{parity["verdict"]}</span> on {parity["cases"]} '
+        f"test vectors, largest difference {_number(parity['max_abs'])}, top-10 overlap {parity['top10_overlap']:.4f}.</p>"
+    )
+    parts = [said, *(f'<p class="fail">{html.escape(problem)}</p>' for problem in parity["problems"])]
+    if machine["throttled"]:
+        parts.append('<p class="warn">Taken on a hot or throttling device: do not compare its times.</p>')
+    if machine["emulated"]:
+        parts.append('<p class="warn">The processor was emulated: its times say nothing about a phone.</p>')
+    return parts
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.3g}"
+
+
+def _memory_rows(document: dict[str, Any]) -> list[list[str]]:
+    return [
+        [
+            entry["name"],
+            *(f"{entry['memory'][s]['resident_kb']:,} ({entry['memory'][s]['anonymous_kb']:,})" for s in STAGES),
+        ]
+        for entry in document["entry_points"]
+    ]
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]], *, kind: str = "figures") -> str:
+    head = "".join(f"<th>{html.escape(text)}</th>" for text in header)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>\n" for row in rows)
+    return f'<div class="scroll"><table class="{kind}"><tr>{head}</tr>\n{body}</table></div>'
+
+
+def _inline(svg: str, name: str) -> str:
+    """An SVG file as an element: no prologue, no fixed size, and ids of its own, as several share one page."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
+    svg = re.sub(r'id="([^"]+)"', rf'id="{name}-\1"', svg)
+    return re.sub(r"""(url\(#|href="#)""", rf"\g<1>{name}-", svg)
