@@ -20,9 +20,7 @@ from cocorrrec_export.profiling.flops import flop_curves
 from cocorrrec_export.profiling.measure import Settings, Subject, chosen_entry_points, measure, measure_shapes, slopes
 from cocorrrec_export.profiling.open import OpenedMachine
 from cocorrrec_export.profiling.report import write_report
-from cocorrrec_export.profiling.runs import Program
-
-HOT_CELSIUS = 37.0
+from cocorrrec_export.profiling.runs import Program, is_hot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +92,6 @@ def profile(
     with publish_directory(output) as staging:
         write_report(staging, document, (artifact.path / MANIFEST).read_bytes())
     return document
-
-
-def is_hot(state: dict[str, Any]) -> bool:
-    """Whether times taken now would be those of a hot device."""
-    return (state["battery_celsius"] or 0) > HOT_CELSIUS or (state["thermal_status"] or 0) > 0
 
 
 def _subject(artifact: Artifact) -> Subject:

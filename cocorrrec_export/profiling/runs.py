@@ -14,6 +14,7 @@ from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.runtime.base import Arrays
 
 MEMORY_STAGES = ("idle", "before_load", "loaded", "first_call", "end")
+HOT_CELSIUS = 37.0
 LOG_LINES = 5
 """Of a crashed runner's log, in the error."""
 
@@ -81,6 +82,11 @@ class Machine(Protocol):
             RunError: it did not end with a complete result.
         """
         ...
+
+
+def is_hot(state: dict[str, Any]) -> bool:
+    """Whether times taken now would be those of a hot or throttling machine; what it does not say counts as cool."""
+    return (state["battery_celsius"] or 0) > HOT_CELSIUS or (state["thermal_status"] or 0) > 0
 
 
 def pack(contract: EntryPoint, cases: list[Arrays]) -> bytes:
