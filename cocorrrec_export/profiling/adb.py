@@ -140,7 +140,7 @@ _STATE_HINTS = {
     "unauthorized": "unlock the phone and accept this computer's key (the dialogue 'Allow USB debugging?')",
     "offline": "unplug and plug it in again, or run 'adb reconnect offline' (for a network device: disconnect, connect)",
     "no permissions": "this user may not open the USB device: add a udev rule, or join the group plugdev",
-    "authorizing": "wait a moment, unlock the phone, and run this again",
+    "authorizing": "unlock the phone and accept this computer's key, then run this again",
     "other": "start Android on it with USB debugging on",
 }
 

@@ -22,6 +22,7 @@ BASE = "/data/local/tmp"
 HOME = f"{BASE}/cocorrrec"
 _PUSH_S = 300.0
 _POLL_S = 5.0
+_SETTLE_TRIES = 5
 _PID = "pid"
 
 
@@ -31,7 +32,13 @@ def choose_device(adb: Path, serial: str | None) -> Adb:
     Raises:
         DeviceError: none, several, or one that cannot be used.
     """
-    return Adb(adb, choose_serial(attached_devices(adb), serial))
+    attached = attached_devices(adb)
+    for _ in range(_SETTLE_TRIES):
+        if not any(device.state in ("authorizing", "connecting") for device in attached):
+            break
+        time.sleep(1)
+        attached = attached_devices(adb)
+    return Adb(adb, choose_serial(attached, serial))
 
 
 def clean_device(serial: str | None) -> str:
@@ -104,7 +111,8 @@ def push_bundle(adb: Adb, bundle: Bundle, progress: Callable[[str], None]) -> st
         DeviceError: it did not arrive.
     """
     place = f"{HOME}/{bundle.name}"
-    adb.ask(f"mkdir -p {HOME}/runs")
+    # A phone that vanished kept the folder of its profile: remove those of another day.
+    adb.ask(f"mkdir -p {HOME}/runs && find {HOME}/runs -mindepth 1 -maxdepth 1 -mtime +0 -exec rm -rf {{}} \\;")
     if _is_whole(adb, bundle, place):
         return place
     progress(f"copying the runner, {bundle_bytes(bundle.path) / 1e6:.0f} MB (once)")

@@ -30,7 +30,7 @@ from cocorrrec_export.modeling.ttt import Correction
 
 LENGTHS = (10, 15, 20, 25)
 FIXED_MINI_BATCH = 10
-FIXED_LENGTHS = (10, 15, 20, 25, 50, 100, 150, 200)
+FIXED_LENGTHS = (10, 15, 20, 25, 50, 100, 200)
 """Where the mini-batch stays, longer histories are worth a look: their cost grows by whole mini-batches."""
 PAPER_BATCH = 1024
 _VOCABULARY = 32  # the size of the table does not change the count

@@ -118,7 +118,7 @@ def _measure_entry(
     for threads in settings.threads:
         progress(f"{name}: {settings.iterations} calls on {threads} thread{'s' * (threads > 1)}")
         call = Call(
-            entry_point=name, inputs=inputs, iterations=settings.iterations, warmup=settings.warmup, threads=threads
+            contract=contract, inputs=inputs, iterations=settings.iterations, warmup=settings.warmup, threads=threads
         )
         answer = machine.run(program.path, call)
         first = first or answer
@@ -127,13 +127,13 @@ def _measure_entry(
     progress(f"{name}: cold load in {COLD_LOADS} fresh processes")
     threads = settings.threads[0]
     cold = [
-        machine.run(program.path, Call(entry_point=name, inputs=one, threads=threads)).report
+        machine.run(program.path, Call(contract=contract, inputs=one, threads=threads)).report
         for _ in range(COLD_LOADS)
     ]
     operators = None
     if settings.per_operator:
         progress(f"{name}: operators")
-        call = Call(entry_point=name, inputs=inputs, iterations=_TRACED_CALLS, threads=threads, trace=True)
+        call = Call(contract=contract, inputs=inputs, iterations=_TRACED_CALLS, threads=threads, trace=True)
         trace = machine.run(program.path, call).trace
         assert trace is not None
         operators = operator_times(trace)
@@ -161,10 +161,11 @@ def measure_shapes(
     rows = []
     for shape in shapes:
         for name, case in shape.inputs.items():
+            contract = shape.program.contract(name)
             progress(f"{name}: {shape.length} clicks, {shape.candidates} candidates")
             call = Call(
-                entry_point=name,
-                inputs=pack(shape.program.contract(name), [case]),
+                contract=contract,
+                inputs=pack(contract, [case]),
                 iterations=settings.iterations,
                 warmup=settings.warmup,
                 threads=settings.threads[0],

@@ -33,20 +33,21 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     session = onnxruntime.InferenceSession(options.model, settings, providers=["CPUExecutionProvider"])
     load_ns = time.perf_counter_ns() - start
     loaded = memory()
-    cases = _cases(session, Path(options.inputs).read_bytes())
+    names = options.output_names.split(",")
+    cases = _cases(session, options.input_names.split(","), Path(options.inputs).read_bytes())
     start = time.perf_counter_ns()
-    outputs = [session.run(None, cases[0])]
+    outputs = [session.run(names, cases[0])]
     first_call_ns = time.perf_counter_ns() - start
     called = memory()
-    outputs += [session.run(None, case) for case in cases[1:]]
+    outputs += [session.run(names, case) for case in cases[1:]]
     Path(options.outputs).write_bytes(b"".join(x.tobytes() for output in outputs for x in output))
     for index in range(options.warmup):
-        session.run(None, cases[index % len(cases)])
+        session.run(names, cases[index % len(cases)])
     samples = []
     for index in range(options.iterations):
         case = cases[index % len(cases)]
         start = time.perf_counter_ns()
-        session.run(None, case)
+        session.run(names, case)
         samples.append(time.perf_counter_ns() - start)
     stages = {"before_load": before, "loaded": loaded, "first_call": called, "end": memory()}
     return {"cases": len(cases), "load_ns": load_ns, "first_call_ns": first_call_ns, "planned_bytes": 0} | {
@@ -55,11 +56,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _cases(session: Any, data: bytes) -> list[dict[str, Any]]:
+def _cases(session: Any, names: list[str], data: bytes) -> list[dict[str, Any]]:
     types = {"tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(int64)": np.int64}
-    specs = [
-        (x.name, types[x.type], [n if isinstance(n, int) else 1 for n in x.shape]) for x in session.get_inputs()
-    ]
+    inputs = {x.name: x for x in session.get_inputs()}
+    specs = [(n, types[inputs[n].type], [d if isinstance(d, int) else 1 for d in inputs[n].shape]) for n in names]
     size = sum(4 * int(np.prod(shape)) for _, _, shape in specs)
     if not data or len(data) % size:
         raise ValueError(f"the inputs have {len(data)} bytes, not a multiple of {size}")
@@ -79,7 +79,7 @@ def main() -> None:
     """Parse, measure, print one line."""
     idle = memory()
     parser = argparse.ArgumentParser()
-    for name in ("model", "entry", "inputs", "outputs"):
+    for name in ("model", "entry", "inputs", "outputs", "input-names", "output-names"):
         parser.add_argument(f"--{name}", required=True)
     for name, default in (("iterations", 0), ("warmup", 0), ("threads", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)

@@ -39,7 +39,7 @@ class Program:
 class Call:
     """What a runner is asked to do."""
 
-    entry_point: str
+    contract: EntryPoint
     inputs: bytes
     """Cases one after the other, each the raw bytes of all inputs in the order of the contract."""
     iterations: int = 0
@@ -50,7 +50,9 @@ class Call:
 
     def options(self, *, model: str, inputs: str, outputs: str, trace: str) -> list[str]:
         """The runner's command line, for files at these paths."""
-        options = ["--model", model, "--entry", self.entry_point, "--inputs", inputs, "--outputs", outputs]
+        options = ["--model", model, "--entry", self.contract.name, "--inputs", inputs, "--outputs", outputs]
+        options += ["--input-names", ",".join(spec.name for spec in self.contract.inputs)]
+        options += ["--output-names", ",".join(spec.name for spec in self.contract.outputs)]
         options += ["--iterations", str(self.iterations), "--warmup", str(self.warmup), "--threads", str(self.threads)]
         return options + (["--etdump", trace] if self.trace else [])
 
@@ -131,7 +133,7 @@ def read_report(stdout: str, stderr: str, code: int, call: Call) -> dict[str, An
         RunError: one sentence with the signal, the runner's own words or its last log lines.
     """
     report = _last_object(stdout)
-    what = f"the runner, on {call.entry_point},"
+    what = f"the runner, on {call.contract.name},"
     if report.get("ok") is False and isinstance(report.get("error"), str):
         raise RunError(f"{what} failed: {report['error']}")
     if code > 128:

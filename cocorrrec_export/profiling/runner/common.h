@@ -5,6 +5,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdarg>
@@ -19,6 +20,7 @@ namespace runner {
 
 struct Options {
   std::string model, entry, inputs, outputs, etdump;
+  std::string input_names, output_names;  // in the order of the raw bytes; for runtimes that order tensors themselves
   long iterations = 0;  // timed calls
   long warmup = 0;      // calls before them
   long threads = 1;
@@ -56,6 +58,8 @@ inline Options parse(int argc, char** argv) {
     else if (name == "--inputs") o.inputs = value;
     else if (name == "--outputs") o.outputs = value;
     else if (name == "--etdump") o.etdump = value;
+    else if (name == "--input-names") o.input_names = value;
+    else if (name == "--output-names") o.output_names = value;
     else if (name == "--iterations") o.iterations = number(argv[i], value);
     else if (name == "--warmup") o.warmup = number(argv[i], value);
     else if (name == "--threads") o.threads = number(argv[i], value);
