@@ -67,6 +67,31 @@ def print_artifact(artifact: "Artifact", *, as_json: bool) -> None:
     print_parity(str(artifact.path), manifest["parity"])
 
 
+def print_artifacts(made: "list[Artifact]", failed: dict[str, str], *, as_json: bool) -> None:
+    """What a command with several exports made, and what failed."""
+    if as_json:
+        done = [{"path": str(artifact.path), "manifest": artifact.manifest} for artifact in made]
+        errors = [{"target": target, "error": error} for target, error in failed.items()]
+        print_json({"artifacts": done, "failed": errors})
+        return
+    rows = []
+    for artifact in made:
+        tensors, ranking = artifact.manifest["parity"]["tensors"], artifact.manifest["parity"]["ranking"]
+        ndcg = (ranking["metrics"] or {}).get("ndcg@10")
+        ranks = f"{ndcg['eager']:.4f} / {ndcg['artefact']:.4f}" if ndcg else ranking["reason"]
+        size, difference, overlap = (
+            f"{artifact.bytes:,}",
+            f"{tensors['max_abs']:.3g}",
+            f"{tensors['top10_overlap']:.4f}",
+        )
+        rows.append([str(artifact.path), size, difference, overlap, ranks, artifact.manifest["parity"]["executed_by"]])
+    if rows:
+        columns = ("export", "bytes", "largest difference", "top-10", "NDCG@10 model / file", "executed by")
+        print_table("all of them match the float32 model", columns, rows)
+    for target, error in failed.items():
+        log(f"error: {target}: {error}")
+
+
 def print_parity(title: str, parity: dict[str, Any]) -> None:
     """Both levels of a verdict."""
     tensors, ranking = parity["tensors"], parity["ranking"]

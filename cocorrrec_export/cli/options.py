@@ -19,6 +19,6 @@ Data = Annotated[
 ]
 RequiredData = Annotated[Path, typer.Option("--data", help="Interactions: CSV or RecBole .inter, plain or gzipped.")]
 Precision = Annotated[
-    str | None, typer.Option("--precision", help="Picks a shipped recipe: fp32 or int8. Default: fp32.")
+    str | None, typer.Option("--precision", help="Picks a shipped recipe: fp32, fp16, int8 or int4. Default: fp32.")
 ]
 Recipe = Annotated[Path | None, typer.Option("--recipe", help="A recipe file of your own, instead of --precision.")]

@@ -13,18 +13,22 @@ Examples:
 
   cocorr-export scn --target executorch
 
-  cocorr-export scn --target executorch --precision int8 --out build --json
+  cocorr-export scn --target tflite --precision int8 --out build --json
 
-  cocorr-export scn --target executorch --model models/mine --candidates 500
+  cocorr-export scn --target all --precision int8
 
-  cocorr-export scn --target executorch --model cocorrrec-beauty --data beauty.csv.gz
+  cocorr-export scn --target coreml --model models/mine --candidates 500
+
+  cocorr-export scn --target onnx --model cocorrrec-beauty --data beauty.csv.gz
 
   cocorr-export scn --target executorch --recipe my-recipe.toml
 """
 
 
 def scn(
-    target: Annotated[str, typer.Option("--target", help="Where it is to run: executorch.")],
+    target: Annotated[
+        str, typer.Option("--target", help="Where it is to run: executorch, coreml, tflite, onnx, or all of them.")
+    ],
     precision: options.Precision = None,
     recipe: options.Recipe = None,
     model: options.Model = DEFAULT_MODEL,
@@ -37,13 +41,23 @@ def scn(
 ) -> None:
     """Export the phone's half, and prove that the file still ranks the same.
 
-    Writes OUT/scn-TARGET-PRECISION with the file, its manifest and test vectors; nothing, if parity fails.
+    Writes OUT/scn-TARGET-PRECISION with the file, its manifest and test vectors; nothing, if parity fails. With
+    '--target all' a target that fails does not stop the others; the command then ends with 1.
     """
     from cocorrrec_export.export import pipeline
-    from cocorrrec_export.export.recipes import choose_recipe
+    from cocorrrec_export.export.recipes import choose_recipes
 
-    chosen = choose_recipe("scn", target, precision=precision, recipe_file=recipe).with_candidates(candidates)
+    recipes = [x.with_candidates(candidates) for x in choose_recipes("scn", target, precision, recipe)]
     with console.steps() as progress:
         progress("loading the model")
-        artifact = pipeline.export(pipeline.open_source(model, data), chosen, out, progress=progress)
-    console.print_artifact(artifact, as_json=json)
+        source = pipeline.open_source(model, data)
+        if target != "all":
+            artifact = pipeline.export(source, recipes[0], out, progress=progress)
+        else:
+            made, failed = pipeline.export_each(source, recipes, out, progress=progress)
+    if target != "all":
+        console.print_artifact(artifact, as_json=json)
+    else:
+        console.print_artifacts(made, failed, as_json=json)
+        if failed:
+            raise typer.Exit(1)

@@ -17,7 +17,14 @@ MANIFEST = "manifest.json"
 VECTORS = "vectors.safetensors"
 SCHEMA_VERSION = 1
 MAX_MANIFEST_BYTES = 1 << 20
-SUFFIX = {"executorch": ".pte", "coreml": ".mlpackage", "tflite": ".tflite", "onnx": ".onnx"}
+PROGRAMS = {
+    ("scn", "executorch"): "scn.pte",
+    ("scn", "coreml"): "scn.mlpackage",
+    ("scn", "tflite"): "scn.tflite",
+    ("scn", "onnx"): "scn",
+    ("gcn", "onnx"): "gcn.onnx",
+}
+"""What the program of a kind and target is called; ``scn.mlpackage`` and ``scn`` are folders."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +47,7 @@ class Artifact:
     @property
     def program(self) -> Path:
         """The exported file."""
-        return self.path / program_name(self.kind, self.target)
+        return self.path / PROGRAMS[self.kind, self.target]
 
     @property
     def vectors(self) -> Path:
@@ -69,11 +76,6 @@ class Artifact:
             for file in self.manifest["files"]
             if file["path"] == name or file["path"].startswith(f"{name}/")
         )
-
-
-def program_name(kind: str, target: str) -> str:
-    """What the exported file is called: ``scn.pte``."""
-    return kind + SUFFIX[target]
 
 
 def _specs(tensors: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
@@ -174,7 +176,9 @@ def _structure_problems(manifest: Any) -> list[str]:
     paths = [file["path"] for file in manifest["files"]]
     if len(set(paths)) != len(paths):
         wrong.append("files names one twice")
-    program = program_name(manifest["kind"], manifest["target"])
+    program = PROGRAMS.get((manifest["kind"], manifest["target"]))
+    if program is None:
+        return [*wrong, f"there is no {manifest['kind']} for {manifest['target']}"]
     if not any(path == program or path.startswith(f"{program}/") for path in paths):
         wrong.append(f"files does not name {program}")
     if VECTORS not in paths:

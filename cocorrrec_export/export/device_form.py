@@ -63,13 +63,21 @@ class DeviceSCN(nn.Module):
         embedding: precision of the item tables, as in a recipe.
         linear: precision of the projections, as in a recipe.
         item_side: ``"computed"`` in the graph, or ``"folded"`` into a second table.
+        half_as_bits: keep float16 tables as int16, for a runtime that looks up no float16 rows.
 
     Raises:
         ValueError: the model is in training mode.
     """
 
     def __init__(
-        self, scn: SCN, *, sequence_length: int, embedding: str = "fp32", linear: str = "fp32", item_side: str
+        self,
+        scn: SCN,
+        *,
+        sequence_length: int,
+        embedding: str = "fp32",
+        linear: str = "fp32",
+        item_side: str,
+        half_as_bits: bool = False,
     ) -> None:
         super().__init__()
         if scn.training:
@@ -78,12 +86,12 @@ class DeviceSCN(nn.Module):
         self.heads, self.head_dim, self.mini_batch = ttt.num_heads, ttt.head_dim, ttt.mini_batch
         self.hidden = self.heads * self.head_dim
         self.inner_loss = ttt.inner_loss
-        self.table = make_table(scn.item_embedding.weight, embedding)
+        self.table = make_table(scn.item_embedding.weight, embedding, as_bits=half_as_bits)
         self.item_table: nn.Module | None = None
         if item_side == "folded":
             with torch.no_grad():
                 folded = scn.item_vectors(torch.arange(scn.item_embedding.num_embeddings))
-            self.item_table = make_table(folded, embedding)
+            self.item_table = make_table(folded, embedding, as_bits=half_as_bits)
         else:
             layers = [layer for layer in scn.item_mlp if isinstance(layer, nn.Linear)]
             first, second = (make_projection(layer.weight, layer.bias, linear) for layer in layers)

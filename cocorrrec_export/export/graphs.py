@@ -153,6 +153,7 @@ def scn_graphs(model: CoCorrRec, config: ModelConfig, recipe: Recipe) -> list[Gr
         embedding=recipe.embedding,
         linear=recipe.linear,
         item_side=recipe.item_side,
+        half_as_bits=recipe.target == "tflite",
     )
     contracts = scn_contracts(config, candidates=recipe.candidates)
     graphs = []

@@ -12,19 +12,20 @@ from cocorrrec_export import __version__
 from cocorrrec_export.contract import EntryPoint
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.data.held_out import held_out_set
-from cocorrrec_export.errors import UsageError
+from cocorrrec_export.errors import CocorrrecError, UsageError
 from cocorrrec_export.export.artifact import (
+    PROGRAMS,
     VECTORS,
     Artifact,
     describe_entry_points,
     open_artifact,
-    program_name,
     write_manifest,
 )
 from cocorrrec_export.export.executorch import export_executorch, memory_planned_bytes
 from cocorrrec_export.export.graphs import GraphSpec, gcn_graph, scn_graphs
-from cocorrrec_export.export.onnx import export_onnx
+from cocorrrec_export.export.onnx import export_onnx_file, export_onnx_folder
 from cocorrrec_export.export.recipes import Recipe
+from cocorrrec_export.export.tflite import export_tflite
 from cocorrrec_export.files import publish_directory
 from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.store import ModelFolder, find_model, load_model, open_model, shipped_models
@@ -36,7 +37,18 @@ from cocorrrec_export.runtime.base import Arrays
 from cocorrrec_export.runtime.open import open_runtime
 
 Progress = Callable[[str], None]
-_BACKEND_PACKAGES = {"executorch": ("executorch", "torchao"), "onnx": ("onnx", "onnxruntime", "onnxscript")}
+_EXPORTERS = {
+    ("scn", "executorch"): export_executorch,
+    ("scn", "tflite"): export_tflite,
+    ("scn", "onnx"): export_onnx_folder,
+    ("gcn", "onnx"): export_onnx_file,
+}
+"""What writes the program of a kind and target."""
+_BACKEND_PACKAGES = {
+    "executorch": ("executorch", "torchao"),
+    "tflite": ("litert-torch", "ai-edge-litert"),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+}
 
 
 @dataclass(frozen=True)
@@ -84,18 +96,37 @@ def export(source: Source, recipe: Recipe, out: Path, *, progress: Progress = la
     require_tensors("the device form, before export,", hop, recipe.limits)
     destination = out / recipe.label
     with publish_directory(destination) as staging:
-        program = staging / program_name(recipe.kind, recipe.target)
+        program = staging / PROGRAMS[recipe.kind, recipe.target]
         metadata = _metadata(source.folder, recipe, entry_points)
-        if recipe.target == "executorch":
-            export_executorch(graphs, program, metadata=metadata, progress=progress)
-        else:
-            export_onnx(graphs[0], program, metadata=metadata, progress=progress)
+        _EXPORTERS[recipe.kind, recipe.target](graphs, program, metadata=metadata, progress=progress)
         write_vectors(staging / VECTORS, cases, by_name)
         runtime = open_runtime(recipe.target, program, entry_points)
         verdict = judge(runtime, source.model, config, cases, recipe.limits, source.held_out, progress=progress)
         progress("writing the manifest")
         artifact = write_manifest(staging, _facts(source, recipe, entry_points, program, verdict))
     return Artifact(path=destination, manifest=artifact.manifest)
+
+
+def export_each(
+    source: Source, recipes: Sequence[Recipe], out: Path, *, progress: Progress = lambda _: None
+) -> tuple[list[Artifact], dict[str, str]]:
+    """Export by several recipes; one that fails does not stop the others.
+
+    Returns:
+        What was published, and the error of each recipe that failed, by its target.
+    """
+    made: list[Artifact] = []
+    failed: dict[str, str] = {}
+
+    def named(target: str) -> Progress:
+        return lambda step: progress(f"{target}: {step}")
+
+    for recipe in recipes:
+        try:
+            made.append(export(source, recipe, out, progress=named(recipe.target)))
+        except (CocorrrecError, OSError) as error:
+            failed[recipe.target] = str(error)
+    return made, failed
 
 
 def check(path: Path, *, model: str | None, data: Path | None, progress: Progress = lambda _: None) -> Verdict:

@@ -19,7 +19,7 @@ from cocorrrec_export.tables import read_toml
 Target = Literal["executorch", "coreml", "tflite", "onnx"]
 Kind = Literal["scn", "gcn"]
 Precision = Literal["fp32", "fp16", "int8", "int4"]
-Embedding = Literal["fp32", "fp16", "int8-row", "int4-group32"]
+Embedding = Literal["fp32", "fp16", "int8-row", "int4-row"]
 Linear = Literal["fp32", "fp16", "int8-channel"]
 Activations = Literal["fp32", "fp16"]
 ItemSide = Literal["computed", "folded"]
@@ -27,14 +27,18 @@ ItemSide = Literal["computed", "folded"]
 SCN_ENTRY_POINTS = ("encode", "rank", "rank_corrected", "step", "score")
 GCN_ENTRY_POINTS = ("correct",)
 MAX_CANDIDATES = 10_000
+ALL_TARGETS = "all"
+"""Stands for every target on the command line."""
 
 BACKENDS: dict[tuple[str, str], tuple[str, ...]] = {
     ("scn", "executorch"): ("xnnpack",),
+    ("scn", "tflite"): ("xnnpack",),
+    ("scn", "onnx"): ("cpu",),
     ("gcn", "onnx"): ("cpu",),
 }
 """What this version can make: kind and target, and the backends it has for them."""
 
-_EMBEDDING_OF = {"fp32": "fp32", "fp16": "fp16", "int8": "int8-row", "int4": "int4-group32"}
+_EMBEDDING_OF = {"fp32": "fp32", "fp16": "fp16", "int8": "int8-row", "int4": "int4-row"}
 _SCN_ONLY = ("entry_points", "item_side", "shapes", "weights.embedding")
 
 
@@ -270,7 +274,7 @@ def choose_recipe(kind: Kind, target: str, *, precision: str | None = None, reci
         UsageError: no such target or precision, both given, or a recipe of something else.
     """
     if target not in get_args(Target):
-        raise UsageError(f"unknown target '{target}' ({nearest(target, get_args(Target))})")
+        raise UsageError(f"unknown target '{target}' ({nearest(target, (*get_args(Target), ALL_TARGETS))})")
     if recipe_file is not None:
         if precision is not None:
             raise UsageError("--precision picks a shipped recipe and --recipe gives your own: give one of them")
@@ -287,3 +291,16 @@ def choose_recipe(kind: Kind, target: str, *, precision: str | None = None, reci
         return precisions[wanted]
     pairs = ", ".join(f"{recipe.target} {recipe.precision}" for recipe in shipped)
     raise UsageError(f"no shipped recipe takes the {kind} to {target} in {wanted}; there are: {pairs}")
+
+
+def choose_recipes(kind: Kind, target: str, precision: str | None, recipe_file: Path | None) -> list[Recipe]:
+    """The recipe of :func:`choose_recipe`; for the target ``all`` one of each target.
+
+    Raises:
+        UsageError: as there, or a recipe file was given for all targets.
+    """
+    if target != ALL_TARGETS:
+        return [choose_recipe(kind, target, precision=precision, recipe_file=recipe_file)]
+    if recipe_file is not None:
+        raise UsageError("a recipe is for one target: name it instead of 'all'")
+    return [choose_recipe(kind, each, precision=precision) for each in get_args(Target) if (kind, each) in BACKENDS]

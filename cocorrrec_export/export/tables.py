@@ -3,24 +3,44 @@
 import torch
 from torch import Tensor, nn
 
-GROUP = 32
-"""Features that share one scale in an int4 table."""
+CLIPS = tuple(0.55 + 0.025 * i for i in range(19))
+"""Where an int4 row may be clipped, as shares of its largest value."""
 SMALLEST_HALF = 2.0**-24
 
 
 class FloatTable(nn.Module):
-    """A table in float32 or float16; float32 rows come out."""
+    """A float32 table."""
 
-    def __init__(self, weight: Tensor, *, dtype: torch.dtype) -> None:
+    def __init__(self, weight: Tensor) -> None:
         super().__init__()
-        self.register_buffer("weight", weight.detach().to(dtype))
+        self.register_buffer("weight", weight.detach().clone())
 
     weight: Tensor
 
     def forward(self, ids: Tensor) -> Tensor:
+        """``ids [n]`` int32 to ``[n, D]``."""
+        return self.weight.index_select(0, ids)
+
+
+class HalfTable(nn.Module):
+    """A float16 table; float32 rows come out.
+
+    Args:
+        weight: ``[V, n]``.
+        as_bits: keep the values as the int16 numbers of the same bits, for a runtime that looks up no float16 rows.
+    """
+
+    def __init__(self, weight: Tensor, *, as_bits: bool = False) -> None:
+        super().__init__()
+        half = weight.detach().to(torch.float16)
+        self.register_buffer("values", half.view(torch.int16) if as_bits else half)
+
+    values: Tensor
+
+    def forward(self, ids: Tensor) -> Tensor:
         """``ids [n]`` int32 to ``[n, D]`` float32."""
-        rows = self.weight.index_select(0, ids)
-        return rows if rows.dtype == torch.float32 else rows.to(torch.float32)
+        rows = self.values.index_select(0, ids)
+        return (rows.view(torch.float16) if rows.dtype == torch.int16 else rows).to(torch.float32)
 
 
 class Int8Table(nn.Module):
@@ -29,53 +49,61 @@ class Int8Table(nn.Module):
     The scale is rounded before the row is divided by it, so that its rounding costs nothing. A zero row stays zero.
     """
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weight: Tensor, *, as_bits: bool = False) -> None:
         super().__init__()
         weight = weight.detach().double()
         scale = _half_scale(weight.abs().amax(dim=1, keepdim=True), 127)
         quantised = (weight / scale.double()).round().clamp(-127, 127)
         self.register_buffer("quantised", quantised.to(torch.int8))  # [V, D]
-        self.register_buffer("scale", scale)  # [V, 1] float16
+        self.scale = HalfTable(scale, as_bits=as_bits)  # [V, 1]
 
     quantised: Tensor
-    scale: Tensor
 
     def forward(self, ids: Tensor) -> Tensor:
         """``ids [n]`` int32 to ``[n, D]`` float32."""
-        scale = self.scale.index_select(0, ids).to(torch.float32)
-        return self.quantised.index_select(0, ids).to(torch.float32) * scale
+        return self.quantised.index_select(0, ids).to(torch.float32) * self.scale(ids)
 
 
 class Int4Table(nn.Module):
-    """Half a byte a feature, one float16 scale for each :data:`GROUP` features; q in -7 .. 7 is stored as q + 8.
+    """Half a byte a feature, one float16 scale a row; q in -8 .. 7 is stored as q + 8.
 
-    The first half of a row's features are the low nibbles, the second half the high ones.
+    Of :data:`CLIPS` shares of the row's largest value the scale takes the one with the least squared error: what is
+    clipped costs less than what a finer step saves. The first half of a row's features are the low nibbles, the second
+    half the high ones, of a byte that is stored less 128: not every converter takes unsigned bytes.
     """
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weight: Tensor, *, as_bits: bool = False) -> None:
         super().__init__()
-        rows, size = weight.shape
-        if size % (2 * GROUP):
-            raise ValueError(f"an int4 table needs a multiple of {2 * GROUP} features, got {size}")
-        groups = weight.detach().double().reshape(rows, size // GROUP, GROUP)
-        scale = _half_scale(groups.abs().amax(dim=2, keepdim=True), 7)
-        quantised = ((groups / scale.double()).round().clamp(-7, 7) + 8).reshape(rows, size).to(torch.uint8)
-        low, high = quantised.split(size // 2, dim=1)
-        self.register_buffer("packed", low + 16 * high)  # [V, D / 2] uint8
-        self.register_buffer("scale", scale.squeeze(2))  # [V, D / GROUP] float16
+        size = weight.shape[1]
+        if size % 2:
+            raise ValueError(f"an int4 table needs an even number of features, got {size}")
+        scale, quantised = _least_squares(weight.detach())
+        low, high = (quantised + 8).to(torch.int16).split(size // 2, dim=1)
+        self.register_buffer("packed", (low + 16 * high - 128).to(torch.int8))  # [V, D / 2]
+        self.scale = HalfTable(scale, as_bits=as_bits)  # [V, 1]
 
     packed: Tensor
-    scale: Tensor
 
     def forward(self, ids: Tensor) -> Tensor:
         """``ids [n]`` int32 to ``[n, D]`` float32."""
         # Arithmetic instead of shifts: not every runtime has them.
-        packed = self.packed.index_select(0, ids).to(torch.float32)
+        packed = self.packed.index_select(0, ids).to(torch.float32) + 128
         high = torch.floor(packed * (1 / 16))
-        values = torch.cat((packed - 16 * high, high), dim=1) - 8
-        scale = self.scale.index_select(0, ids).to(torch.float32)
-        groups = values.view(-1, scale.shape[1], GROUP) * scale.unsqueeze(2)
-        return groups.view(-1, values.shape[1])
+        return (torch.cat((packed - 16 * high, high), dim=1) - 8) * self.scale(ids)
+
+
+def _least_squares(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The float16 scale ``[V, 1]`` of each row, and its values in -8 .. 7."""
+    largest = weight.abs().amax(dim=1, keepdim=True)
+    best_scale, best, least = torch.ones_like(largest, dtype=torch.float16), torch.zeros_like(weight), None
+    for clip in CLIPS:
+        scale = _half_scale(largest * clip, 7)
+        quantised = (weight / scale.to(torch.float32)).round().clamp(-8, 7)
+        error = (quantised * scale.to(torch.float32) - weight).square().sum(dim=1, keepdim=True)
+        better = torch.ones_like(error, dtype=torch.bool) if least is None else error < least
+        least = error if least is None else torch.where(better, error, least)
+        best_scale, best = torch.where(better, scale, best_scale), torch.where(better, quantised, best)
+    return best_scale, best
 
 
 def _half_scale(largest: Tensor, levels: int) -> Tensor:
@@ -84,13 +112,12 @@ def _half_scale(largest: Tensor, levels: int) -> Tensor:
     return torch.where(largest == 0, torch.ones_like(scale), scale)
 
 
-def make_table(weight: Tensor, precision: str) -> nn.Module:
-    """The table module of a recipe's ``weights.embedding``."""
-    if precision == "int8-row":
-        return Int8Table(weight)
-    if precision == "int4-group32":
-        return Int4Table(weight)
-    return FloatTable(weight, dtype={"fp32": torch.float32, "fp16": torch.float16}[precision])
+def make_table(weight: Tensor, precision: str, *, as_bits: bool = False) -> nn.Module:
+    """The table module of a recipe's ``weights.embedding``; ``as_bits`` as in :class:`HalfTable`."""
+    if precision == "fp32":
+        return FloatTable(weight)
+    halves = {"fp16": HalfTable, "int8-row": Int8Table, "int4-row": Int4Table}
+    return halves[precision](weight, as_bits=as_bits)
 
 
 class Projection(nn.Module):
@@ -128,6 +155,10 @@ class HalfProjection(nn.Module):
         y = torch.bmm(x.view(1, -1, inputs), weight).view(-1, outputs)
         return y if self.bias is None else y + self.bias
 
+    def as_float(self) -> Projection:
+        """The float32 projection that computes the same."""
+        return Projection(self.weight.to(torch.float32).t().contiguous(), self.bias)
+
 
 class Int8Projection(nn.Module):
     """The same with one byte a weight and one float32 scale an output; activations stay float32.
@@ -161,6 +192,10 @@ class Int8Projection(nn.Module):
         # The bias apart: XNNPACK's float32 product with int8 weights takes none from this exporter.
         y = nn.functional.linear(x, weight)
         return y if self.bias is None else y + self.bias
+
+    def as_float(self) -> Projection:
+        """The float32 projection that computes the same."""
+        return Projection(self.quantised.to(torch.float32) * self.scale.unsqueeze(1), self.bias)
 
 
 def make_projection(weight: Tensor, bias: Tensor | None, precision: str) -> nn.Module:

@@ -83,6 +83,11 @@ def named_outputs(contract: EntryPoint, outputs: Sequence[NDArray[np.generic]]) 
     return {spec.name: output for spec, output in zip(contract.outputs, outputs, strict=True)}
 
 
+def first_line(error: Exception) -> str:
+    """What an error of a native runtime says first; the rest is its call stack."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def score_list(
     runtime: Runtime, entry_point: str, inputs: Arrays, candidates: NDArray[np.integer]
 ) -> NDArray[np.float32]:

@@ -26,5 +26,9 @@ def open_runtime(target: str, program: Path, entry_points: Sequence[EntryPoint])
     if target == "onnx":
         from cocorrrec_export.runtime.onnx import OnnxRuntime
 
-        return OnnxRuntime(program, entry_points[0])
-    raise CocorrrecError(f"{program}: this version runs executorch and onnx files, not {target}")
+        return OnnxRuntime(program, entry_points)
+    if target == "tflite":
+        from cocorrrec_export.runtime.litert import LiteRTRuntime
+
+        return LiteRTRuntime(program, entry_points)
+    raise CocorrrecError(f"{program}: this version runs executorch, tflite and onnx files, not {target}")

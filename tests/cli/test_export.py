@@ -65,12 +65,9 @@ def test_parity_of_an_export(cli: Cli, tiny: ModelFolder, gcn: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            ["scn", "--target", "coreml"],
-            "no shipped recipe takes the scn to coreml in fp32; there are: executorch fp32",
-        ),
-        (["scn", "--target", "all"], "unknown target 'all'"),
-        (["scn", "--target", "executorch", "--precision", "int4"], "in int4; there are: executorch fp32"),
+        (["scn", "--target", "al"], "unknown target 'al' (did you mean 'all'?"),
+        (["scn", "--target", "all", "--recipe", "x.toml"], "a recipe is for one target: name it instead of 'all'"),
+        (["scn", "--target", "executorch", "--precision", "int5"], "to executorch in int5; there are: "),
         (["scn", "--target", "executorch", "--precision", "int8", "--recipe", "x.toml"], "give one of them"),
         (["scn", "--target", "executorch", "--candidates", "many"], "Invalid value for '--candidates'"),
         (["gcn", "--precision", "int8"], "no shipped recipe takes the gcn to onnx in int8; there are: onnx fp32"),

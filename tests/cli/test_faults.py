@@ -61,7 +61,7 @@ def test_interrupted_scn(tiny: ModelFolder, tmp_path: Path, step: str) -> None:
     assert_interrupted(process, tmp_path / "dist")
 
 
-@pytest.mark.parametrize("allowed", [20_000, 560_000])
+@pytest.mark.parametrize("allowed", [20_000, 400_000])
 @pytest.mark.slow
 def test_a_file_that_cannot_grow(tiny: ModelFolder, tmp_path: Path, allowed: int) -> None:
     """What a full disk looks like to a program: a write that fails half-way, here after ``allowed`` bytes."""

@@ -10,9 +10,9 @@ import torch
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.export.artifact import Artifact
 from cocorrrec_export.export.graphs import scn_graphs
-from cocorrrec_export.export.onnx import OPSET, export_onnx
+from cocorrrec_export.export.onnx import OPSET, export_onnx_file
 from cocorrrec_export.export.recipes import shipped_recipe
-from cocorrrec_export.runtime.onnx import OnnxRuntime
+from cocorrrec_export.runtime.onnx import OnnxRuntime, read_metadata
 from tests.conftest import ROOT
 from tests.models import CONFIG, random_model
 
@@ -32,9 +32,9 @@ def test_one_self_contained_file_with_native_grus_and_a_dynamic_batch(gcn_fp32: 
 def test_the_phones_entry_points(tmp_path: Path, precision: str) -> None:
     recipe = shipped_recipe(f"executorch-xnnpack-{precision}")
     graph = next(g for g in scn_graphs(random_model(), CONFIG, recipe) if g.name == "rank_corrected")
-    export_onnx(graph, tmp_path / "rank.onnx", metadata={"sequence_length": 10})
-    runtime = OnnxRuntime(tmp_path / "rank.onnx", graph.contract)
-    assert runtime.metadata() == {"sequence_length": "10"}
+    export_onnx_file([graph], tmp_path / "rank.onnx", metadata={"sequence_length": 10})
+    runtime = OnnxRuntime(tmp_path / "rank.onnx", [graph.contract])
+    assert read_metadata(tmp_path / "rank.onnx") == {"sequence_length": "10"}
     generator = torch.Generator().manual_seed(0)
     example = [
         torch.randint(1, 60, x.shape, generator=generator, dtype=x.dtype)
@@ -55,11 +55,11 @@ def test_a_damaged_file_is_a_clear_error(gcn_fp32: Artifact, tmp_path: Path, con
     path = tmp_path / "gcn.onnx"
     path.write_bytes(content)
     with pytest.raises(CocorrrecError, match=r"gcn\.onnx: ONNX Runtime cannot load it"):
-        OnnxRuntime(path, gcn_fp32.entry_points[0])
+        OnnxRuntime(path, gcn_fp32.entry_points)
 
 
 def test_dynamic_sizes_must_agree_with_the_rest(gcn_fp32: Artifact) -> None:
-    runtime = OnnxRuntime(gcn_fp32.program, gcn_fp32.entry_points[0])
+    runtime = OnnxRuntime(gcn_fp32.program, gcn_fp32.entry_points)
     with pytest.raises(CocorrrecError, match=r"H is float32 \[3, 9, 64\], expected float32 \['N', 10, 64\]"):
         runtime.run("correct", {"H": np.zeros((3, 9, 64), np.float32)})
 

@@ -21,6 +21,7 @@ from cocorrrec_export.resources import MANIFEST_SCHEMA
 from cocorrrec_export.runtime.base import score_list
 from cocorrrec_export.runtime.executorch import read_metadata
 from cocorrrec_export.runtime.onnx import OnnxRuntime
+from cocorrrec_export.runtime.onnx import read_metadata as onnx_metadata
 from cocorrrec_export.runtime.open import open_runtime
 from tests.models import model_folder
 
@@ -37,7 +38,7 @@ def test_fp32_scores_are_the_float32_models(scn_fp32: Artifact) -> None:
 def test_gcn_corrections_are_the_float32_models(gcn_fp32: Artifact, tiny: ModelFolder) -> None:
     assert gcn_fp32.manifest["parity"]["tensors"]["max_rel"] <= 1e-4
     model = load_model(tiny)
-    runtime = OnnxRuntime(gcn_fp32.program, gcn_fp32.entry_points[0])
+    runtime = OnnxRuntime(gcn_fp32.program, gcn_fp32.entry_points)
     for users in (1, 3, 300):
         ids = torch.randint(0, 60, (users, 10), generator=torch.Generator().manual_seed(users))
         H = model.scn.encode(ids.sort(dim=1, descending=True).values).detach()
@@ -110,7 +111,7 @@ def test_the_facts_stand_inside_the_files_too(scn_int8: Artifact, gcn_fp32: Arti
         "candidates": 100,
         "entry_points": "encode,rank,rank_corrected,step,score",
     }
-    assert OnnxRuntime(gcn_fp32.program, gcn_fp32.entry_points[0]).metadata()["model_sha256"] == tiny.sha256
+    assert onnx_metadata(gcn_fp32.program)["model_sha256"] == tiny.sha256
 
 
 def test_planned_memory_of_each_entry_point(scn_fp32: Artifact) -> None:

@@ -54,6 +54,15 @@ def test_top_overlap_by_hand() -> None:
     assert top_overlap(np.array([4.0, 3.0, 2.0, 1.0]), np.array([4.0, 1.0, 2.0, 3.0])) == 0.5
 
 
+def test_candidates_that_rounding_alone_tells_apart_have_no_order() -> None:
+    reference = np.array([0.9, 0.5, 0.5, 0.5 - 1e-7, 0.2, 0.1])
+    for best in ([0, 1, 2], [0, 3, 2], [3, 1, 0]):
+        actual = np.zeros(6)
+        actual[best] = [3, 2, 1]
+        assert top_overlap(reference, actual) == 1.0
+    assert top_overlap(reference, np.array([0.9, 0.5, 0.1, 0.1, 0.8, 0.1])) == pytest.approx(2 / 3)
+
+
 def cases() -> list[Case]:
     ids = torch.tensor([[1, 2]])
     return [

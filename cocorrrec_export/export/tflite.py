@@ -1,0 +1,213 @@
+"""LiteRT: one ``.tflite`` with a signature for each entry point, the weights once."""
+
+import copy
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cocorrrec_export.export.graphs import GraphSpec
+from cocorrrec_export.export.tables import HalfProjection, Int8Projection
+from cocorrrec_export.extras import quiet, require
+from cocorrrec_export.runtime.litert import METADATA_NAME, read_flatbuffer
+
+
+def export_tflite(
+    graphs: Sequence[GraphSpec],
+    path: Path,
+    *,
+    metadata: dict[str, str | int],
+    progress: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Write a ``.tflite``.
+
+    Args:
+        graphs: entry points over shared weights; float16 tables as the bits of int16 ones.
+        path: file to write.
+        metadata: facts about the model, kept as JSON in the file's metadata under :data:`METADATA_NAME`.
+        progress: hears what is being done.
+
+    Raises:
+        CocorrrecError: the extra is not installed.
+    """
+    require("tflite")
+    progress("importing LiteRT")
+    with quiet():
+        import litert_torch
+    modules = copy.deepcopy([graph.module for graph in graphs])  # in one copy, so that they go on sharing weights
+    packed = _float_projections(modules)
+    progress(f"converting {len(graphs)} entry points")
+    with quiet():
+        _register_lowerings()
+        converter = litert_torch.Converter()
+        for graph, module in zip(graphs, modules, strict=True):
+            inputs = dict(zip((spec.name for spec in graph.contract.inputs), graph.example, strict=True))
+            converter.signature(graph.name, _Named(graph, module).eval(), sample_kwargs=inputs)
+        converter.convert(strict_export=False).export(str(path))
+    progress("packing weights")
+    model = read_flatbuffer(path)
+    _pack_weights(model, packed)
+    _add_metadata(model, metadata)
+    _tidy(model)
+    path.write_bytes(_serialise(model))
+
+
+class _Named(nn.Module):
+    """An entry point whose inputs and outputs have the names of its contract."""
+
+    def __init__(self, graph: GraphSpec, module: nn.Module) -> None:
+        super().__init__()
+        self.entry = module
+        self.inputs = [spec.name for spec in graph.contract.inputs]
+        self.outputs = [spec.name for spec in graph.contract.outputs]
+
+    def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
+        outputs = self.entry(*(inputs[name] for name in self.inputs))
+        return dict(zip(self.outputs, outputs, strict=True))
+
+
+def _register_lowerings() -> None:
+    """Teach the converter the two operators that LiteRT has and the converter writes worse, or not at all."""
+    from litert_converter.mlir import ir
+    from litert_torch.backend.experimental.torch_tfl import _lowerings as tfl
+    from litert_torch.backend.lowerings import registry
+
+    def operation(name: str, context: Any, operands: list[Any], attributes: dict[str, int]) -> Any:
+        i32 = ir.IntegerType.get_signless(32)
+        return tfl._ir_operation(
+            name,
+            results=tfl.lowering_utils.node_meta_to_ir_types(context.node),
+            operands=operands,
+            attributes={key: ir.IntegerAttr.get(i32, value) for key, value in attributes.items()},
+        )
+
+    def gather(context: Any, table: Any, dim: int, ids: Any) -> Any:
+        # The stock form wraps negative ids and answers NaN outside the table; this operator refuses them.
+        return operation("tfl.gather", context, [table, ids], {"axis": dim, "batch_dims": 0})
+
+    def bitcast(context: Any, x: Any, dtype: torch.dtype) -> Any:  # noqa: ARG001
+        return operation("tfl.bitcast", context, [x], {})
+
+    registry.lower(torch.ops.aten.index_select.default)(gather)
+    registry.lower(torch.ops.aten.view.dtype)(bitcast)
+
+
+# ---------------------------------------------------------------------- weights in fewer bytes
+
+Packed = dict[bytes, tuple[NDArray[Any], NDArray[np.float32] | None]]
+"""Bytes of a float32 constant, and what is stored instead: float16, or int8 with one scale a row."""
+
+
+def _float_projections(modules: list[nn.Module]) -> Packed:
+    """Put float32 projections in the place of packed ones, which the converter would unfold into float32 anyway."""
+    packed: Packed = {}
+    for owner in {id(x): x for module in modules for x in module.modules()}.values():
+        for name, child in list(owner.named_children()):
+            if isinstance(child, (HalfProjection, Int8Projection)):
+                plain = child.as_float()
+                setattr(owner, name, plain)
+                key = plain.weight.numpy().tobytes()
+                if isinstance(child, HalfProjection):
+                    packed[key] = (plain.weight.numpy().astype(np.float16), None)
+                else:
+                    packed[key] = (child.quantised.numpy(), child.scale.numpy())
+    return packed
+
+
+def _pack_weights(model: Any, packed: Packed) -> None:
+    """Store the constants of ``packed`` in fewer bytes, each behind a DEQUANTIZE, which runtimes run once, at load.
+
+    Raises:
+        ValueError: one of them is not in the file.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    found = {i: key for i, buffer in enumerate(model.buffers) if (key := _bytes(buffer)) in packed}
+    if set(found.values()) != packed.keys():
+        raise ValueError("the converter did not write every projection as a float32 constant")
+    model.operatorCodes.append(_operator_code(schema))
+    opcode = len(model.operatorCodes) - 1
+    for index, key in found.items():
+        model.buffers[index].data = np.frombuffer(packed[key][0].tobytes(), np.uint8)
+    for graph in model.subgraphs:
+        for index, tensor in enumerate(list(graph.tensors)):
+            if tensor.buffer not in found:
+                continue
+            stored = _stored_tensor(schema, tensor, *packed[found[tensor.buffer]])
+            graph.tensors.append(stored)
+            tensor.buffer = 0  # by convention the empty one: the tensor is computed now
+            operator = schema.OperatorT()
+            operator.opcodeIndex = opcode
+            operator.inputs, operator.outputs = [len(graph.tensors) - 1], [index]
+            operator.builtinOptionsType = schema.BuiltinOptions.DequantizeOptions
+            operator.builtinOptions = schema.DequantizeOptionsT()
+            graph.operators.insert(0, operator)
+
+
+def _bytes(buffer: Any) -> bytes:
+    return b"" if buffer.data is None else np.asarray(buffer.data, np.uint8).tobytes()
+
+
+def _operator_code(schema: Any) -> Any:
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DEQUANTIZE
+    code.version = 5  # from which on there are scales by row
+    return code
+
+
+def _stored_tensor(schema: Any, like: Any, values: NDArray[Any], scale: NDArray[np.float32] | None) -> Any:
+    tensor = schema.TensorT()
+    tensor.shape, tensor.buffer = like.shape, like.buffer
+    tensor.type = schema.TensorType.INT8 if values.dtype == np.int8 else schema.TensorType.FLOAT16
+    if scale is not None:
+        tensor.quantization = schema.QuantizationParametersT()
+        tensor.quantization.scale = scale
+        tensor.quantization.zeroPoint = np.zeros(len(scale), np.int64)
+        tensor.quantization.quantizedDimension = 0
+    return tensor
+
+
+# ---------------------------------------------------------------------- the file
+
+
+def _tidy(model: Any) -> None:
+    """Drop what no runtime reads: names of inner tensors (long paths of modules), empty records and empty buffers."""
+    for graph in model.subgraphs:
+        named = {*graph.inputs, *graph.outputs}
+        for index, tensor in enumerate(graph.tensors):
+            if index not in named:
+                tensor.name = None
+            if tensor.quantization is not None and tensor.quantization.scale is None:
+                tensor.quantization = None
+    kept = [0, *(i for i, buffer in enumerate(model.buffers) if i and buffer.data is not None)]
+    moved = {old: new for new, old in enumerate(kept)}
+    model.buffers = [model.buffers[i] for i in kept]
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            tensor.buffer = moved.get(tensor.buffer, 0)  # 0 is the empty one
+    for entry in model.metadata:
+        entry.buffer = moved[entry.buffer]
+
+
+def _add_metadata(model: Any, metadata: dict[str, str | int]) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(json.dumps(metadata).encode(), np.uint8)
+    model.buffers.append(buffer)
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = METADATA_NAME, len(model.buffers) - 1
+    model.metadata = [*(model.metadata or []), entry]
+
+
+def _serialise(model: Any) -> bytes:
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1 << 20)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())

@@ -1,0 +1,116 @@
+"""Run a ``.tflite`` with the LiteRT interpreter."""
+
+import importlib.metadata
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cocorrrec_export.contract import EntryPoint
+from cocorrrec_export.errors import CocorrrecError
+from cocorrrec_export.extras import quiet, require
+from cocorrrec_export.runtime.base import Arrays, check_inputs, first_line, in_order, named_outputs
+
+METADATA_NAME = "cocorrrec"
+"""Name of the metadata entry that holds the facts about the model, as a JSON object."""
+
+
+class LiteRTRuntime:
+    """A loaded ``.tflite``, on one thread: the graphs are too small to share among several.
+
+    Args:
+        path: the file. Its digest must have been checked, or the process must be one that may crash.
+        entry_points: their contracts.
+
+    Raises:
+        CocorrrecError: the extra is not installed, or the file is no program of this runtime.
+    """
+
+    def __init__(self, path: Path, entry_points: Iterable[EntryPoint]) -> None:
+        require("tflite")
+        with quiet():
+            from ai_edge_litert.interpreter import Interpreter
+        self.entry_points = {entry.name: entry for entry in entry_points}
+        self.executed_by = f"ai-edge-litert {importlib.metadata.version('ai-edge-litert')}"
+        try:
+            with quiet():
+                self._interpreter = Interpreter(str(path), num_threads=1)
+                names = self._interpreter.get_signature_list()
+                missing = self.entry_points.keys() - names.keys()
+                if not missing:
+                    self._runners = {name: self._interpreter.get_signature_runner(name) for name in self.entry_points}
+        except (ValueError, RuntimeError) as error:
+            raise CocorrrecError(f"{path}: LiteRT cannot load it: {first_line(error)}") from None
+        if missing:
+            raise CocorrrecError(f"{path}: lacks the entry points {', '.join(sorted(missing))}")
+        for name, contract in self.entry_points.items():
+            _check_contract(path, contract, self._runners[name])
+
+    def run(self, entry_point: str, inputs: Arrays) -> Arrays:
+        """Run one entry point; see :class:`cocorrrec_export.runtime.base.Runtime`."""
+        contract = check_inputs(self.entry_points, entry_point, inputs)
+        arrays = in_order(contract, inputs)
+        try:
+            outputs = self._runners[entry_point](
+                **{spec.name: array for spec, array in zip(contract.inputs, arrays, strict=True)}
+            )
+        except (ValueError, RuntimeError) as error:
+            raise CocorrrecError(f"{entry_point}: LiteRT failed: {first_line(error)}") from None
+        return named_outputs(contract, [outputs[spec.name] for spec in contract.outputs])
+
+
+def _check_contract(path: Path, contract: EntryPoint, runner: Any) -> None:
+    """The runner resizes inputs to what it is given: hold the file's own shapes and types to the contract first."""
+    for side, specs, details in (
+        ("input", contract.inputs, runner.get_input_details()),
+        ("output", contract.outputs, runner.get_output_details()),
+    ):
+        for spec in specs:
+            detail = details.get(spec.name)
+            if detail is None:
+                raise CocorrrecError(f"{path}: {contract.name} has no {side} {spec.name}")
+            have = (np.dtype(detail["dtype"]).name, tuple(int(n) for n in detail["shape"]))
+            if have != (spec.dtype, spec.shape):
+                raise CocorrrecError(
+                    f"{path}: {contract.name} has {spec.name} as {have[0]} {list(have[1])}, "
+                    f"expected {spec.dtype} {list(spec.shape)}"
+                )
+
+
+def read_flatbuffer(path: Path) -> Any:
+    """The whole file as an object of the TFLite schema.
+
+    Raises:
+        CocorrrecError: the extra is not installed, or the file is no flatbuffer of this schema.
+    """
+    require("tflite")
+    with quiet():
+        from ai_edge_litert import schema_py_generated as schema
+    data = path.read_bytes()
+    if data[4:8] != b"TFL3":
+        raise CocorrrecError(f"{path}: not a .tflite file")
+    try:
+        return schema.ModelT.InitFromObj(schema.Model.GetRootAs(data))
+    except Exception as error:  # the generated reader checks nothing: whatever it trips over, the file is damaged
+        raise CocorrrecError(f"{path}: damaged or truncated: {first_line(error)}") from error
+
+
+def read_metadata(path: Path) -> dict[str, str | int]:
+    """The facts that a ``.tflite`` carries in its metadata; empty where it carries none.
+
+    Raises:
+        CocorrrecError: the file is damaged.
+    """
+    model = read_flatbuffer(path)
+    for entry in model.metadata or []:
+        if entry.name == METADATA_NAME.encode():
+            try:
+                facts = json.loads(bytes(bytearray(model.buffers[entry.buffer].data)).decode())
+            except (ValueError, IndexError, TypeError) as error:
+                raise CocorrrecError(f"{path}: its metadata are damaged: {error}") from None
+            if isinstance(facts, dict):
+                return facts
+            raise CocorrrecError(f"{path}: its metadata are damaged: no table")
+    return {}
