@@ -37,7 +37,7 @@ from cocorrrec_export.runtime.base import Arrays
 from cocorrrec_export.runtime.open import open_runtime
 
 Progress = Callable[[str], None]
-_EXPORTERS = {
+EXPORTERS = {
     ("scn", "executorch"): export_executorch,
     ("scn", "tflite"): export_tflite,
     ("scn", "onnx"): export_onnx_folder,
@@ -98,7 +98,7 @@ def export(source: Source, recipe: Recipe, out: Path, *, progress: Progress = la
     with publish_directory(destination) as staging:
         program = staging / PROGRAMS[recipe.kind, recipe.target]
         metadata = _metadata(source.folder, recipe, entry_points)
-        _EXPORTERS[recipe.kind, recipe.target](graphs, program, metadata=metadata, progress=progress)
+        EXPORTERS[recipe.kind, recipe.target](graphs, program, metadata=metadata, progress=progress)
         write_vectors(staging / VECTORS, cases, by_name)
         runtime = open_runtime(recipe.target, program, entry_points)
         verdict = judge(runtime, source.model, config, cases, recipe.limits, source.held_out, progress=progress)

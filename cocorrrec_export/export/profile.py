@@ -1,6 +1,7 @@
 """Profile an artefact: from its folder and a machine to ``profile.json`` and the report."""
 
 import contextlib
+import hashlib
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -16,7 +17,7 @@ from cocorrrec_export.modeling.store import ModelFolder, find_model, open_model,
 from cocorrrec_export.parity.vectors import read_vectors
 from cocorrrec_export.profiling.bundle import Bundle
 from cocorrrec_export.profiling.document import assemble
-from cocorrrec_export.profiling.flops import flop_curves
+from cocorrrec_export.profiling.flops import FlopCurve, flop_curves
 from cocorrrec_export.profiling.measure import Settings, Subject, chosen_entry_points, measure, measure_shapes, slopes
 from cocorrrec_export.profiling.open import OpenedMachine
 from cocorrrec_export.profiling.report import write_report
@@ -74,7 +75,7 @@ def profile(
             shapes = {"rows": rows, "per_token": slopes(rows)}
         after = opened.machine.state()
     progress("counting FLOPs")
-    flops = flop_curves(model.config, candidates=_candidates(artifact) or 1) if model is not None else []
+    flops = _flops(artifact, model) if model is not None else []
     progress("drawing the report")
     document = assemble(
         artifact=_describe(artifact, model),
@@ -126,6 +127,13 @@ def _shapes_wanted(artifact: Artifact, model: ModelFolder | None, request: Reque
     return list(dict.fromkeys(shapes))
 
 
+def _flops(artifact: Artifact, model: ModelFolder) -> list[FlopCurve]:
+    """Of both halves, as the paper counts, and of the entry points in the file."""
+    names = {"scn", "scn+gcn", *(entry.name for entry in artifact.entry_points)}
+    curves = flop_curves(model.config, candidates=_candidates(artifact) or 1)
+    return [curve for curve in curves if curve.name in names]
+
+
 def _candidates(artifact: Artifact) -> int | None:
     found: int | None = artifact.manifest["recipe"].get("shapes", {}).get("candidates")
     return found
@@ -134,7 +142,6 @@ def _candidates(artifact: Artifact) -> int | None:
 def _describe(artifact: Artifact, model: ModelFolder | None) -> dict[str, Any]:
     manifest = artifact.manifest
     program = artifact.program
-    digests = {file["path"]: file["sha256"] for file in manifest["files"]}
     return {
         "name": artifact.path.resolve().name,
         "kind": artifact.kind,
@@ -144,11 +151,22 @@ def _describe(artifact: Artifact, model: ModelFolder | None) -> dict[str, Any]:
         "model_sha256": manifest["model"]["sha256"],
         "program": program.name,
         "bytes": artifact.bytes,
-        "sha256": digests[program.name],
+        "sha256": _program_digest(artifact),
         "manifest_sha256": sha256_file(artifact.path / MANIFEST),
         "sequence_length": model.config.sequence_length if model else None,
         "candidates": _candidates(artifact),
     }
+
+
+def _program_digest(artifact: Artifact) -> str:
+    """Of the program's file; of its names and digests, where it is a folder."""
+    name = artifact.program.name
+    digests = {file["path"]: file["sha256"] for file in artifact.manifest["files"]}
+    if name in digests:
+        found: str = digests[name]
+        return found
+    lines = (f"{digest}  {path}\n" for path, digest in sorted(digests.items()) if path.startswith(f"{name}/"))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _runner(bundle: Bundle | None, artifact: Artifact) -> dict[str, Any]:

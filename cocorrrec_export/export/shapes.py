@@ -13,9 +13,9 @@ import numpy as np
 
 from cocorrrec_export.contract import EntryPoint
 from cocorrrec_export.errors import UsageError
-from cocorrrec_export.export.artifact import Artifact, program_name
-from cocorrrec_export.export.executorch import export_executorch
+from cocorrrec_export.export.artifact import PROGRAMS, Artifact
 from cocorrrec_export.export.graphs import scn_graphs
+from cocorrrec_export.export.pipeline import EXPORTERS
 from cocorrrec_export.export.recipes import Recipe
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.store import ModelFolder, load_model
@@ -58,20 +58,20 @@ def export_shapes(
         progress: hears what is being done.
 
     Raises:
-        UsageError: not an SCN, or a target whose exporter does not do this yet.
+        UsageError: not an SCN: the GCN has no other shapes.
     """
-    if (recipe.kind, recipe.target) != ("scn", "executorch"):
-        raise UsageError(f"--lengths and --candidates export anew, which is for scn on executorch, not {recipe.label}")
+    if recipe.kind != "scn":
+        raise UsageError(f"--lengths and --candidates are for the phone's half, not for {recipe.label}")
     model = load_model(folder)
     made = []
     for length, candidates in shapes:
         config = dataclasses.replace(folder.config, sequence_length=length)
         own = dataclasses.replace(recipe, candidates=candidates, entry_points=tuple(entry_points))
         graphs = scn_graphs(model, config, own)
-        path = out / f"length{length}-candidates{candidates}" / program_name("scn", recipe.target)
+        path = out / f"length{length}-candidates{candidates}" / PROGRAMS["scn", recipe.target]
         path.parent.mkdir()
         progress(f"exporting {length} clicks, {candidates} candidates")
-        export_executorch(graphs, path, metadata={"kind": "scn"})
+        EXPORTERS["scn", recipe.target](graphs, path, metadata={"kind": "scn"}, progress=lambda _: None)
         program = Program(path, tuple(graph.contract for graph in graphs))
         made.append(Shape(length, candidates, program, {e.name: _full(e, config) for e in program.entry_points}))
     return made

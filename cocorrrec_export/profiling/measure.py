@@ -177,7 +177,7 @@ def measure_shapes(
                     "entry_point": name,
                     "length": shape.length,
                     "candidates": shape.candidates,
-                    "program_bytes": shape.program.path.stat().st_size,
+                    "program_bytes": shape.program.bytes,
                     "planned_bytes": reports[0]["planned_bytes"],
                     "peak_over_idle_kb": [peak_over_idle_kb(report) for report in reports],
                     "data_over_idle_kb": [data_over_idle_kb(report) for report in reports],

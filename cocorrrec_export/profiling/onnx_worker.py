@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from cocorrrec_export.runtime.onnx import program_file
+
 
 def memory() -> dict[str, int]:
     """Kilobytes of this process, under the names of the native runners."""
@@ -24,13 +26,14 @@ def memory() -> dict[str, int]:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Load, first call, every case, warm up, time."""
     before = memory()
+    program = program_file(Path(options.model), options.entry)
     start = time.perf_counter_ns()
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads
     settings.log_severity_level = 4
-    session = onnxruntime.InferenceSession(options.model, settings, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(program), settings, providers=["CPUExecutionProvider"])
     load_ns = time.perf_counter_ns() - start
     loaded = memory()
     names = options.output_names.split(",")

@@ -30,6 +30,12 @@ class Program:
     path: Path
     entry_points: tuple[EntryPoint, ...]
 
+    @property
+    def bytes(self) -> int:
+        """Size of the file, or of all files where it is a folder."""
+        files = self.path.rglob("*") if self.path.is_dir() else [self.path]
+        return sum(path.stat().st_size for path in files if path.is_file())
+
     def contract(self, name: str) -> EntryPoint:
         """The contract of one entry point."""
         return next(entry for entry in self.entry_points if entry.name == name)
