@@ -150,15 +150,27 @@ def print_profile(document: dict[str, Any], place: Path, *, as_json: bool) -> No
     if as_json:
         console.print_json(document)
         return
-    from cocorrrec_export.profiling.report import COLUMNS, flop_rows, latency_rows, machine_rows, slope_rows
+    from cocorrrec_export.profiling.report import (
+        LATENCY_COLUMNS,
+        MEMORY_COLUMNS,
+        flop_rows,
+        latency_rows,
+        machine_rows,
+        memory_rows,
+        parity_line,
+        slope_rows,
+    )
 
-    artifact, parity, machine = document["artifact"], document["parity"], document["machine"]
-    console.print_table(f"{artifact['name']}", ("", ""), machine_rows(document))
-    marks = ("; throttled" if machine["throttled"] else "") + ("; emulated processor" if machine["emulated"] else "")
-    title = f"parity {parity['verdict']} on {parity['cases']} vectors, max difference {parity['max_abs']}{marks}"
-    console.print_table(title, COLUMNS, latency_rows(document))
+    machine = document["machine"]
+    console.print_table(document["artifact"]["name"], ("", ""), machine_rows(document))
+    console.print_table(parity_line(document), LATENCY_COLUMNS, latency_rows(document))
+    console.print_table("", MEMORY_COLUMNS, memory_rows(document))
+    if machine["throttled"]:
+        console.log("warning: taken on a hot or throttling device: do not compare its times")
+    if machine["emulated"]:
+        console.log("warning: the processor was emulated: its times say nothing about a phone")
     if document["shapes"]:
-        columns = ("bytes a token", "planned", "peak", "data")
+        columns = ("bytes a token", "planned", "peak", "heap")
         console.print_table("memory over the sequence length", columns, slope_rows(document))
     if document["flops"]:
         columns = ("FLOPs", "mini-batch", "a token", "a token, paper convention", "one call at 10 clicks")

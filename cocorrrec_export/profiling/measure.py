@@ -144,6 +144,7 @@ def _measure_entry(
         "planned_bytes": first.report["planned_bytes"],
         "memory": {stage: first.report["memory"][stage] for stage in MEMORY_STAGES},
         "peak_over_idle_kb": peak_over_idle_kb(first.report),
+        "heap_over_idle_bytes": heap_over_idle_bytes(first.report),
         "runs": runs,
         "operators": operators,
     }
@@ -180,7 +181,7 @@ def measure_shapes(
                     "program_bytes": shape.program.bytes,
                     "planned_bytes": reports[0]["planned_bytes"],
                     "peak_over_idle_kb": [peak_over_idle_kb(report) for report in reports],
-                    "data_over_idle_kb": [data_over_idle_kb(report) for report in reports],
+                    "heap_over_idle_bytes": [heap_over_idle_bytes(report) for report in reports],
                     "latency_ns": samples,
                 }
                 | summary(samples)
@@ -199,14 +200,14 @@ def slopes(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         if len(set(lengths)) < 2:
             continue
         peak = [1024 * statistics.median(row["peak_over_idle_kb"]) for row in own]
-        data = [1024 * statistics.median(row["data_over_idle_kb"]) for row in own]
+        heap = [statistics.median(row["heap_over_idle_bytes"]) for row in own]
         found.append(
             {
                 "entry_point": name,
                 "lengths": lengths,
                 "planned_bytes_per_token": slope(lengths, [row["planned_bytes"] for row in own]),
                 "peak_bytes_per_token": slope(lengths, peak),
-                "data_bytes_per_token": slope(lengths, data),
+                "heap_bytes_per_token": slope(lengths, heap),
             }
         )
     return found
@@ -228,9 +229,10 @@ def peak_over_idle_kb(report: dict[str, Any]) -> int:
     return report["memory"]["end"]["peak_kb"] - report["memory"]["idle"]["peak_kb"]
 
 
-def data_over_idle_kb(report: dict[str, Any]) -> int:
-    """The same of anonymous memory at the end: program, arena, packed weights; no pages of code."""
-    return report["memory"]["end"]["anonymous_kb"] - report["memory"]["idle"]["anonymous_kb"]
+def heap_over_idle_bytes(report: dict[str, Any]) -> int:
+    """What malloc gave out since: program, arena, packed weights; no pages of code, and exact to the byte."""
+    found: int = report["memory"]["end"]["heap_bytes"] - report["memory"]["before_load"]["heap_bytes"]
+    return found
 
 
 def _finite(value: float) -> float | None:

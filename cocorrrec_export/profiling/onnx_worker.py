@@ -5,6 +5,7 @@ this process over the time before ONNX Runtime is imported.
 """
 
 import argparse
+import ctypes
 import json
 import sys
 import time
@@ -16,11 +17,27 @@ import numpy as np
 from cocorrrec_export.runtime.onnx import program_file
 
 
+class _Mallinfo2(ctypes.Structure):
+    """As in glibc's ``malloc.h``."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+    )
+
+
+_libc = ctypes.CDLL(None)
+_libc.mallinfo2.restype = _Mallinfo2
+
+
 def memory() -> dict[str, int]:
     """Kilobytes of this process, under the names of the native runners."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
     names = {"peak_kb": "VmHWM", "resident_kb": "VmRSS", "anonymous_kb": "RssAnon", "mapped_kb": "RssFile"}
-    return {name: int(status[key].split()[0]) for name, key in names.items()}
+    heap = _libc.mallinfo2()
+    return {name: int(status[key].split()[0]) for name, key in names.items()} | {
+        "heap_bytes": heap.uordblks + heap.hblkhd
+    }
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

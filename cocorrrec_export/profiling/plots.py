@@ -73,7 +73,7 @@ def _candidates(figure: "Figure", document: dict[str, Any]) -> bool:
 
 
 def _length_memory(figure: "Figure", document: dict[str, Any]) -> bool:
-    return _over_shapes(figure, document, "length", "data_over_idle_kb", "data over the idle runner, kB")
+    return _over_shapes(figure, document, "length", "heap_over_idle_bytes", "heap over the idle runner, bytes")
 
 
 def _over_shapes(figure: "Figure", document: dict[str, Any], x: str, y: str, label: str) -> bool:

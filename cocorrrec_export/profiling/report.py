@@ -11,7 +11,8 @@ from cocorrrec_export.profiling.document import write_profile
 from cocorrrec_export.profiling.plots import STAGES, draw_all
 
 REPORT = "report.html"
-COLUMNS = ("entry point", "p50 us", "p90 us", "p99 us", "cold load ms", "first call ms", "peak over idle kB", "planned bytes")
+LATENCY_COLUMNS = ("latency, us", "p50", "p90", "p99")
+MEMORY_COLUMNS = ("load and memory", "cold load ms", "first call ms", "peak kB", "heap bytes", "planned bytes")
 
 _STYLE = """
 :root { color-scheme: light dark; }
@@ -30,22 +31,31 @@ p.note { font-size: .9rem; opacity: .8; }
 
 
 def latency_rows(document: dict[str, Any]) -> list[list[str]]:
-    """One row an entry point and number of threads, in the order of :data:`COLUMNS`."""
-    rows = []
-    for entry in document["entry_points"]:
-        for index, run in enumerate(entry["runs"]):
-            first = index == 0
-            name = entry["name"] if first else ""
-            if len(entry["runs"]) > 1:
-                name = f"{entry['name']}, {run['threads']} thread{'s' * (run['threads'] > 1)}"
-            once = [
-                f"{statistics.median(entry['cold_load_ns']) / 1e6:.2f}",
-                f"{statistics.median(entry['first_call_ns']) / 1e6:.2f}",
-                f"{entry['peak_over_idle_kb']:,}",
-                f"{entry['planned_bytes']:,}",
-            ]
-            rows.append([name, *(f"{run[key]:,.1f}" for key in ("p50_us", "p90_us", "p99_us")), *(once if first else [""] * 4)])
-    return rows
+    """One row an entry point and number of threads, in the order of :data:`LATENCY_COLUMNS`."""
+    several = len(document["settings"]["threads"]) > 1
+    return [
+        [
+            f"{entry['name']}, {run['threads']} thread{'s' * (run['threads'] > 1)}" if several else entry["name"],
+            *(f"{run[key]:,.1f}" for key in ("p50_us", "p90_us", "p99_us")),
+        ]
+        for entry in document["entry_points"]
+        for run in entry["runs"]
+    ]
+
+
+def memory_rows(document: dict[str, Any]) -> list[list[str]]:
+    """One row an entry point, in the order of :data:`MEMORY_COLUMNS`."""
+    return [
+        [
+            entry["name"],
+            f"{statistics.median(entry['cold_load_ns']) / 1e6:.2f}",
+            f"{statistics.median(entry['first_call_ns']) / 1e6:.2f}",
+            f"{entry['peak_over_idle_kb']:,}",
+            f"{entry['heap_over_idle_bytes']:,}",
+            f"{entry['planned_bytes']:,}" if entry["planned_bytes"] else "not told",
+        ]
+        for entry in document["entry_points"]
+    ]
 
 
 def flop_rows(document: dict[str, Any]) -> list[list[str]]:
@@ -107,15 +117,17 @@ def _page(document: dict[str, Any], titles: dict[str, str], pictures: dict[str, 
         f"<h1>{html.escape(title)}</h1>",
         *_verdict(document),
         "<h2>Time and memory</h2>",
-        _table(COLUMNS, latency_rows(document)),
+        _table(LATENCY_COLUMNS, latency_rows(document)),
+        _table(MEMORY_COLUMNS, memory_rows(document)),
         '<p class="note">Cold load and first call are medians of fresh processes whose files the system had in its cache. '
-        "Peak over idle is VmHWM at the end over that of the runner before it did anything; it holds the pages of the "
-        "runtime's libraries that were touched, which Memory by stage tells apart.</p>",
+        "Peak is VmHWM at the end over that of the runner before it did anything; it holds the pages of the runtime's "
+        "libraries that were touched, which Memory by stage tells apart. Heap is what malloc has given out since the "
+        "load began: the program, the arena and packed weights. Planned is the arena alone.</p>",
     ]
     for name, text in titles.items():
         parts.append(f"<h2>{html.escape(text)}</h2><figure>{_inline(pictures[name], name)}</figure>")
         if name == "memory":
-            parts.append(_table(("entry point", *STAGES.values()), _memory_rows(document)))
+            parts.append(_table(("entry point", *STAGES.values()), _stage_rows(document)))
             parts.append('<p class="note">Kilobytes resident, and in brackets those that are data.</p>')
         if name == "flops":
             header = ("what", "mini-batch", "FLOPs a token", "paper convention", "one call at 10 clicks")
@@ -125,7 +137,7 @@ def _page(document: dict[str, Any], titles: dict[str, str], pictures: dict[str, 
                 "convention counts layers alone over a batch of 1,024. scn and scn+gcn read out every position.</p>"
             )
         if name == "memory_over_length":
-            header = ("entry point", "planned bytes a token", "peak bytes a token", "data bytes a token")
+            header = ("entry point", "planned bytes a token", "peak bytes a token", "heap bytes a token")
             parts.append(_table(header, slope_rows(document)))
     parts += [
         "<h2>What was measured</h2>",
@@ -139,18 +151,25 @@ def _page(document: dict[str, Any], titles: dict[str, str], pictures: dict[str, 
 
 def slope_rows(document: dict[str, Any]) -> list[list[str]]:
     """Bytes per token of each entry point."""
-    keys = ("planned_bytes_per_token", "peak_bytes_per_token", "data_bytes_per_token")
+    keys = ("planned_bytes_per_token", "peak_bytes_per_token", "heap_bytes_per_token")
     rows = (document["shapes"] or {"per_token": []})["per_token"]
     return [[row["entry_point"], *(f"{row[key]:,.0f}" for key in keys)] for row in rows]
 
 
+def parity_line(document: dict[str, Any]) -> str:
+    """The verdict in a line."""
+    parity = document["parity"]
+    largest = "not finite" if parity["max_abs"] is None else f"{parity['max_abs']:.3g}"
+    return (
+        f"parity: {parity['verdict']} on {parity['cases']} test vectors, largest difference {largest}, "
+        f"top-10 overlap {parity['top10_overlap']:.4f}"
+    )
+
+
 def _verdict(document: dict[str, Any]) -> list[str]:
     parity, machine = document["parity"], document["machine"]
-    said = (
-        f'<p>Parity on this machine: <span class="{parity["verdict"]}">{parity["verdict"]}</span> on {parity["cases"]} '
-        f"test vectors, largest difference {_number(parity['max_abs'])}, top-10 overlap {parity['top10_overlap']:.4f}.</p>"
-    )
-    parts = [said, *(f'<p class="fail">{html.escape(problem)}</p>' for problem in parity["problems"])]
+    parts = [f'<p class="{parity["verdict"]}">{html.escape(parity_line(document))}</p>']
+    parts += [f'<p class="fail">{html.escape(problem)}</p>' for problem in parity["problems"]]
     if machine["throttled"]:
         parts.append('<p class="warn">Taken on a hot or throttling device: do not compare its times.</p>')
     if machine["emulated"]:
@@ -158,11 +177,7 @@ def _verdict(document: dict[str, Any]) -> list[str]:
     return parts
 
 
-def _number(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.3g}"
-
-
-def _memory_rows(document: dict[str, Any]) -> list[list[str]]:
+def _stage_rows(document: dict[str, Any]) -> list[list[str]]:
     return [
         [
             entry["name"],

@@ -1,9 +1,11 @@
 // What both runners share: options, raw tensor files, memory of the process, the measuring loop and the one JSON object.
 //
-// It assumes Linux (/proc/self/status), a little-endian machine, and C++17. A runner includes it and defines one class
+// It assumes Linux with glibc (/proc/self/status, mallinfo2), a little-endian machine, and C++17. A runner includes it and defines one class
 // with the members that `measure` uses.
 
 #pragma once
+
+#include <malloc.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -90,9 +92,11 @@ inline void write_file(const std::string& path, const void* data, size_t size) {
   fclose(file);
 }
 
-// Kilobytes: highest resident set so far, resident set now, its anonymous part and its mapped files.
+// Kilobytes: highest resident set so far, resident set now, its anonymous part and its mapped files. Bytes: what malloc
+// has given out, which no page size rounds.
 struct Memory {
-  long peak = 0, resident = 0, anonymous = 0, mapped = 0;
+  long peak = 0, resident = 0, anonymous = 0, mapped = 0, threads = 0;
+  size_t heap = 0;
 };
 
 inline Memory memory() {
@@ -104,8 +108,11 @@ inline Memory memory() {
     sscanf(line, "VmRSS: %ld", &m.resident);
     sscanf(line, "RssAnon: %ld", &m.anonymous);
     sscanf(line, "RssFile: %ld", &m.mapped);
+    sscanf(line, "Threads: %ld", &m.threads);
   }
   fclose(file);
+  struct mallinfo2 heap = mallinfo2();
+  m.heap = heap.uordblks + heap.hblkhd;
   return m;
 }
 
@@ -115,8 +122,9 @@ inline int64_t now_ns() {
 }
 
 inline void print_memory(const char* stage, const Memory& m, bool last) {
-  printf("\"%s\": {\"peak_kb\": %ld, \"resident_kb\": %ld, \"anonymous_kb\": %ld, \"mapped_kb\": %ld}%s", stage, m.peak,
-         m.resident, m.anonymous, m.mapped, last ? "" : ", ");
+  printf("\"%s\": {\"peak_kb\": %ld, \"resident_kb\": %ld, \"anonymous_kb\": %ld, \"mapped_kb\": %ld, "
+         "\"heap_bytes\": %zu}%s",
+         stage, m.peak, m.resident, m.anonymous, m.mapped, m.heap, last ? "" : ", ");
 }
 
 // Load, first call, every case once with its outputs written, warm up, time, report.
@@ -162,9 +170,9 @@ int measure(int argc, char** argv) {
   program.finish();
   Memory end = memory();
 
-  printf("\n{\"runner\": 1, \"ok\": true, \"entry_point\": \"%s\", \"threads\": %ld, \"cases\": %zu, \"load_ns\": %lld, "
+  printf("\n{\"runner\": 1, \"ok\": true, \"entry_point\": \"%s\", \"threads\": %ld, \"process_threads\": %ld, \"cases\": %zu, \"load_ns\": %lld, "
          "\"first_call_ns\": %lld, \"planned_bytes\": %lld, \"memory\": {",
-         o.entry.c_str(), o.threads, cases, (long long)load_ns, (long long)first_call_ns,
+         o.entry.c_str(), o.threads, end.threads, cases, (long long)load_ns, (long long)first_call_ns,
          (long long)program.planned_bytes());
   print_memory("idle", idle, false);
   print_memory("before_load", before, false);
