@@ -29,3 +29,25 @@ def golden_dir() -> Path:
 def data_dir() -> Path:
     """Real interaction data."""
     return need(SHARED / "data")
+
+
+def absent(reason: str) -> None:
+    """Skip a test for a thing that a laptop may lack; CI has it, or fails."""
+    if os.environ.get("CI"):
+        pytest.fail(f"CI must run this: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def tiny_scn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An int8 ExecuTorch export of ``encode`` and ``rank`` of a small random model; ``tiny`` beside it is the model."""
+    import dataclasses
+
+    from cocorrrec_export.export import pipeline
+    from cocorrrec_export.export.recipes import choose_recipe
+    from tests.models import model_folder
+
+    out = tmp_path_factory.mktemp("dist")
+    recipe = choose_recipe("scn", "executorch", precision="int8")
+    recipe = dataclasses.replace(recipe, entry_points=("encode", "rank"), candidates=20)
+    return pipeline.export(pipeline.open_source(str(model_folder(out / "tiny").path), None), recipe, out).path

@@ -25,7 +25,8 @@ def build_runner(
     ] = None,
     abi: Annotated[list[str] | None, typer.Option("--abi", help="aarch64 or x86_64. Default: both.")] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the bundles. Default: this user's cache, where they are found.")
+        Path | None,
+        typer.Option("--out", help="Folder for the bundles. Default: this user's cache, where they are found."),
     ] = None,
     json: options.Json = False,
 ) -> None:

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from cocorrrec_export import __version__
 from cocorrrec_export.cli import build_runner, compare, console, doctor_device, options
-from cocorrrec_export.errors import CocorrrecError
+from cocorrrec_export.errors import CocorrrecError, UsageError
 
 if TYPE_CHECKING:
     from cocorrrec_export.profiling.open import OpenedMachine
@@ -32,7 +32,7 @@ Examples:
   cocorr-profile --clean                           remove what is kept on the phone
 """
 ROOT_EPILOG = f"""
-Without a command, 'cocorr-profile [ARTIFACT] [OPTIONS]' runs a profile; 'cocorr-profile {DEFAULT} --help' has its options.
+Without a command, 'cocorr-profile [ARTIFACT] [OPTIONS]' profiles: 'cocorr-profile {DEFAULT} --help' has the options.
 {EPILOG}
 """
 
@@ -72,7 +72,9 @@ def root(
 
 @app.command(name=DEFAULT, epilog=EPILOG)
 def run(
-    artifact: Annotated[Path | None, typer.Argument(help="Folder of an export. Default: the newest under dist/.")] = None,
+    artifact: Annotated[
+        Path | None, typer.Argument(help="Folder of an export. Default: the newest under dist/.")
+    ] = None,
     device: Annotated[
         str | None, typer.Option("--device", help="Serial of the phone. Default: the one that is connected.")
     ] = None,
@@ -108,7 +110,7 @@ def run(
 ) -> None:
     """Profile an export: parity, latency, cold load and memory of each entry point, FLOPs per token."""
     if host and (device or clean):
-        raise CocorrrecError("--host profiles on this machine: leave --device and --clean out")
+        raise UsageError("--host profiles on this machine: leave --device and --clean out")
     from cocorrrec_export.export.profile import Request, choose_artifact, output_folder, parse_numbers, profile
     from cocorrrec_export.profiling.measure import Settings
     from cocorrrec_export.profiling.open import open_on_device, open_on_host
@@ -151,8 +153,10 @@ def print_profile(document: dict[str, Any], place: Path, *, as_json: bool) -> No
         console.print_json(document)
         return
     from cocorrrec_export.profiling.report import (
+        FLOP_COLUMNS,
         LATENCY_COLUMNS,
         MEMORY_COLUMNS,
+        SLOPE_COLUMNS,
         flop_rows,
         latency_rows,
         machine_rows,
@@ -170,11 +174,9 @@ def print_profile(document: dict[str, Any], place: Path, *, as_json: bool) -> No
     if machine["emulated"]:
         console.log("warning: the processor was emulated: its times say nothing about a phone")
     if document["shapes"]:
-        columns = ("bytes a token", "planned", "peak", "heap")
-        console.print_table("memory over the sequence length", columns, slope_rows(document))
+        console.print_table("memory over the sequence length", SLOPE_COLUMNS, slope_rows(document))
     if document["flops"]:
-        columns = ("FLOPs", "mini-batch", "a token", "a token, paper convention", "one call at 10 clicks")
-        console.print_table("FLOPs, counted on the plain model", columns, flop_rows(document))
+        console.print_table("FLOPs, counted on the plain model", FLOP_COLUMNS, flop_rows(document))
     console.log(f"report: {place / 'report.html'}")
 
 

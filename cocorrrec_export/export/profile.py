@@ -193,4 +193,3 @@ def output_folder(given: Path | None, artifact: Artifact, machine: str) -> Path:
     """Where the report goes: what the user said, or a folder of its own for each artefact and machine."""
     safe = "".join(c if c.isalnum() or c in "-._" else "-" for c in machine)
     return given or Path("profiles") / f"{artifact.path.resolve().name}-{safe}"
-

@@ -67,8 +67,8 @@ def find_adb() -> Path:
             _check_version(path)
             return path
     raise DeviceError(
-        "adb was not found: install it (Debian: 'apt install adb'; macOS: 'brew install android-platform-tools'; or the "
-        "platform tools of Android's web page) and put it on the PATH, or set ANDROID_HOME"
+        "adb was not found: install it (Debian: 'apt install adb'; macOS: 'brew install android-platform-tools'; or "
+        "the platform tools of Android's web page) and put it on the PATH, or set ANDROID_HOME"
     )
 
 
@@ -138,7 +138,7 @@ def choose_serial(attached: list[Attached], serial: str | None) -> str:
 
 _STATE_HINTS = {
     "unauthorized": "unlock the phone and accept this computer's key (the dialogue 'Allow USB debugging?')",
-    "offline": "unplug and plug it in again, or run 'adb reconnect offline' (for a network device: disconnect, connect)",
+    "offline": "unplug and plug it in again, or run 'adb reconnect offline' (a network device: disconnect, connect)",
     "no permissions": "this user may not open the USB device: add a udev rule, or join the group plugdev",
     "authorizing": "unlock the phone and accept this computer's key, then run this again",
     "other": "start Android on it with USB debugging on",
@@ -233,9 +233,15 @@ class Adb:
 _MARK = "cocorr-ok"
 _SENTENCES = (
     (r"device unauthorized", f"this computer is not authorised: {_STATE_HINTS['unauthorized']}"),
-    (r"No space left on device", "its storage is full: free some, or remove what we keep with 'cocorr-profile --clean'"),
+    (
+        r"No space left on device",
+        "its storage is full: free some, or remove what we keep with 'cocorr-profile --clean'",
+    ),
     (r"Read-only file system", "the folder is read only there: is /data/local/tmp writable ('adb shell touch')?"),
-    (r"Permission denied", "the device does not permit it: is /data/local/tmp writable and executable for the shell user?"),
+    (
+        r"Permission denied",
+        "the device does not permit it: is /data/local/tmp writable and executable for the shell user?",
+    ),
     (r"No such file or directory", "a file or folder is missing there: is there a /data/local/tmp?"),
 )
 

@@ -91,7 +91,15 @@ ABIS = {
     "aarch64": Abi("aarch64", "arm64-v8a", "aarch64-linux-gnu-g++", "ld-linux-aarch64.so.1", "-arm64-cross"),
     "x86_64": Abi("x86_64", "x86_64", "x86_64-linux-gnu-g++", "ld-linux-x86-64.so.2", "-amd64-cross"),
 }
-_C_RUNTIME = ("libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libstdc++.so.6", "libgcc_s.so.1")
+_C_RUNTIME = (
+    "libc.so.6",
+    "libm.so.6",
+    "libdl.so.2",
+    "libpthread.so.0",
+    "librt.so.1",
+    "libstdc++.so.6",
+    "libgcc_s.so.1",
+)
 _DEBIAN_PACKAGES = ("libc6", "libstdc++6", "libgcc-s1")
 
 
@@ -314,8 +322,8 @@ def _write_notices(family: RuntimeFamily, machine: Abi, wheel: Path, folder: Pat
         "This folder holds programs and libraries of several licences, each in full beside this file.",
         f"runner: Apache-2.0, part of cocorrrec-export; its sources are {' and '.join(family.sources)}.",
         f"lib*{family.name}* and other libraries of {family.package}: LICENSE-{family.package}.txt.",
-        "The C library and loader: LGPL-2.1-or-later. libstdc++, libgcc_s: GPL-3.0-or-later with the GCC Runtime Library "
-        "Exception. They are unchanged files of these Debian packages, whose sources 'apt-get source' fetches:",
+        "The C library and loader: LGPL-2.1-or-later. libstdc++, libgcc_s: GPL-3.0-or-later with the GCC Runtime "
+        "Library Exception. They are unchanged files of these Debian packages, whose sources 'apt-get source' fetches:",
     ]
     for package in _DEBIAN_PACKAGES:
         name = package + suffix

@@ -97,8 +97,12 @@ def _compare_entry(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
             threads = f", {run['threads']} threads" if run["threads"] > 1 else ""
             changes.append(_samples(f"{name}: latency{threads}", run["latency_ns"], news[run["threads"]]["latency_ns"]))
     changes.append(_samples(f"{name}: cold load", old["cold_load_ns"], new["cold_load_ns"]))
-    changes.append(Change(f"{name}: peak memory over idle", "kB", old["peak_over_idle_kb"], new["peak_over_idle_kb"], None))
-    changes.append(Change(f"{name}: heap over idle", "bytes", old["heap_over_idle_bytes"], new["heap_over_idle_bytes"], None))
+    changes.append(
+        Change(f"{name}: peak memory over idle", "kB", old["peak_over_idle_kb"], new["peak_over_idle_kb"], None)
+    )
+    changes.append(
+        Change(f"{name}: heap over idle", "bytes", old["heap_over_idle_bytes"], new["heap_over_idle_bytes"], None)
+    )
     changes.append(Change(f"{name}: planned memory", "bytes", old["planned_bytes"], new["planned_bytes"], None))
     return changes
 

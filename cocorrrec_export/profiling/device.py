@@ -169,7 +169,9 @@ class Device:
             if not is_hot(state) or left <= 0:
                 return
             celsius, status = state["battery_celsius"], state["thermal_status"]
-            progress(f"waiting for it to cool: battery {celsius} °C, thermal status {status}, at most {left:.0f} s more")
+            progress(
+                f"waiting for it to cool: battery {celsius} °C, thermal status {status}, at most {left:.0f} s more"
+            )
             time.sleep(min(_POLL_S, left))
 
     def run(self, program: Path, call: Call) -> Measured:
@@ -215,16 +217,20 @@ class Device:
         return self._pushed[program]
 
 
+_PROPERTIES = (
+    "ro.product.manufacturer", "ro.product.model", "ro.soc.manufacturer", "ro.soc.model", "ro.board.platform",
+    "ro.build.version.release", "ro.build.version.sdk", "ro.build.fingerprint", "ro.product.cpu.abilist",
+    "ro.kernel.qemu", "ro.boot.qemu",
+)  # fmt: skip
+
+
 def device_facts(adb: Adb) -> dict[str, Any]:
     """What a device is.
 
     Raises:
         DeviceError: it does not answer.
     """
-    keys = ("ro.product.manufacturer", "ro.product.model", "ro.soc.manufacturer", "ro.soc.model", "ro.board.platform")
-    keys += ("ro.build.version.release", "ro.build.version.sdk", "ro.build.fingerprint", "ro.product.cpu.abilist")
-    keys += ("ro.kernel.qemu", "ro.boot.qemu")
-    asked = "; ".join(f"echo {key}=$(getprop {key})" for key in keys)
+    asked = "; ".join(f"echo {key}=$(getprop {key})" for key in _PROPERTIES)
     found = dict(line.split("=", 1) for line in adb.ask(asked).splitlines() if "=" in line)
     memory = re.search(r"MemTotal:\s+(\d+)", adb.ask("cat /proc/meminfo || true"))
     soc = " ".join(filter(None, (found.get("ro.soc.manufacturer"), found.get("ro.soc.model"))))

@@ -50,7 +50,7 @@ def check_device(serial: str | None, progress: Callable[[str], None]) -> dict[st
         check(
             f"{target} runner",
             lambda target=target: _runner(adb, target, progress),  # type: ignore[misc]
-            "SELinux, a seccomp filter (rseq) or the loader: 'adb logcat -d | grep avc' names the first; docs/profiling.md",
+            "SELinux ('adb logcat -d | grep avc' shows it), a seccomp filter (rseq), the loader: docs/profiling.md",
         )
     return {"ok": all(x["ok"] for x in checks), "platform": f"{facts['name']}, {facts['os']}", "checks": checks}
 

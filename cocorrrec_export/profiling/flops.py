@@ -133,13 +133,16 @@ def _count_entry_points(config: ModelConfig, length: int, mini_batch: int, candi
 
 
 def _measure(config: ModelConfig) -> Flops:
-    counts = {}
-    for length in LENGTHS:
-        model, ids = _sample(config, length, length)
-        counts[length] = _count(model, lambda: _read_every_position(model, ids, model.correction(model.scn.encode(ids))))
+    counts = {length: _count_every_position(config, length) for length in LENGTHS}
     return Flops(
-        paper=slope_per_token(lambda length: counts[length].paper), all=slope_per_token(lambda length: counts[length].all)
+        paper=slope_per_token(lambda length: counts[length].paper),
+        all=slope_per_token(lambda length: counts[length].all),
     )
+
+
+def _count_every_position(config: ModelConfig, length: int) -> Flops:
+    model, ids = _sample(config, length, length)
+    return _count(model, lambda: _read_every_position(model, ids, model.correction(model.scn.encode(ids))))
 
 
 def _sample(config: ModelConfig, length: int, mini_batch: int) -> tuple[CoCorrRec, Tensor]:

@@ -122,7 +122,9 @@ def _measure_entry(
         )
         answer = machine.run(program.path, call)
         first = first or answer
-        runs.append({"threads": threads, "latency_ns": answer.report["latency_ns"]} | summary(answer.report["latency_ns"]))
+        runs.append(
+            {"threads": threads, "latency_ns": answer.report["latency_ns"]} | summary(answer.report["latency_ns"])
+        )
     assert first is not None
     progress(f"{name}: cold load in {COLD_LOADS} fresh processes")
     threads = settings.threads[0]

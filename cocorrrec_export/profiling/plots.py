@@ -10,7 +10,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-STAGES = {"idle": "idle runner", "before_load": "inputs read", "loaded": "loaded", "first_call": "first call", "end": "end"}
+STAGES = {
+    "idle": "idle runner",
+    "before_load": "inputs read",
+    "loaded": "loaded",
+    "first_call": "first call",
+    "end": "end",
+}
 Plot = Callable[["Figure", dict[str, Any]], bool]
 """Draws, and says whether there was anything to draw."""
 
@@ -142,7 +148,9 @@ def _operators(figure: "Figure", document: dict[str, Any]) -> bool:
     for axes, entry in zip(figure.subplots(len(entries), 1, squeeze=False)[:, 0], entries, strict=True):
         rows = entry["operators"][:5][::-1]
         names = [f"{row['name']} x{row['operators']}" + (" (XNNPACK)" if row["backend"] else "") for row in rows]
-        axes.barh(names, [row["mean_us"] for row in rows], color=["tab:blue" if r["backend"] else "tab:orange" for r in rows])
+        axes.barh(
+            names, [row["mean_us"] for row in rows], color=["tab:blue" if r["backend"] else "tab:orange" for r in rows]
+        )
         axes.tick_params(labelsize=7)
         axes.set_title(f"{entry['name']}: mean microseconds of one call", fontsize=8)
     return True

@@ -13,6 +13,8 @@ from cocorrrec_export.profiling.plots import STAGES, draw_all
 REPORT = "report.html"
 LATENCY_COLUMNS = ("latency, us", "p50", "p90", "p99")
 MEMORY_COLUMNS = ("load and memory", "cold load ms", "first call ms", "peak kB", "heap bytes", "planned bytes")
+FLOP_COLUMNS = ("FLOPs", "mini-batch", "a token", "a token, paper convention", "one call at 10 clicks")
+SLOPE_COLUMNS = ("bytes a token", "planned", "peak", "heap")
 
 _STYLE = """
 :root { color-scheme: light dark; }
@@ -76,19 +78,25 @@ def machine_rows(document: dict[str, Any]) -> list[list[str]]:
     """What was measured on what."""
     artifact, machine, settings = document["artifact"], document["machine"], document["settings"]
     before, after = machine["before"], machine["after"]
-    rows = [
-        ["file", f"{artifact['name']}/{artifact['program']}, {artifact['bytes']:,} bytes, sha256 {artifact['sha256'][:16]}"],
+    return [
+        [
+            "file",
+            f"{artifact['name']}/{artifact['program']}, {artifact['bytes']:,} bytes, sha256 {artifact['sha256'][:16]}",
+        ],
         ["model", f"{artifact['model']} ({artifact['model_sha256'][:16]})"],
         ["machine", f"{machine['name']}, {machine['soc']}" + (" (emulated)" if machine["emulated"] else "")],
         ["system", f"{machine['os']}, kernel {machine['kernel']}, {machine['abi']}, {machine['page_size']} byte pages"],
-        ["runner", document["runner"]["runtime"] + (f", bundle {document['runner']['id']}" if document["runner"]["id"] else "")],
+        [
+            "runner",
+            document["runner"]["runtime"]
+            + (f", bundle {document['runner']['id']}" if document["runner"]["id"] else ""),
+        ],
         ["governor", f"{before['governor'] or 'unknown'}"],
         ["battery", _before_after(before["battery_celsius"], after["battery_celsius"], " °C")],
         ["thermal status", _before_after(before["thermal_status"], after["thermal_status"], "")],
         ["calls", f"{settings['iterations']} after {settings['warmup']} to warm up, in one process"],
         ["taken", f"{document['created']}, cocorrrec-export {document['toolkit_version']}"],
     ]
-    return rows
 
 
 def _before_after(before: float | None, after: float | None, unit: str) -> str:
@@ -119,7 +127,7 @@ def _page(document: dict[str, Any], titles: dict[str, str], pictures: dict[str, 
         "<h2>Time and memory</h2>",
         _table(LATENCY_COLUMNS, latency_rows(document)),
         _table(MEMORY_COLUMNS, memory_rows(document)),
-        '<p class="note">Cold load and first call are medians of fresh processes whose files the system had in its cache. '
+        '<p class="note">Cold load and first call are medians of fresh processes, their files in the system\'s cache. '
         "Peak is VmHWM at the end over that of the runner before it did anything; it holds the pages of the runtime's "
         "libraries that were touched, which Memory by stage tells apart. Heap is what malloc has given out since the "
         "load began: the program, the arena and packed weights. Planned is the arena alone.</p>",
@@ -127,18 +135,15 @@ def _page(document: dict[str, Any], titles: dict[str, str], pictures: dict[str, 
     for name, text in titles.items():
         parts.append(f"<h2>{html.escape(text)}</h2><figure>{_inline(pictures[name], name)}</figure>")
         if name == "memory":
-            parts.append(_table(("entry point", *STAGES.values()), _stage_rows(document)))
-            parts.append('<p class="note">Kilobytes resident, and in brackets those that are data.</p>')
+            parts.append(_table(("kB, data in brackets", *STAGES.values()), _stage_rows(document)))
         if name == "flops":
-            header = ("what", "mini-batch", "FLOPs a token", "paper convention", "one call at 10 clicks")
-            parts.append(_table(header, flop_rows(document)))
+            parts.append(_table(FLOP_COLUMNS, flop_rows(document)))
             parts.append(
                 '<p class="note">Counted on the plain model. Two operations a multiply-accumulate, one user; the paper '
                 "convention counts layers alone over a batch of 1,024. scn and scn+gcn read out every position.</p>"
             )
         if name == "memory_over_length":
-            header = ("entry point", "planned bytes a token", "peak bytes a token", "heap bytes a token")
-            parts.append(_table(header, slope_rows(document)))
+            parts.append(_table(SLOPE_COLUMNS, slope_rows(document)))
     parts += [
         "<h2>What was measured</h2>",
         _table((), machine_rows(document), kind="facts"),

@@ -18,7 +18,18 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PORT = 5555
-PROGRAMS = ("adb", "mksh", "toybox", "qemu-aarch64-static", "unshare", "ip", "nsenter", "aarch64-linux-gnu-g++", "g++", "dpkg")
+PROGRAMS = (
+    "adb",
+    "mksh",
+    "toybox",
+    "qemu-aarch64-static",
+    "unshare",
+    "ip",
+    "nsenter",
+    "aarch64-linux-gnu-g++",
+    "g++",
+    "dpkg",
+)
 _ADBD_PACKAGES = (
     "adbd", "android-libbase", "android-libboringssl", "android-libcutils", "android-liblog", "libprotobuf32t64",
     "libbrotli1", "liblz4-1", "libzstd1", "libsystemd0", "libxxhash0", "libcap2", "zlib1g", "libc6", "libgcc-s1",
@@ -87,14 +98,18 @@ def fetch_adbd(folder: Path) -> Path:
 
 
 _SHIMS = {
-    "getprop": 'while IFS="=" read -r key value; do [ "$key" = "$1" ] && echo "$value"; done < /system/etc/properties; true',
+    "getprop": """
+while IFS="=" read -r key value; do
+  [ "$key" = "$1" ] && echo "$value"
+done < /system/etc/properties
+true""",
     "dumpsys": 'cat "/system/etc/dumpsys-$1"',
     "settings": "echo null",
 }
 _TOOLS = (
-    "cat chmod cp cut date dd echo env find getconf grep head id kill ls md5sum mkdir mv ps pwd rm rmdir sha256sum "
-    "sleep sort stat tail tar test touch uname uniq wc xargs"
-).split()
+    "cat", "chmod", "cp", "cut", "date", "echo", "env", "find", "getconf", "grep", "head", "id", "kill", "ls", "mkdir",
+    "mv", "ps", "rm", "sha256sum", "sleep", "sort", "stat", "tail", "test", "touch", "uname", "uniq", "wc", "xargs",
+)  # fmt: skip
 
 # Runs inside new mount and network namespaces; nothing of it is seen outside, or outlives the processes in it.
 _START = """
@@ -116,10 +131,11 @@ if [ "$TMP_OPTIONS" != none ]; then
   mount -t tmpfs -o "mode=771,$TMP_OPTIONS" tmpfs data/local/tmp
 fi
 ln -sf /system/bin/sh bin/sh
-exec chroot . /usr/bin/env -i PATH=/system/bin HOME=/data ADBD_PORT=%d \\
-  TEST_DEVICE_QEMU=/usr/bin/qemu-aarch64-static LD_PRELOAD=/system/bin/preload.so /adbd/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 \\
-  --library-path /adbd/usr/lib/x86_64-linux-gnu:/adbd/usr/lib/x86_64-linux-gnu/android "$ADBD_PROGRAM"
-""" % PORT
+libraries=/adbd/usr/lib/x86_64-linux-gnu
+exec chroot . /usr/bin/env -i PATH=/system/bin HOME=/data ADBD_PORT="$PORT" TEST_DEVICE_QEMU="$QEMU" \\
+  LD_PRELOAD=/system/bin/preload.so \\
+  $libraries/ld-linux-x86-64.so.2 --library-path $libraries:$libraries/android "$ADBD_PROGRAM"
+"""
 
 _CPUINFO = """processor\t: 0
 BogoMIPS\t: 38.40
@@ -165,7 +181,9 @@ class TestDevice:
     def set_heat(self, *, celsius: float, status: int) -> None:
         """Write what dumpsys says."""
         (self.work / "etc" / "dumpsys-battery").write_text(f"  level: 80\n  temperature: {round(celsius * 10)}\n")
-        (self.work / "etc" / "dumpsys-thermalservice").write_text(f"IsStatusOverride: false\nThermal Status: {status}\n")
+        (self.work / "etc" / "dumpsys-thermalservice").write_text(
+            f"IsStatusOverride: false\nThermal Status: {status}\n"
+        )
 
     def start(self) -> None:
         """Make the namespaces, and adbd inside them."""
@@ -192,10 +210,13 @@ class TestDevice:
             "ADBD": str(self.adbd),
             "ADBD_PROGRAM": f"/adbd/{program.relative_to(self.adbd)}",
             "TMP_OPTIONS": self.tmp_options,
+            "PORT": str(PORT),
+            "QEMU": shutil.which("qemu-aarch64-static") or "",
         }
+        command = ["ip", "netns", "exec", self.name, "unshare", "--mount", "--propagation", "private"]
         with (self.work / "adbd.log").open("ab") as log:
             self.process = subprocess.Popen(
-                ["ip", "netns", "exec", self.name, "unshare", "--mount", "--propagation", "private", "sh", "-c", _START],
+                [*command, "sh", "-c", _START],
                 env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         self._wait_until_it_listens()
@@ -232,7 +253,9 @@ class TestDevice:
 
     def processes(self) -> list[str]:
         """Command lines of everything that runs on the device, adbd aside."""
-        listed = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True, check=False, timeout=30)
+        listed = subprocess.run(
+            ["ip", "netns", "pids", self.name], capture_output=True, text=True, check=False, timeout=30
+        )
         own = str(self.process.pid) if self.process else ""
         lines = []
         for pid in listed.stdout.split():
@@ -284,7 +307,12 @@ class AdbServer:
     def adb(self, *arguments: str, timeout: float = 30) -> "subprocess.CompletedProcess[str]":
         """Run the client."""
         return subprocess.run(
-            ["adb", *arguments], env=os.environ | self.environment, capture_output=True, text=True, check=False, timeout=timeout
+            ["adb", *arguments],
+            env=os.environ | self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
         )
 
     def connect(self, serial: str) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from cocorrrec_export.profiling.bundle import Bundle, ensure_bundle
+from tests.conftest import absent
 from tests.device import adbd
 from tests.device.adbd import AdbServer, TestDevice
-from tests.device.artifacts import tiny_artifact
 
 MakeDevice = Callable[..., TestDevice]
 
@@ -20,19 +20,11 @@ def adbd_root() -> Path:
     """Debian's adbd, unpacked; a laptop without root or packages skips, CI fails."""
     reason = adbd.missing()
     if reason is not None:
-        if os.environ.get("CI"):
-            pytest.fail(f"CI must run the tests of the device: {reason}")
-        pytest.skip(reason)
+        absent(reason)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "cocorrrec-export" / "test-device"
     folder.mkdir(parents=True, exist_ok=True)
     return adbd.fetch_adbd(folder)
-
-
-@pytest.fixture(scope="session")
-def artifact_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An export of a small random model, in two entry points."""
-    return tiny_artifact(tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture(scope="session")

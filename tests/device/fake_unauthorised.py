@@ -29,6 +29,7 @@ def _serve(connection: socket.socket) -> None:
 def unauthorised_device() -> Iterator[str]:
     """Listen on a port of loopback; its address as adb takes it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
+
         def accept() -> None:
             while True:
                 try:

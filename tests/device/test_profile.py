@@ -23,7 +23,9 @@ SAFE_S = 120
 
 def start(artifact: Path, output: Path, *options: str, cwd: Path, path: str | None = None) -> "subprocess.Popen[str]":
     """``cocorr-profile`` in a process of its own."""
-    environment = os.environ | {"COLUMNS": "250", "PYTHONPATH": str(ROOT)} | ({"PATH": path} if path is not None else {})
+    environment = (
+        os.environ | {"COLUMNS": "250", "PYTHONPATH": str(ROOT)} | ({"PATH": path} if path is not None else {})
+    )
     command = [sys.executable, "-c", "from cocorrrec_export.cli.profile import main; main()", "run", str(artifact)]
     return subprocess.Popen(
         [*command, "--output", str(output), "--json", *options],
@@ -32,11 +34,21 @@ def start(artifact: Path, output: Path, *options: str, cwd: Path, path: str | No
 
 
 def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    since = time.monotonic()
     try:
         stdout, stderr = process.communicate(timeout=SAFE_S)
     finally:
         process.kill()
     assert "Traceback" not in stderr, stderr
+    if process.returncode and "FAULT_TABLE" in os.environ:  # benchmarks/profiler.py --faults
+        row = {
+            "test": os.environ["PYTEST_CURRENT_TEST"].split("::")[1].removesuffix(" (call)"),
+            "said": stderr.splitlines()[-1],
+            "code": process.returncode,
+            "seconds": round(time.monotonic() - since, 1),
+        }
+        with Path(os.environ["FAULT_TABLE"]).open("a") as table:
+            table.write(json.dumps(row) + "\n")
     return process.returncode, stdout, stderr
 
 
@@ -47,13 +59,21 @@ def runs_left(device: TestDevice) -> list[str]:
 
 @pytest.mark.parametrize("abi", ["aarch64", "x86_64"])
 def test_a_profile_on_either_processor(
-    make_device: MakeDevice, bundles: dict[str, Bundle], artifact_path: Path, tmp_path: Path, abi: str
+    make_device: MakeDevice, bundles: dict[str, Bundle], tiny_scn: Path, tmp_path: Path, abi: str
 ) -> None:
     device = make_device(connect=False)
     device.set_properties(ro__product__cpu__abilist="arm64-v8a" if abi == "aarch64" else "x86_64,arm64-v8a")
     AdbServer(dict(os.environ)).connect(device.serial)
-    options = ("--iterations", "20", "--threads", "1,2", "--per-operator", "--model", str(artifact_path.parent / "tiny"))
-    code, stdout, stderr = finish(start(artifact_path, tmp_path / "report", *options, cwd=tmp_path))
+    options = (
+        "--iterations",
+        "20",
+        "--threads",
+        "1,2",
+        "--per-operator",
+        "--model",
+        str(tiny_scn.parent / "tiny"),
+    )
+    code, stdout, stderr = finish(start(tiny_scn, tmp_path / "report", *options, cwd=tmp_path))
     assert code == 0, stderr
     profile = json.loads(stdout)
     assert profile["runner"]["id"] == bundles[abi].id
@@ -72,9 +92,9 @@ def test_a_profile_on_either_processor(
     # The runner stays; the next profile does not copy it again.
     kept = [name for name in device.files() if name.endswith(bundles[abi].name)]
     assert kept == [f"cocorrrec/{bundles[abi].name}"]
-    again = finish(start(artifact_path, tmp_path / "again", "--entry-point", "encode", "--iterations", "1", cwd=tmp_path))
+    again = finish(start(tiny_scn, tmp_path / "again", "--entry-point", "encode", "--iterations", "1", cwd=tmp_path))
     assert again[0] == 0 and "copying the runner" in stderr and "copying the runner" not in again[2]
-    cleaned = finish(start(artifact_path, tmp_path / "none", "--clean", cwd=tmp_path))
+    cleaned = finish(start(tiny_scn, tmp_path / "none", "--clean", cwd=tmp_path))
     assert cleaned[0] == 0 and "removed" in cleaned[2]
     assert device.files() == []
 
@@ -86,7 +106,9 @@ def wait_until(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-def run_until(process: "subprocess.Popen[str]", device: TestDevice, fault: Callable[[], object]) -> tuple[int, str, str]:
+def run_until(
+    process: "subprocess.Popen[str]", device: TestDevice, fault: Callable[[], object]
+) -> tuple[int, str, str]:
     """Let a profile come to a run of many calls, and let the fault happen there."""
     try:
         wait_until(lambda: process.poll() is not None or any("--iterations 100000" in x for x in device.processes()))
@@ -129,13 +151,13 @@ def kill_runner(device: TestDevice) -> None:
 @pytest.mark.usefixtures("bundles")
 def test_faults_in_the_middle_of_a_run(
     device: TestDevice,
-    artifact_path: Path,
+    tiny_scn: Path,
     tmp_path: Path,
     fault: Callable[[TestDevice], None],
     sentence: str,
     reachable: bool,
 ) -> None:
-    process = start(artifact_path, tmp_path / "report", *LONG, "--timeout", "15", cwd=tmp_path)
+    process = start(tiny_scn, tmp_path / "report", *LONG, "--timeout", "15", cwd=tmp_path)
     code, stdout, stderr = run_until(process, device, lambda: fault(device))
     assert code == 1 and not stdout
     assert sentence in stderr.splitlines()[-1], stderr
@@ -146,10 +168,10 @@ def test_faults_in_the_middle_of_a_run(
 
 @pytest.mark.usefixtures("bundles")
 def test_the_adb_server_dies_in_the_middle_of_a_run(
-    device: TestDevice, server: AdbServer, artifact_path: Path, tmp_path: Path
+    device: TestDevice, server: AdbServer, tiny_scn: Path, tmp_path: Path
 ) -> None:
     """adb ends with 0 and says nothing; a new server does not know the network device any more."""
-    process = start(artifact_path, tmp_path / "report", *LONG, cwd=tmp_path)
+    process = start(tiny_scn, tmp_path / "report", *LONG, cwd=tmp_path)
     code, stdout, stderr = run_until(process, device, lambda: server.adb("kill-server"))
     assert code == 1 and not stdout
     assert "is gone in the middle of the profile" in stderr.splitlines()[-1], stderr
@@ -157,8 +179,8 @@ def test_the_adb_server_dies_in_the_middle_of_a_run(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.usefixtures("bundles")
-def test_interrupted(device: TestDevice, artifact_path: Path, tmp_path: Path, number: signal.Signals) -> None:
-    process = start(artifact_path, tmp_path / "report", *LONG, cwd=tmp_path)
+def test_interrupted(device: TestDevice, tiny_scn: Path, tmp_path: Path, number: signal.Signals) -> None:
+    process = start(tiny_scn, tmp_path / "report", *LONG, cwd=tmp_path)
     code, stdout, stderr = run_until(process, device, lambda: process.send_signal(number))
     assert code == 1 and not stdout
     assert stderr.splitlines()[-1] == "interrupted: nothing half-written was left behind"
@@ -166,63 +188,63 @@ def test_interrupted(device: TestDevice, artifact_path: Path, tmp_path: Path, nu
     assert runs_left(device) == [] and device.processes() == []
 
 
-def test_no_device(server: AdbServer, adbd_root: Path, artifact_path: Path, tmp_path: Path) -> None:  # noqa: ARG001
-    code, _, stderr = finish(start(artifact_path, tmp_path / "report", cwd=tmp_path))
+def test_no_device(server: AdbServer, adbd_root: Path, tiny_scn: Path, tmp_path: Path) -> None:  # noqa: ARG001
+    code, _, stderr = finish(start(tiny_scn, tmp_path / "report", cwd=tmp_path))
     assert code == 1
     assert stderr.splitlines()[-1].startswith("error: no phone is connected: plug one in")
     assert "--host" in stderr
 
 
-def test_no_adb(artifact_path: Path, tmp_path: Path) -> None:
-    code, _, stderr = finish(start(artifact_path, tmp_path / "report", cwd=tmp_path, path=str(tmp_path)))
+def test_no_adb(tiny_scn: Path, tmp_path: Path) -> None:
+    code, _, stderr = finish(start(tiny_scn, tmp_path / "report", cwd=tmp_path, path=str(tmp_path)))
     assert code == 1
     assert "adb was not found: install it" in stderr
 
 
-def test_an_old_adb(artifact_path: Path, tmp_path: Path) -> None:
+def test_an_old_adb(tiny_scn: Path, tmp_path: Path) -> None:
     old = tmp_path / "adb"
     old.write_text("#!/bin/sh\necho Android Debug Bridge version 1.0.32\n")
     old.chmod(0o755)
-    code, _, stderr = finish(start(artifact_path, tmp_path / "report", cwd=tmp_path, path=str(tmp_path)))
+    code, _, stderr = finish(start(tiny_scn, tmp_path / "report", cwd=tmp_path, path=str(tmp_path)))
     assert code == 1
     assert "is no adb, or older than 1.0.39" in stderr
 
 
-def test_several_devices(make_device: MakeDevice, artifact_path: Path, tmp_path: Path) -> None:
+def test_several_devices(make_device: MakeDevice, tiny_scn: Path, tmp_path: Path) -> None:
     first, second = make_device(), make_device()
-    code, _, stderr = finish(start(artifact_path, tmp_path / "report", cwd=tmp_path))
+    code, _, stderr = finish(start(tiny_scn, tmp_path / "report", cwd=tmp_path))
     assert code == 1
     assert "several devices are connected: name one with --device" in stderr
     assert first.serial in stderr and second.serial in stderr
 
 
-def test_an_unknown_device(device: TestDevice, artifact_path: Path, tmp_path: Path) -> None:
-    code, _, stderr = finish(start(artifact_path, tmp_path / "report", "--device", "R5CT", cwd=tmp_path))
+def test_an_unknown_device(device: TestDevice, tiny_scn: Path, tmp_path: Path) -> None:
+    code, _, stderr = finish(start(tiny_scn, tmp_path / "report", "--device", "R5CT", cwd=tmp_path))
     assert code == 1
     assert f"error: no device R5CT: adb knows {device.serial} (device)" in stderr
 
 
-def test_an_unauthorised_device(server: AdbServer, adbd_root: Path, artifact_path: Path, tmp_path: Path) -> None:  # noqa: ARG001
+def test_an_unauthorised_device(server: AdbServer, adbd_root: Path, tiny_scn: Path, tmp_path: Path) -> None:  # noqa: ARG001
     with unauthorised_device() as address:
         server.adb("connect", address)
         wait_until(lambda: "unauthorized" in server.adb("devices").stdout)
-        code, _, stderr = finish(start(artifact_path, tmp_path / "report", cwd=tmp_path))
+        code, _, stderr = finish(start(tiny_scn, tmp_path / "report", cwd=tmp_path))
     assert code == 1
     # adb tries one key after the other, and says "authorizing" meanwhile.
     assert f"error: {address} is " in stderr and "unlock the phone and accept this computer's key" in stderr
 
 
-def test_an_offline_device(device: TestDevice, server: AdbServer, artifact_path: Path, tmp_path: Path) -> None:
+def test_an_offline_device(device: TestDevice, server: AdbServer, tiny_scn: Path, tmp_path: Path) -> None:
     device.send(signal.SIGKILL)
     wait_until(lambda: "offline" in server.adb("devices").stdout)
-    code, _, stderr = finish(start(artifact_path, tmp_path / "report", cwd=tmp_path))
+    code, _, stderr = finish(start(tiny_scn, tmp_path / "report", cwd=tmp_path))
     assert code == 1
     assert f"{device.serial} is offline: unplug and plug it in again" in stderr
 
 
-def test_a_device_that_hangs_from_the_start(device: TestDevice, artifact_path: Path, tmp_path: Path) -> None:
+def test_a_device_that_hangs_from_the_start(device: TestDevice, tiny_scn: Path, tmp_path: Path) -> None:
     device.send(signal.SIGSTOP)
-    code, _, stderr = finish(start(artifact_path, tmp_path / "report", cwd=tmp_path))
+    code, _, stderr = finish(start(tiny_scn, tmp_path / "report", cwd=tmp_path))
     assert code == 1
     assert f"{device.serial} did not answer within 15 s" in stderr
 
@@ -236,26 +258,26 @@ def test_a_device_that_hangs_from_the_start(device: TestDevice, artifact_path: P
         ("none", "has no /data/local/tmp: this is no Android that lets programs of the shell user run"),
     ],
 )
-def test_storage(make_device: MakeDevice, artifact_path: Path, tmp_path: Path, options: str, sentence: str) -> None:
+def test_storage(make_device: MakeDevice, tiny_scn: Path, tmp_path: Path, options: str, sentence: str) -> None:
     device = make_device(tmp_options=options)
-    code, _, stderr = finish(start(artifact_path, tmp_path / "report", cwd=tmp_path))
+    code, _, stderr = finish(start(tiny_scn, tmp_path / "report", cwd=tmp_path))
     assert code == 1
     assert sentence in stderr.splitlines()[-1], stderr
     assert runs_left(device) == [] and device.processes() == []
 
 
-def test_a_32_bit_device(device: TestDevice, artifact_path: Path, tmp_path: Path) -> None:
+def test_a_32_bit_device(device: TestDevice, tiny_scn: Path, tmp_path: Path) -> None:
     device.set_properties(ro__product__cpu__abilist="armeabi-v7a,armeabi")
-    code, _, stderr = finish(start(artifact_path, tmp_path / "report", cwd=tmp_path))
+    code, _, stderr = finish(start(tiny_scn, tmp_path / "report", cwd=tmp_path))
     assert code == 1
     assert "runs armeabi-v7a, armeabi programs, and runners exist for arm64-v8a and x86_64" in stderr
 
 
 @pytest.mark.usefixtures("bundles")
-def test_a_hot_device_is_waited_for_and_marked(device: TestDevice, artifact_path: Path, tmp_path: Path) -> None:
+def test_a_hot_device_is_waited_for_and_marked(device: TestDevice, tiny_scn: Path, tmp_path: Path) -> None:
     device.set_heat(celsius=41.5, status=2)
     options = ("--cool-down", "2", "--entry-point", "encode", "--iterations", "5")
-    code, stdout, stderr = finish(start(artifact_path, tmp_path / "report", *options, cwd=tmp_path))
+    code, stdout, stderr = finish(start(tiny_scn, tmp_path / "report", *options, cwd=tmp_path))
     assert code == 0, stderr
     assert "waiting for it to cool: battery 41.5 °C, thermal status 2" in stderr
     machine = json.loads(stdout)["machine"]
@@ -265,12 +287,12 @@ def test_a_hot_device_is_waited_for_and_marked(device: TestDevice, artifact_path
 
 @pytest.mark.usefixtures("bundles")
 def test_a_bundle_that_lost_a_file_is_copied_again(
-    device: TestDevice, server: AdbServer, artifact_path: Path, tmp_path: Path
+    device: TestDevice, server: AdbServer, tiny_scn: Path, tmp_path: Path
 ) -> None:
     options = ("--entry-point", "encode", "--iterations", "1")
-    assert finish(start(artifact_path, tmp_path / "first", *options, cwd=tmp_path))[0] == 0
+    assert finish(start(tiny_scn, tmp_path / "first", *options, cwd=tmp_path))[0] == 0
     server.adb("-s", device.serial, "shell", "rm /data/local/tmp/cocorrrec/executorch-*/libm.so.6")
-    code, _, stderr = finish(start(artifact_path, tmp_path / "second", *options, cwd=tmp_path))
+    code, _, stderr = finish(start(tiny_scn, tmp_path / "second", *options, cwd=tmp_path))
     assert code == 0 and "copying the runner" in stderr
 
 
@@ -278,7 +300,13 @@ def test_a_bundle_that_lost_a_file_is_copied_again(
 def test_doctor(device: TestDevice, tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from cocorrrec_export.cli.profile import main; main()", "doctor-device", "--json"]
     done = subprocess.run(
-        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False, timeout=300
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
