@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check format wheel clean
+.PHONY: help setup demo test test-slow test-device check format wheel runner-wheel clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -31,7 +31,7 @@ test: setup ## Unit tests, linters and types: what CI runs first
 test-slow: setup ## End-to-end tests of minutes
 	$(BIN)/python -m pytest -m slow
 
-check: test test-slow ## Exactly what CI runs
+check: test test-slow test-device ## Exactly what CI runs
 
 format: setup ## Format the sources
 	$(BIN)/ruff check --fix .
@@ -40,5 +40,11 @@ format: setup ## Format the sources
 wheel: setup ## Build the wheel
 	$(BIN)/python -m build --wheel
 
+runner-wheel: setup ## Build the wheel of runners for phones, in dist-runner/
+	$(BIN)/python scripts/runner_wheel.py
+
+test-device: setup ## The profiler against a real adbd; needs root and scripts/install_test_device.sh
+	$(BIN)/python -m pytest -m device
+
 clean: ## Remove what was built and installed
-	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .coverage
+	rm -rf $(VENV) dist dist-runner build .mypy_cache .pytest_cache .ruff_cache .coverage

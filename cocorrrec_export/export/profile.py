@@ -69,8 +69,8 @@ def profile(
         shapes = None
         if wanted and model is not None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cocorr-profile-")))
-            names = [name for name in request.settings.entry_points or ENTRY_POINTS if name in ENTRY_POINTS]
-            made = export_shapes(model, recipe_of(artifact), wanted, names or ENTRY_POINTS, folder, progress=progress)
+            recipe, names = recipe_of(artifact), request.settings.entry_points or ENTRY_POINTS
+            made = export_shapes(model, recipe, wanted, names, folder, progress=progress)
             rows = measure_shapes(opened.machine, made, request.settings, progress)
             shapes = {"rows": rows, "per_token": slopes(rows)}
         after = opened.machine.state()

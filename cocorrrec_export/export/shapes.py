@@ -14,7 +14,7 @@ import numpy as np
 from cocorrrec_export.contract import EntryPoint
 from cocorrrec_export.errors import UsageError
 from cocorrrec_export.export.artifact import PROGRAMS, Artifact
-from cocorrrec_export.export.graphs import scn_graphs
+from cocorrrec_export.export.graphs import scn_contracts, scn_graphs
 from cocorrrec_export.export.pipeline import EXPORTERS
 from cocorrrec_export.export.recipes import Recipe
 from cocorrrec_export.modeling.config import ModelConfig
@@ -66,7 +66,8 @@ def export_shapes(
     made = []
     for length, candidates in shapes:
         config = dataclasses.replace(folder.config, sequence_length=length)
-        own = dataclasses.replace(recipe, candidates=candidates, entry_points=tuple(entry_points))
+        names = tuple(entry_points) if candidates == recipe.candidates else _with_candidates(config, entry_points)
+        own = dataclasses.replace(recipe, candidates=candidates, entry_points=names)
         graphs = scn_graphs(model, config, own)
         path = out / f"length{length}-candidates{candidates}" / PROGRAMS["scn", recipe.target]
         path.parent.mkdir()
@@ -75,6 +76,12 @@ def export_shapes(
         program = Program(path, tuple(graph.contract for graph in graphs))
         made.append(Shape(length, candidates, program, {e.name: _full(e, config) for e in program.entry_points}))
     return made
+
+
+def _with_candidates(config: ModelConfig, entry_points: Sequence[str]) -> tuple[str, ...]:
+    """Those entry points whose cost depends on the number of candidates."""
+    contracts = scn_contracts(config, candidates=1)
+    return tuple(name for name in entry_points if any(x.name == "candidates" for x in contracts[name].inputs))
 
 
 def _full(contract: EntryPoint, config: ModelConfig) -> Arrays:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cocorrrec_export.profiling.flops import FIXED_MINI_BATCH
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -17,6 +19,7 @@ STAGES = {
     "first_call": "first call",
     "end": "end",
 }
+_WIDTH = 5.0  # inches: small, so that the text stays readable on a page as wide as a phone
 Plot = Callable[["Figure", dict[str, Any]], bool]
 """Draws, and says whether there was anything to draw."""
 
@@ -35,7 +38,7 @@ def draw_all(document: dict[str, Any], folder: Path) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     made = {}
     for name, (title, plot) in PLOTS.items():
-        figure = Figure(figsize=(7.2, 3.8), layout="constrained")
+        figure = Figure(figsize=(_WIDTH, 3.4), layout="constrained")
         if not plot(figure, document):
             continue
         # The same profile gives the same file: no date, no random ids.
@@ -108,7 +111,7 @@ def _memory(figure: "Figure", document: dict[str, Any]) -> bool:
         mapped = [entry["memory"][stage]["mapped_kb"] / 1024 for entry in entries]
         axes.bar(x, anonymous, width, color=("tab:blue", shade), label=f"data, {label}")
         axes.bar(x, mapped, width, bottom=anonymous, color=("tab:grey", shade / 2))
-    axes.set_xticks(np.arange(len(entries)), [entry["name"] for entry in entries], fontsize=8)
+    axes.set_xticks(np.arange(len(entries)), [entry["name"] for entry in entries], fontsize=7)
     axes.set(ylabel="resident MiB (grey: pages of libraries)")
     axes.legend(fontsize=7, ncols=2, loc="upper left", bbox_to_anchor=(0, 1.0))
     axes.margins(y=0.35)
@@ -118,9 +121,10 @@ def _memory(figure: "Figure", document: dict[str, Any]) -> bool:
 def _flops(figure: "Figure", document: dict[str, Any]) -> bool:
     if not document["flops"]:
         return False
-    left, right = figure.subplots(1, 2)
-    _curves(left, document, None, "mini-batch as long as the sequence")
-    _curves(right, document, 10, "mini-batch of 10")
+    figure.set_size_inches(_WIDTH, 6.6)
+    above, below = figure.subplots(2, 1)
+    _curves(above, document, None, "mini-batch as long as the sequence")
+    _curves(below, document, FIXED_MINI_BATCH, f"mini-batch of {FIXED_MINI_BATCH}")
     return True
 
 
@@ -137,14 +141,14 @@ def _curves(axes: "Axes", document: dict[str, Any], mini_batch: int | None, titl
         )
     axes.set_title(title, fontsize=9)
     axes.set(xlabel="sequence length", ylabel="million FLOPs of one call")
-    axes.legend(fontsize=6)
+    axes.legend(fontsize=7)
 
 
 def _operators(figure: "Figure", document: dict[str, Any]) -> bool:
     entries = [entry for entry in document["entry_points"] if entry["operators"]]
     if not entries:
         return False
-    figure.set_size_inches(7.2, 1.0 + 1.5 * len(entries))
+    figure.set_size_inches(_WIDTH, 1.0 + 1.4 * len(entries))
     for axes, entry in zip(figure.subplots(len(entries), 1, squeeze=False)[:, 0], entries, strict=True):
         rows = entry["operators"][:5][::-1]
         names = [f"{row['name']} x{row['operators']}" + (" (XNNPACK)" if row["backend"] else "") for row in rows]

@@ -12,7 +12,7 @@ from cocorrrec_export.profiling.plots import STAGES, draw_all
 
 REPORT = "report.html"
 LATENCY_COLUMNS = ("latency, us", "p50", "p90", "p99")
-MEMORY_COLUMNS = ("load and memory", "cold load ms", "first call ms", "peak kB", "heap bytes", "planned bytes")
+MEMORY_COLUMNS = ("load and memory", "cold load ms", "first call ms", "peak kB", "heap bytes", "planned")
 FLOP_COLUMNS = ("FLOPs", "mini-batch", "a token", "a token, paper convention", "one call at 10 clicks")
 SLOPE_COLUMNS = ("bytes a token", "planned", "peak", "heap")
 
@@ -25,9 +25,14 @@ table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabul
 th, td { padding: .25rem .7rem .25rem 0; text-align: right; border-bottom: 1px solid #8884; }
 th:first-child, td:first-child { text-align: left; } th { vertical-align: bottom; }
 table.facts td { text-align: left; overflow-wrap: anywhere; } table.facts td:first-child { white-space: nowrap; }
-figure { margin: 1rem 0; background: #fff; border-radius: .4rem; padding: .4rem; }
+.scroll + .scroll { margin-top: 1rem; }
+figure { margin: 1rem 0; max-width: 44rem; background: #fff; border-radius: .4rem; padding: .4rem; }
 figure svg { display: block; width: 100%; height: auto; }
 .pass { color: #18794e; font-weight: 600; } .fail, .warn { color: #c4281c; font-weight: 600; }
+@media (max-width: 40rem) {
+  body { padding: .6rem; }
+  table { font-size: .72rem; } th, td { padding-right: .35rem; } th { max-width: 5.5rem; }
+}
 p.note { font-size: .9rem; opacity: .8; }
 """
 
