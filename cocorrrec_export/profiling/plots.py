@@ -78,14 +78,19 @@ def _threads(figure: "Figure", document: dict[str, Any]) -> bool:
 
 
 def _candidates(figure: "Figure", document: dict[str, Any]) -> bool:
-    return _over_shapes(figure, document, "candidates", "p50_us", "p50, microseconds")
+    return _over_shapes(figure, document, "candidates", lambda row: row["p50_us"], "p50, microseconds")
 
 
 def _length_memory(figure: "Figure", document: dict[str, Any]) -> bool:
-    return _over_shapes(figure, document, "length", "heap_over_idle_bytes", "heap over the idle runner, bytes")
+    def heap(row: dict[str, Any]) -> float:
+        return float(np.median(row["heap_over_idle_bytes"])) / 1024
+
+    return _over_shapes(figure, document, "length", heap, "heap over the idle runner, KiB")
 
 
-def _over_shapes(figure: "Figure", document: dict[str, Any], x: str, y: str, label: str) -> bool:
+def _over_shapes(
+    figure: "Figure", document: dict[str, Any], x: str, y: Callable[[dict[str, Any]], float], label: str
+) -> bool:
     rows = (document["shapes"] or {"rows": []})["rows"]
     if len({row[x] for row in rows}) < 2:
         return False
@@ -95,7 +100,8 @@ def _over_shapes(figure: "Figure", document: dict[str, Any], x: str, y: str, lab
         own = [row for row in rows if row["entry_point"] == name]
         fixed = own[0][other]
         own = sorted((row for row in own if row[other] == fixed), key=lambda row: row[x])
-        axes.plot([row[x] for row in own], [np.median(row[y]) for row in own], marker="o", label=name)
+        if len(own) > 1:
+            axes.plot([row[x] for row in own], [y(row) for row in own], marker="o", label=name)
     axes.set(xlabel={"length": "sequence length", "candidates": "candidates of one call"}[x], ylabel=label)
     axes.legend(fontsize=8)
     return True
@@ -156,7 +162,7 @@ def _operators(figure: "Figure", document: dict[str, Any]) -> bool:
             names, [row["mean_us"] for row in rows], color=["tab:blue" if r["backend"] else "tab:orange" for r in rows]
         )
         axes.tick_params(labelsize=7)
-        axes.set_title(f"{entry['name']}: mean microseconds of one call", fontsize=8)
+        axes.set_title(f"{entry['name']}, us of one call", fontsize=8)
     return True
 
 
