@@ -172,8 +172,8 @@ def page(empty: list[int], times: dict, medians: dict, bundle: Bundle, artifact:
     lines += ["", f"![medians]({PICTURE.name})", ""]
     if rows:
         lines += [
-            "Faults of the device, with a real adb and a real adbd (`tests/device`); seconds from the fault, or from the "
-            "start of the command, to its end:",
+            "Faults of the device, with a real adb and a real adbd (`tests/device`); seconds from the fault, or from "
+            "the start of the command, to its end:",
             "",
             "| test | what is said | exit code | seconds |",
             "|---|---|---|---|",

@@ -33,8 +33,9 @@ packages = ["{module}"]
 LICENCE = "Apache-2.0 AND BSD-3-Clause AND LGPL-2.1-or-later AND GPL-3.0-or-later WITH GCC-exception-3.1"
 README = """# cocorrrec-runner
 
-Programs that `cocorr-profile` copies to a phone. Nothing in here is started on the machine that installs it, but on
-Linux with `cocorr-profile --host`. Licences, sources and where the rest of the sources are: `NOTICE.txt` in each folder.
+Programs that `cocorr-profile` copies to a phone. Nothing in here is started on the machine that installs it, except
+on Linux with `cocorr-profile --host`. Licences, sources and where the rest of the sources are:
+`NOTICE.txt` in each folder.
 
 Bundles: {names}
 """

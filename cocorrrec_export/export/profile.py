@@ -58,6 +58,8 @@ def profile(
         UsageError: something is asked for that the artefact has not.
         CocorrrecError: the machine or a run failed; nothing is written.
     """
+    if request.settings.per_operator and artifact.target != "executorch":
+        raise UsageError(f"--per-operator is for executorch files: {artifact.target} runners trace nothing")
     subject = _subject(artifact)
     chosen_entry_points(subject.program, request.settings.entry_points)
     model = _model_of(artifact, request.model)

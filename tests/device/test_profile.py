@@ -99,6 +99,21 @@ def test_a_profile_on_either_processor(
     assert device.files() == []
 
 
+def test_litert_on_the_phone(device: TestDevice, tiny_tflite: Path, tmp_path: Path) -> None:
+    code, stdout, stderr = finish(start(tiny_tflite, tmp_path / "report", "--iterations", "20", cwd=tmp_path))
+    assert code == 0, stderr
+    profile = json.loads(stdout)
+    assert profile["parity"]["verdict"] == "pass" and profile["parity"]["cases"] > 40
+    assert profile["runner"]["runtime"].startswith("ai-edge-litert")
+    assert runs_left(device) == [] and device.processes() == []
+
+
+def test_onnx_is_for_the_host(device: TestDevice, tiny_gcn: Path, tmp_path: Path) -> None:  # noqa: ARG001
+    code, _, stderr = finish(start(tiny_gcn, tmp_path / "report", cwd=tmp_path))
+    assert code == 1
+    assert "onnx files are profiled with --host" in stderr
+
+
 def wait_until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + SAFE_S
     while not condition():

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cocorrrec_export.errors import UsageError
+from cocorrrec_export.errors import CocorrrecError, UsageError
 from cocorrrec_export.export.artifact import Artifact, open_artifact
 from cocorrrec_export.parity.vectors import read_vectors
 from cocorrrec_export.profiling.bundle import Bundle
@@ -58,6 +58,43 @@ def test_a_whole_measurement(tiny_scn: Path, executorch_bundle: Bundle) -> None:
     assert rank["memory"]["loaded"]["heap_bytes"] > rank["memory"]["before_load"]["heap_bytes"]
     assert {row["backend"] for row in rank["operators"]} == {None, "XNNPACK"}
     assert "rank: 10 calls on 2 threads" in steps
+
+
+def test_litert(tiny_tflite: Path, tflite_bundle: Bundle) -> None:
+    artifact = open_artifact(tiny_tflite)
+    settings = dataclasses.replace(SETTINGS, per_operator=False)
+    with open_host("tflite", tflite_bundle, timeout_s=60) as host:
+        result = measure(host, subject(artifact), settings, lambda _: None)
+        assert result["parity"]["verdict"] == "pass" and result["parity"]["cases"] > 40
+        rank = result["entry_points"][1]
+        assert len(rank["runs"][1]["latency_ns"]) == 10 and rank["heap_over_idle_bytes"] > 0
+        contract = artifact.entry_points[1]
+        zeros = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in contract.inputs}
+        call = Call(contract=contract, inputs=pack(contract, [zeros]))
+        threads = [host.run(artifact.program, dataclasses.replace(call, threads=n)).report for n in (1, 3)]
+        # LiteRT ignores an option under another name without a word.
+        assert threads[1]["process_threads"] == threads[0]["process_threads"] + 2
+        with pytest.raises(RunError, match="LiteRT's runner has no per-operator times"):
+            host.run(artifact.program, dataclasses.replace(call, trace=True))
+        other = dataclasses.replace(contract, inputs=contract.inputs[:1])
+        with pytest.raises(RunError, match="rank has 2 tensors, 1 were named"):
+            host.run(artifact.program, dataclasses.replace(call, contract=other))
+
+
+def test_onnx(tiny_gcn: Path) -> None:
+    artifact = open_artifact(tiny_gcn)
+    settings = dataclasses.replace(SETTINGS, per_operator=False)
+    with open_host("onnx", None, timeout_s=120) as host:
+        result = measure(host, subject(artifact), settings, lambda _: None)
+        assert result["parity"]["verdict"] == "pass"
+        (correct,) = result["entry_points"]
+        assert correct["name"] == "correct" and min(correct["runs"][0]["latency_ns"]) > 0
+        assert correct["memory"]["loaded"]["heap_bytes"] > correct["memory"]["idle"]["heap_bytes"]
+        contract = artifact.entry_points[0]
+        with pytest.raises(RunError, match="not a multiple of 2560"):
+            host.run(artifact.program, Call(contract=contract, inputs=bytes(8)))
+    with pytest.raises(CocorrrecError, match="nothing here runs coreml files"), open_host("coreml", None, timeout_s=1):
+        pass
 
 
 def test_a_file_beyond_its_limits_fails_parity(tiny_scn: Path, executorch_bundle: Bundle) -> None:
