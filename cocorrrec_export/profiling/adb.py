@@ -16,8 +16,10 @@ from cocorrrec_export.errors import CocorrrecError
 
 MINIMAL_VERSION = (1, 0, 39)
 """Exit codes of remote commands and separate streams."""
-SHORT_S = 15.0
+SHORT_S = 10.0
 """What any answer of a few bytes may take."""
+_PROBE_S = 5.0
+"""What a device may take to show that it is alive, after it was silent."""
 
 
 class DeviceError(CocorrrecError):
@@ -26,6 +28,10 @@ class DeviceError(CocorrrecError):
     def __init__(self, message: str, output: str = "") -> None:
         super().__init__(message)
         self.output = output
+
+
+class SilentDeviceError(DeviceError):
+    """A device that does not answer at all: nothing more can be asked of it."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,7 @@ class Adb:
         try:
             return _execute(command, timeout_s)
         except subprocess.TimeoutExpired:
-            raise DeviceError(self.explain_silence(timeout_s)) from None
+            raise self._silence(timeout_s) from None
 
     def shell(self, script: str, *, timeout_s: float = SHORT_S) -> AdbResult:
         """Run a line of shell on the device; see :meth:`call`."""
@@ -222,12 +228,18 @@ class Adb:
         became = "is gone" if state is None else f"became {state}"
         return f"{self.serial} {became} in the middle of the profile: {_STATE_HINTS['offline']}; then start again"
 
-    def explain_silence(self, seconds: float) -> str:
-        """A sentence for a call that did not end."""
-        return self.lost() or (
-            f"{self.serial} did not answer within {seconds:g} s: unlock it, look whether it hangs, plug it in again; "
-            "give a slow one longer with --timeout"
-        )
+    def _silence(self, seconds: float) -> DeviceError:
+        """One sentence for a call that did not end: the device is gone, or hangs, or only the command is slow."""
+        gone = self.lost()
+        if gone:
+            return DeviceError(gone)
+        try:
+            _execute((str(self.path), "-s", self.serial, "shell", "true"), _PROBE_S)
+        except subprocess.TimeoutExpired:
+            return SilentDeviceError(
+                f"{self.serial} did not answer within {seconds:g} s: unlock it, look whether it hangs, plug it in again"
+            )
+        return DeviceError(f"{self.serial}: a run did not end within {seconds:g} s: give it longer with --timeout")
 
 
 _MARK = "cocorr-ok"

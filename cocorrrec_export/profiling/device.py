@@ -14,7 +14,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from cocorrrec_export.profiling.adb import SHORT_S, Adb, DeviceError, attached_devices, choose_serial, find_adb
+from cocorrrec_export.profiling.adb import (
+    SHORT_S,
+    Adb,
+    DeviceError,
+    SilentDeviceError,
+    attached_devices,
+    choose_serial,
+    find_adb,
+)
 from cocorrrec_export.profiling.bundle import ABIS, MANIFEST, Bundle, bundle_bytes, ensure_bundle
 from cocorrrec_export.profiling.runs import Call, Measured, RunError, is_hot, read_report
 
@@ -67,13 +75,18 @@ def open_device(
     require_base(adb)
     place = push_bundle(adb, bundle, progress)
     folder = f"{HOME}/runs/{uuid.uuid4().hex[:12]}"
-    adb.ask(f"mkdir -p {folder}")
     device = Device(adb, bundle.command(place), folder, timeout_s)
+    silent = False
     try:
+        adb.ask(f"mkdir -p {folder}")
         device.cool_down(cool_down_s, progress)
         yield device, bundle
+    except SilentDeviceError:
+        silent = True
+        raise
     finally:
-        device.close()
+        if not silent:
+            device.close()
 
 
 def device_abi(adb: Adb) -> str:
@@ -130,7 +143,7 @@ def push_bundle(adb: Adb, bundle: Bundle, progress: Callable[[str], None]) -> st
 def _is_whole(adb: Adb, bundle: Bundle, place: str) -> bool:
     """Whether every file is there in its size; the folder's name vouches for the content."""
     said = adb.ask(f"cd {place} 2>/dev/null && wc -c * || true")
-    sizes = {name: int(size) for size, name in (line.split(None, 1) for line in said.splitlines() if line.strip())}
+    sizes = {name: int(size) for size, name in re.findall(r"^\s*(\d+) (.+)$", said, re.MULTILINE)}
     wanted = {file["path"]: file["bytes"] for file in bundle.manifest["files"]}
     return all(sizes.get(name) == size for name, size in wanted.items()) and MANIFEST in sizes
 

@@ -28,6 +28,11 @@ int execve(const char *path, char *const argv[], char *const envp[]) {
   emulated[2] = "cortex-a76"; /* the default emulates SVE and SME too, and is twelve times slower */
   emulated[3] = (char *)path;
   for (int i = 1; i < count; i++) emulated[3 + i] = argv[i];
-  /* qemu is static: the preloaded library must not follow into it. */
-  return real(qemu, emulated, envp);
+  /* The emulated loader would complain about this library, which is not for its processor. */
+  int variables = 0, kept = 0;
+  while (envp[variables]) variables++;
+  char **environment = calloc(variables + 1, sizeof *environment);
+  for (int i = 0; i < variables; i++)
+    if (strncmp(envp[i], "LD_PRELOAD=", 11) != 0) environment[kept++] = envp[i];
+  return real(qemu, emulated, environment);
 }

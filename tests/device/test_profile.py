@@ -160,7 +160,7 @@ def kill_runner(device: TestDevice) -> None:
         (crash, "the runner, on rank, was ended by SIGSEGV", True),
         (kill_runner, "the runner, on rank, was ended by SIGKILL", True),
         (kill, "in the middle of the profile: unplug and plug it in again", False),
-        (hang, "did not answer within 15 s: unlock it, look whether it hangs", False),
+        (hang, "did not answer within 8 s: unlock it, look whether it hangs", False),
     ],
 )
 @pytest.mark.usefixtures("bundles")
@@ -172,13 +172,21 @@ def test_faults_in_the_middle_of_a_run(
     sentence: str,
     reachable: bool,
 ) -> None:
-    process = start(tiny_scn, tmp_path / "report", *LONG, "--timeout", "15", cwd=tmp_path)
+    process = start(tiny_scn, tmp_path / "report", *LONG, "--timeout", "8", cwd=tmp_path)
     code, stdout, stderr = run_until(process, device, lambda: fault(device))
     assert code == 1 and not stdout
     assert sentence in stderr.splitlines()[-1], stderr
     assert not (tmp_path / "report").exists()
     if reachable:
         assert runs_left(device) == [] and device.processes() == []
+
+
+@pytest.mark.usefixtures("bundles")
+def test_a_run_that_is_only_slow(device: TestDevice, tiny_scn: Path, tmp_path: Path) -> None:
+    code, stdout, stderr = finish(start(tiny_scn, tmp_path / "report", *LONG, "--timeout", "3", cwd=tmp_path))
+    assert code == 1 and not stdout
+    assert "a run did not end within 3 s: give it longer with --timeout" in stderr.splitlines()[-1]
+    assert runs_left(device) == [] and device.processes() == []
 
 
 @pytest.mark.usefixtures("bundles")
@@ -261,7 +269,7 @@ def test_a_device_that_hangs_from_the_start(device: TestDevice, tiny_scn: Path, 
     device.send(signal.SIGSTOP)
     code, _, stderr = finish(start(tiny_scn, tmp_path / "report", cwd=tmp_path))
     assert code == 1
-    assert f"{device.serial} did not answer within 15 s" in stderr
+    assert f"{device.serial} did not answer within 10 s" in stderr
 
 
 @pytest.mark.usefixtures("bundles")

@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from cocorrrec_export.profiling.adb import Adb, AdbResult, Attached, DeviceError, choose_serial, find_adb
+from cocorrrec_export.profiling.adb import (
+    Adb,
+    AdbResult,
+    Attached,
+    DeviceError,
+    SilentDeviceError,
+    choose_serial,
+    find_adb,
+)
 
 HERE, OTHER = Attached("R5CT", "device"), Attached("emulator-5554", "device")
 
@@ -46,9 +54,10 @@ def test_an_answer_without_its_mark_is_none(tmp_path: Path) -> None:
         adb.ask("getprop")
 
 
-def test_a_client_that_hangs_is_killed(tmp_path: Path) -> None:
+def test_a_client_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     adb = fake_adb(tmp_path, 'if [ "$1" = devices ]; then printf "List\\nR5CT\\tdevice\\n"; else exec sleep 600; fi')
-    with pytest.raises(DeviceError, match=r"R5CT did not answer within 0\.5 s: unlock it"):
+    monkeypatch.setattr("cocorrrec_export.profiling.adb._PROBE_S", 0.5)
+    with pytest.raises(SilentDeviceError, match=r"R5CT did not answer within 0\.5 s: unlock it"):
         adb.shell("true", timeout_s=0.5)
 
 
