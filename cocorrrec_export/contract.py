@@ -1,9 +1,13 @@
 """The tensor contract of an entry point: what exporters, runtimes, manifests and parity all mean by one."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-DType = Literal["float32", "int32"]
+TENSOR_NAMES = "tensor_names"
+"""Metadata of a program: JSON of its entry points' input and output names, for formats that have no names of their own.
+"""
+
+PART_PREFIX = "bytes_"
+"""Metadata of a program: bytes of the weights of each part of the model, by ``bytes_<part>``."""
 
 
 @dataclass(frozen=True)
@@ -11,7 +15,8 @@ class TensorSpec:
     """One input or output of an entry point."""
 
     name: str
-    dtype: DType
+    dtype: str
+    """``float32`` or ``int32`` in programs of ours."""
     shape: tuple[int | str, ...]
     """A string names a dynamic dimension, such as ``"N"``."""
 

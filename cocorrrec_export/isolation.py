@@ -10,6 +10,8 @@ from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.extras import quiet
 
 TIMEOUT_S = 300.0
+START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+"""Never a plain fork: libraries with threads of their own do not survive it."""
 MEMORY_BYTES = 16 << 30
 """Address space of the process: far above what a model of ours needs, below what takes a machine down."""
 
@@ -29,7 +31,7 @@ def in_child(
     Raises:
         CocorrrecError: that of ``function``; or the process crashed, or took longer than :data:`TIMEOUT_S` seconds.
     """
-    context = multiprocessing.get_context("spawn")
+    context: Any = multiprocessing.get_context(START_METHOD)
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(sender, function, args, kwargs), daemon=True)
     process.start()
@@ -41,7 +43,9 @@ def in_child(
             ok, value = receiver.recv()
         except EOFError:
             process.join()
-            raise CocorrrecError(f"{what}: the process {_end(process.exitcode)}: the file is damaged") from None
+            raise CocorrrecError(
+                f"{what}: the process {_end(process.exitcode)}: damaged content, or a broken library"
+            ) from None
     finally:
         process.kill()
         process.join()
@@ -66,7 +70,7 @@ def _work(sender: Connection, function: Callable[..., Any], args: tuple[Any, ...
         except CocorrrecError as error:
             result = (False, str(error))
         except MemoryError:
-            result = (False, "out of memory: the file is damaged, or asks for more than a model of ours needs")
+            result = (False, f"out of memory at {MEMORY_BYTES:,} bytes: more than a model of ours needs")
         except Exception as error:  # a reader that trips over a stranger's file is an answer, not a fault of ours
             result = (False, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
     sender.send(result)

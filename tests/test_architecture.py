@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "cocorrrec_export"
-BASE = {"contract", "errors", "extras", "files", "metrics", "resources", "schema", "tables", "__init__"}
+BASE = {"contract", "errors", "extras", "files", "isolation", "metrics", "resources", "schema", "tables", "__init__"}
 ALLOWED = {
     "modeling": set(),
     "data": {"modeling"},

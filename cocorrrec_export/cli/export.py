@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from cocorrrec_export import __version__
-from cocorrrec_export.cli import console, evaluate, gcn, models, parity, recipes, scn, train
+from cocorrrec_export.cli import console, doctor, evaluate, gcn, inspect, models, parity, recipes, scn, train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,6 +35,8 @@ app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command(epilog=scn.EPILOG)(scn.scn)
 app.command(epilog=gcn.EPILOG)(gcn.gcn)
 app.command(epilog=parity.EPILOG)(parity.parity)
+app.command(epilog=inspect.EPILOG)(inspect.inspect)
+app.command(epilog=doctor.EPILOG)(doctor.doctor)
 app.command(epilog=models.EPILOG)(models.models)
 app.add_typer(recipes.app, name="recipes")
 

@@ -128,7 +128,7 @@ def open_artifact(path: Path) -> Artifact:
         raise CocorrrecError(f"{path / MANIFEST}: " + "; ".join(wrong))
     wrong = _file_problems(path, manifest)
     if wrong:
-        raise CocorrrecError(f"{path} is not what its manifest says; export it again:\n  " + "\n  ".join(wrong))
+        raise CocorrrecError(f"{path} is not what its manifest says (export it again): " + "; ".join(wrong))
     return Artifact(path=path, manifest=manifest)
 
 

@@ -1,5 +1,6 @@
 """The entry points of an artefact as graphs: what every converter takes, and nothing else."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -174,6 +175,27 @@ def gcn_graph(model: CoCorrRec, config: ModelConfig) -> GraphSpec:
         raise UsageError("this model was trained without a GCN: there is no cloud half to export")
     H = model.scn.encode(torch.ones(3, config.sequence_length, dtype=torch.int64)).detach()
     return GraphSpec(gcn_contract(config), Correct(model.gcn).eval(), (H,))
+
+
+def part_bytes(graphs: Sequence[GraphSpec]) -> dict[str, int]:
+    """Bytes of the weights of each part of the model, as the exported file stores them.
+
+    Returns:
+        ``table``, ``scn`` and ``item_side`` of the phone's half; ``gcn`` of the cloud's.
+    """
+    module = graphs[0].module
+    if not isinstance(module, _Entry):
+        return {"gcn": _stored_bytes(module)}
+    device = module.device
+    table = _stored_bytes(device.table)
+    item_side = _stored_bytes(device.item_mlp if device.item_table is None else device.item_table)
+    return {"table": table, "scn": _stored_bytes(device) - table - item_side, "item_side": item_side}
+
+
+def _stored_bytes(module: nn.Module) -> int:
+    # Zero points are zeros, which no format writes out.
+    kept = [x for name, x in module.state_dict().items() if x.numel() and not name.endswith(".zero")]
+    return sum({x.data_ptr(): x.numel() * x.element_size() for x in kept}.values())
 
 
 def new_stream(config: ModelConfig) -> dict[str, Tensor]:

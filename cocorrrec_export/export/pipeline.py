@@ -1,6 +1,8 @@
 """From a model folder to a published artefact, and the check of one that exists."""
 
+import dataclasses
 import importlib.metadata
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +11,10 @@ from typing import Any
 import torch
 
 from cocorrrec_export import __version__
-from cocorrrec_export.contract import EntryPoint
+from cocorrrec_export.contract import PART_PREFIX, TENSOR_NAMES, EntryPoint
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.data.held_out import held_out_set
-from cocorrrec_export.errors import CocorrrecError, UsageError
+from cocorrrec_export.errors import CocorrrecError, ParityError, UsageError
 from cocorrrec_export.export.artifact import (
     PROGRAMS,
     VECTORS,
@@ -22,11 +24,12 @@ from cocorrrec_export.export.artifact import (
     write_manifest,
 )
 from cocorrrec_export.export.executorch import export_executorch, memory_planned_bytes
-from cocorrrec_export.export.graphs import GraphSpec, gcn_graph, scn_graphs
+from cocorrrec_export.export.graphs import GraphSpec, gcn_graph, part_bytes, scn_graphs
 from cocorrrec_export.export.onnx import export_onnx_file, export_onnx_folder
 from cocorrrec_export.export.recipes import Recipe
 from cocorrrec_export.export.tflite import export_tflite
 from cocorrrec_export.files import publish_directory
+from cocorrrec_export.isolation import in_child
 from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.store import ModelFolder, find_model, load_model, open_model, shipped_models
 from cocorrrec_export.parity.tensors import Run, tensor_parity
@@ -34,7 +37,10 @@ from cocorrrec_export.parity.vectors import Case, gcn_cases, read_vectors, scn_c
 from cocorrrec_export.parity.verdict import Verdict, judge, require_tensors
 from cocorrrec_export.profiling.flops import gcn_flops, scn_flops
 from cocorrrec_export.runtime.base import Arrays
-from cocorrrec_export.runtime.open import open_runtime
+from cocorrrec_export.runtime.open import open_runtime, rehearse
+from cocorrrec_export.runtime.seal import KEY as SEAL_KEY
+from cocorrrec_export.runtime.seal import PLACEHOLDER as SEAL_PLACEHOLDER
+from cocorrrec_export.runtime.seal import seal
 
 Progress = Callable[[str], None]
 EXPORTERS = {
@@ -97,11 +103,18 @@ def export(source: Source, recipe: Recipe, out: Path, *, progress: Progress = la
     destination = out / recipe.label
     with publish_directory(destination) as staging:
         program = staging / PROGRAMS[recipe.kind, recipe.target]
-        metadata = _metadata(source.folder, recipe, entry_points)
+        metadata = _metadata(source.folder, recipe, graphs)
         EXPORTERS[recipe.kind, recipe.target](graphs, program, metadata=metadata, progress=progress)
+        seal(program)
         write_vectors(staging / VECTORS, cases, by_name)
         runtime = open_runtime(recipe.target, program, entry_points)
-        verdict = judge(runtime, source.model, config, cases, recipe.limits, source.held_out, progress=progress)
+        try:
+            verdict = judge(runtime, source.model, config, cases, recipe.limits, source.held_out, progress=progress)
+        except ParityError:
+            # The hop between: where torch already traced something else, the converter is not to blame.
+            traced = tensor_parity(_eager_run([_traced(graph) for graph in graphs]), cases, by_name)
+            require_tensors("the traced program, before conversion,", traced, recipe.limits)
+            raise
         progress("writing the manifest")
         artifact = write_manifest(staging, _facts(source, recipe, entry_points, program, verdict))
     return Artifact(path=destination, manifest=artifact.manifest)
@@ -155,6 +168,8 @@ def check(path: Path, *, model: str | None, data: Path | None, progress: Progres
     entry_points = artifact.entry_points
     contracts = {entry.name: entry for entry in entry_points}
     vectors = read_vectors(artifact.vectors, contracts)
+    progress("loading the file in a process of its own")
+    in_child(f"running {artifact.program}", rehearse, artifact.target, artifact.program, entry_points)
     runtime = open_runtime(artifact.target, artifact.program, entry_points)
     progress("parity of the shipped vectors")
     require_tensors(
@@ -196,8 +211,15 @@ def _eager_run(graphs: Sequence[GraphSpec]) -> Run:
     return run
 
 
-def _metadata(folder: ModelFolder, recipe: Recipe, entry_points: Sequence[EntryPoint]) -> dict[str, str | int]:
+def _traced(graph: GraphSpec) -> GraphSpec:
+    """The entry point as torch traces it for a converter."""
+    return dataclasses.replace(graph, module=torch.export.export(graph.module, graph.example).module())
+
+
+def _metadata(folder: ModelFolder, recipe: Recipe, graphs: Sequence[GraphSpec]) -> dict[str, str | int]:
     """What an app can read from the file itself."""
+    contracts = [graph.contract for graph in graphs]
+    names = {x.name: ([spec.name for spec in x.inputs], [spec.name for spec in x.outputs]) for x in contracts}
     facts: dict[str, str | int] = {
         "kind": recipe.kind,
         "precision": recipe.precision,
@@ -206,9 +228,12 @@ def _metadata(folder: ModelFolder, recipe: Recipe, entry_points: Sequence[EntryP
         "toolkit_version": __version__,
         "vocab_size": folder.config.vocab_size,
         "sequence_length": folder.config.sequence_length,
-        "entry_points": ",".join(entry.name for entry in entry_points),
+        "entry_points": ",".join(names),
+        TENSOR_NAMES: json.dumps(names, separators=(",", ":")),
+        SEAL_KEY: SEAL_PLACEHOLDER,
     }
-    return facts | ({"candidates": recipe.candidates} if recipe.kind == "scn" else {})
+    facts |= {f"{PART_PREFIX}{part}": size for part, size in part_bytes(graphs).items()}
+    return facts | ({"candidates": recipe.candidates, "item_side": recipe.item_side} if recipe.kind == "scn" else {})
 
 
 def _facts(

@@ -1,6 +1,7 @@
 """The one interface that parity and profiling see."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +11,14 @@ from cocorrrec_export.contract import EntryPoint, TensorSpec
 from cocorrrec_export.errors import CocorrrecError
 
 Arrays = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class ProgramFacts:
+    """What a program says of itself, without a manifest."""
+
+    entry_points: tuple[EntryPoint, ...]
+    metadata: dict[str, str | int]
 
 
 class Runtime(Protocol):

@@ -1,19 +1,21 @@
 """Run a ``.pte`` with the ExecuTorch runtime."""
 
 import importlib.metadata
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cocorrrec_export.contract import EntryPoint
+from cocorrrec_export.contract import TENSOR_NAMES, EntryPoint, TensorSpec
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.extras import quiet, require
-from cocorrrec_export.runtime.base import Arrays, check_inputs, in_order, named_outputs
+from cocorrrec_export.runtime.base import Arrays, ProgramFacts, check_inputs, first_line, in_order, named_outputs
 
 METADATA_PREFIX = "meta_"
 """Constant methods of the program that carry its metadata; each returns a string or an integer."""
+_DTYPES = {3: "int32", 4: "int64", 6: "float32"}  # by ExecuTorch's numbers
 
 
 class ExecuTorchRuntime:
@@ -44,20 +46,47 @@ class ExecuTorchRuntime:
         try:
             outputs = self._program.run_method(entry_point, tensors)
         except RuntimeError as error:
-            raise CocorrrecError(f"{entry_point}: the ExecuTorch runtime failed: {error}") from None
+            raise CocorrrecError(f"{entry_point}: the ExecuTorch runtime failed: {first_line(error)}") from None
         # The arena is used again by the next call.
         return named_outputs(contract, [np.array(output.numpy(), copy=True) for output in outputs])
 
 
-def read_metadata(path: Path) -> dict[str, str | int]:
-    """The facts that a ``.pte`` carries in its constant methods.
+def describe(path: Path) -> ProgramFacts:
+    """Entry points and metadata of a ``.pte``. Tensors have no names in it: they are those that the metadata give.
 
     Raises:
-        CocorrrecError: the file is no program of this runtime.
+        CocorrrecError: the extra is not installed, or the file is no program of this runtime.
     """
     program = _load(path)
-    names = [name for name in program.method_names() if name.startswith(METADATA_PREFIX)]
-    return {name.removeprefix(METADATA_PREFIX): program.run_method(name, ())[0] for name in sorted(names)}
+    names = program.method_names()
+    metadata = {
+        name.removeprefix(METADATA_PREFIX): program.run_method(name, ())[0]
+        for name in sorted(names)
+        if name.startswith(METADATA_PREFIX)
+    }
+    tensor_names = json.loads(str(metadata.get(TENSOR_NAMES, "{}")))
+    entry_points = []
+    for name in names:
+        if not name.startswith(METADATA_PREFIX):
+            meta = program.method_meta(name)
+            inputs, outputs = tensor_names.get(name, ([], []))
+            entry_points.append(
+                EntryPoint(
+                    name,
+                    _specs("input", inputs, [meta.input_tensor_meta(i) for i in range(meta.num_inputs())]),
+                    _specs("output", outputs, [meta.output_tensor_meta(i) for i in range(meta.num_outputs())]),
+                )
+            )
+    return ProgramFacts(tuple(entry_points), metadata)
+
+
+def _specs(side: str, names: list[str], tensors: list[Any]) -> tuple[TensorSpec, ...]:
+    if len(names) != len(tensors):
+        names = [f"{side}{index}" for index in range(len(tensors))]
+    return tuple(
+        TensorSpec(name, _DTYPES.get(tensor.dtype(), f"scalar type {tensor.dtype()}"), tuple(tensor.sizes()))
+        for name, tensor in zip(names, tensors, strict=True)
+    )
 
 
 def _load(path: Path) -> Any:
@@ -69,4 +98,4 @@ def _load(path: Path) -> Any:
     try:
         return _C._load_for_executorch(str(path))
     except RuntimeError as error:
-        raise CocorrrecError(f"{path}: the ExecuTorch runtime cannot load it: {error}") from None
+        raise CocorrrecError(f"{path}: the ExecuTorch runtime cannot load it: {first_line(error)}") from None

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from cocorrrec_export.contract import EntryPoint
+from cocorrrec_export.contract import EntryPoint, TensorSpec
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.extras import quiet, require
-from cocorrrec_export.runtime.base import Arrays, check_inputs, first_line, in_order, named_outputs
+from cocorrrec_export.runtime.base import Arrays, ProgramFacts, check_inputs, first_line, in_order, named_outputs
 
 METADATA_NAME = "cocorrrec"
 """Name of the metadata entry that holds the facts about the model, as a JSON object."""
@@ -97,20 +97,41 @@ def read_flatbuffer(path: Path) -> Any:
         raise CocorrrecError(f"{path}: damaged or truncated: {first_line(error)}") from error
 
 
-def read_metadata(path: Path) -> dict[str, str | int]:
-    """The facts that a ``.tflite`` carries in its metadata; empty where it carries none.
+def describe(path: Path) -> ProgramFacts:
+    """Entry points and metadata of a ``.tflite``.
 
     Raises:
-        CocorrrecError: the file is damaged.
+        CocorrrecError: the extra is not installed, or the file is damaged.
     """
     model = read_flatbuffer(path)
+    try:
+        return ProgramFacts(_entry_points(model), _metadata(model))
+    except Exception as error:  # what it refers to need not be there in a damaged file
+        raise CocorrrecError(f"{path}: damaged: {type(error).__name__}: {first_line(error)}") from error
+
+
+def _entry_points(model: Any) -> tuple[EntryPoint, ...]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    types = {number: name.lower() for name, number in vars(schema.TensorType).items() if isinstance(number, int)}
+
+    def specs(graph: Any, maps: list[Any]) -> tuple[TensorSpec, ...]:
+        tensors = [(entry.name.decode(), graph.tensors[entry.tensorIndex]) for entry in maps]
+        return tuple(TensorSpec(name, types[x.type], tuple(int(n) for n in x.shape)) for name, x in tensors)
+
+    entry_points = []
+    for signature in model.signatureDefs or []:
+        graph = model.subgraphs[signature.subgraphIndex]
+        inputs = sorted(signature.inputs, key=lambda entry: list(graph.inputs).index(entry.tensorIndex))
+        outputs = sorted(signature.outputs, key=lambda entry: list(graph.outputs).index(entry.tensorIndex))
+        name = signature.signatureKey.decode()
+        entry_points.append(EntryPoint(name, specs(graph, inputs), specs(graph, outputs)))
+    return tuple(entry_points)
+
+
+def _metadata(model: Any) -> dict[str, str | int]:
     for entry in model.metadata or []:
         if entry.name == METADATA_NAME.encode():
-            try:
-                facts = json.loads(bytes(bytearray(model.buffers[entry.buffer].data)).decode())
-            except (ValueError, IndexError, TypeError) as error:
-                raise CocorrrecError(f"{path}: its metadata are damaged: {error}") from None
-            if isinstance(facts, dict):
-                return facts
-            raise CocorrrecError(f"{path}: its metadata are damaged: no table")
+            facts = json.loads(bytes(bytearray(model.buffers[entry.buffer].data)).decode())
+            return {str(key): value for key, value in facts.items()}
     return {}

@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from cocorrrec_export.contract import EntryPoint
+from cocorrrec_export.contract import EntryPoint, TensorSpec
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.extras import quiet, require
-from cocorrrec_export.runtime.base import Arrays, check_inputs, first_line, in_order, named_outputs
+from cocorrrec_export.files import contained_path
+from cocorrrec_export.runtime.base import Arrays, ProgramFacts, check_inputs, first_line, in_order, named_outputs
 
 
 class OnnxRuntime:
@@ -49,13 +50,67 @@ def program_file(path: Path, entry_point: str) -> Path:
     return path / f"{entry_point}.onnx" if path.is_dir() else path
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """The facts that a ``.onnx`` file carries in its ``metadata_props``.
+def is_onnx_folder(path: Path) -> bool:
+    """Whether a folder holds one ``.onnx`` file an entry point."""
+    return any(path.glob("*.onnx"))
+
+
+def describe(path: Path) -> ProgramFacts:
+    """Entry points and metadata of a ``.onnx`` file, or of every one in a folder.
 
     Raises:
-        CocorrrecError: the extra is not installed, or the file is no ONNX model.
+        CocorrrecError: the extra is not installed, a file is damaged, or its weights are not in its own folder.
     """
-    return dict(_load(path, 1).get_modelmeta().custom_metadata_map)
+    require("onnx")
+    files = sorted(path.glob("*.onnx")) if path.is_dir() else [path]
+    if not files:
+        raise CocorrrecError(f"{path}: a folder without .onnx files")
+    entry_points = []
+    metadata: dict[str, str | int] = {}
+    for file in files:
+        model = _read_model(file)
+        _check_external(file, model)
+        properties = {entry.key: _number(entry.value) for entry in model.metadata_props}
+        metadata |= properties
+        name = file.stem if path.is_dir() else str(properties.get("entry_points", file.stem))
+        entry_points.append(EntryPoint(name, _specs(model.graph.input), _specs(model.graph.output)))
+    return ProgramFacts(tuple(entry_points), metadata)
+
+
+def _read_model(path: Path) -> Any:
+    with quiet():
+        import onnx
+    try:
+        return onnx.load_model(str(path), load_external_data=False)
+    except Exception as error:  # protobuf's errors have no common base but this
+        raise CocorrrecError(f"{path}: damaged, or no ONNX model: {first_line(error)}") from error
+
+
+def _check_external(path: Path, model: Any) -> None:
+    """Weights outside of the file must be inside of its folder, and there."""
+    for tensor in model.graph.initializer:
+        where = {entry.key: entry.value for entry in tensor.external_data}
+        if not where:
+            continue
+        file = contained_path(path.parent, where.get("location", ""), where=str(path))
+        end = int(where.get("offset", 0)) + int(where.get("length", 0))
+        if not file.is_file() or end > file.stat().st_size:
+            raise CocorrrecError(f"{path}: the weights {tensor.name} are not in {file.name}: missing or truncated")
+
+
+def _specs(values: Any) -> tuple[TensorSpec, ...]:
+    import onnx
+
+    def shape(value: Any) -> tuple[int | str, ...]:
+        return tuple(dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim)
+
+    names = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()} | {1: "float32"}
+    return tuple(TensorSpec(x.name, names.get(x.type.tensor_type.elem_type, "unknown"), shape(x)) for x in values)
+
+
+def _number(text: str | bytes) -> str | int:
+    text = text if isinstance(text, str) else text.decode(errors="replace")  # bytes: no UTF-8, in a damaged file
+    return int(text) if text.isdecimal() else text
 
 
 def _load(path: Path, threads: int) -> Any:

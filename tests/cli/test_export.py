@@ -11,7 +11,7 @@ import pytest
 from cocorrrec_export.cli import console
 from cocorrrec_export.modeling.store import ModelFolder
 from cocorrrec_export.resources import MANIFEST_SCHEMA, RECIPES_DIR
-from tests.cli.conftest import Cli
+from tests.commands import Cli
 from tests.models import model_folder
 
 

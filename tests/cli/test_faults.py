@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cocorrrec_export.modeling.store import ModelFolder
-from tests.cli.conftest import start
+from tests.commands import start
 
 GCN = ("gcn", "--target", "onnx")
 SCN = ("scn", "--target", "executorch")

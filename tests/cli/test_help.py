@@ -7,7 +7,7 @@ import pytest
 from typer.main import get_command
 
 from cocorrrec_export.cli import export
-from tests.cli.conftest import Cli
+from tests.commands import Cli
 
 HEAVY = ("torch", "numpy", "polars", "safetensors", "executorch", "onnx", "onnxruntime", "rich.progress")
 COMMANDS = sorted(get_command(export.app).commands)  # type: ignore[attr-defined]

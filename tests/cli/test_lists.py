@@ -8,7 +8,7 @@ import pytest
 from cocorrrec_export.export.recipes import load_recipe
 from cocorrrec_export.modeling import store
 from cocorrrec_export.resources import RECIPES_DIR
-from tests.cli.conftest import Cli
+from tests.commands import Cli
 from tests.models import model_folder, random_model
 
 

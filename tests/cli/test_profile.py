@@ -10,6 +10,8 @@ import pytest
 from typer.main import get_command
 
 from cocorrrec_export.cli import profile
+from cocorrrec_export.export.artifact import Artifact
+from cocorrrec_export.modeling.store import ModelFolder
 from cocorrrec_export.profiling.bundle import Bundle
 from cocorrrec_export.profiling.document import read_profile, write_profile
 from tests.cli.test_help import HEAVY
@@ -88,22 +90,32 @@ def test_usage(tmp_path: Path, arguments: list[str], code: int, sentence: str) -
     assert sentence in done.stderr and "Traceback" not in done.stderr and not done.stdout
 
 
-def test_a_profile_of_this_machine_then_a_comparison(tiny_scn: Path, executorch_bundle: Bundle, tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-    runners = cache / "cocorrrec-export" / "runners"
-    runners.mkdir(parents=True)
-    (runners / executorch_bundle.name).symlink_to(executorch_bundle.path)
-    options = ("--host", "--iterations", "30", "--model", tiny_scn.parent / "tiny", "--json")
+@pytest.fixture
+def runners(executorch_bundle: Bundle, tmp_path: Path) -> Path:
+    """A cache folder that has the runner already."""
+    folder = tmp_path / "cache" / "cocorrrec-export" / "runners"
+    folder.mkdir(parents=True)
+    (folder / executorch_bundle.name).symlink_to(executorch_bundle.path)
+    return tmp_path / "cache"
+
+
+def test_a_profile_of_this_machine_then_a_comparison(
+    tiny: ModelFolder, scn_int8: Artifact, runners: Path, tmp_path: Path
+) -> None:
+    options = ("--host", "--iterations", "30", "--entry-point", "rank", "--model", tiny.path, "--json")
     profiles = []
     for output in ("first", "second"):
-        done = run(tiny_scn, *options, "--output", output, cwd=tmp_path, XDG_CACHE_HOME=str(cache))
+        done = run(scn_int8.path, *options, "--output", output, cwd=tmp_path, XDG_CACHE_HOME=str(runners))
         assert done.returncode == 0, done.stderr
         assert "building the" not in done.stderr
         profiles.append(json.loads(done.stdout))
         assert profiles[-1] == read_profile(tmp_path / output)
         files = {path.name for path in (tmp_path / output).iterdir()}
         assert files == {"profile.json", "report.html", "manifest.json", "plots"}
-    assert {curve["name"] for curve in profiles[0]["flops"]} == {"scn", "scn+gcn", "encode", "rank"}
+    assert {curve["name"] for curve in profiles[0]["flops"]} == {
+        *("scn", "scn+gcn"),
+        *(entry.name for entry in scn_int8.entry_points),
+    }
     assert profiles[0]["machine"]["kind"] == "host" and profiles[0]["artifact"]["sequence_length"] == 10
     compared = run("compare", "first", "second", "--json", "--fail-over", "9999%", cwd=tmp_path)
     assert compared.returncode == 0, compared.stderr
@@ -123,3 +135,20 @@ def test_a_regression_is_exit_code_1(tmp_path: Path) -> None:
     assert "worse by more than 10%: rank: latency" in done.stderr
     assert "rank: latency" in done.stdout
     assert run("compare", "slow", "fast", "--fail-over", "10%", cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.slow
+def test_other_lengths_and_numbers_of_candidates(
+    tiny: ModelFolder, scn_int8: Artifact, runners: Path, tmp_path: Path
+) -> None:
+    options = ("--host", "--iterations", "5", "--model", tiny.path, "--lengths", "10,20", "--candidates", "5", "--json")
+    done = run(scn_int8.path, *options, cwd=tmp_path, XDG_CACHE_HOME=str(runners))
+    assert done.returncode == 0, done.stderr
+    shapes = json.loads(done.stdout)["shapes"]
+    found = {(row["entry_point"], row["length"], row["candidates"]) for row in shapes["rows"]}
+    assert found == {("encode", 10, 100), ("rank", 10, 100), ("encode", 20, 100), ("rank", 20, 100), ("rank", 10, 5)}
+    assert all(len(row["heap_over_idle_bytes"]) == 5 and len(row["latency_ns"]) == 5 for row in shapes["rows"])
+    slopes = {row["entry_point"]: row for row in shapes["per_token"]}
+    # encode plans a float32 row for each click, and one more for its squares.
+    assert 256 <= slopes["encode"]["planned_bytes_per_token"] <= 600
+    assert slopes["rank"]["heap_bytes_per_token"] > slopes["encode"]["heap_bytes_per_token"] > 0

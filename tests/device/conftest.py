@@ -1,5 +1,6 @@
 """Test devices, shared by the tests of one run."""
 
+import dataclasses
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -7,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from cocorrrec_export.export import pipeline
+from cocorrrec_export.export.recipes import Kind, choose_recipe
 from cocorrrec_export.profiling.bundle import Bundle, ensure_bundle
 from tests.conftest import absent
 from tests.device import adbd
 from tests.device.adbd import AdbServer, TestDevice
+from tests.models import model_folder
 
 MakeDevice = Callable[..., TestDevice]
 
@@ -70,3 +74,29 @@ def make_device(adbd_root: Path, tmp_path: Path, server: AdbServer) -> Iterator[
 def device(make_device: MakeDevice) -> TestDevice:
     """One connected device."""
     return make_device()
+
+
+def _tiny(out: Path, kind: Kind, target: str, precision: str) -> Path:
+    """Export little of a small random model, so that emulation is quick; the model lies beside it as ``tiny``."""
+    recipe = choose_recipe(kind, target, precision=precision)
+    if kind == "scn":
+        recipe = dataclasses.replace(recipe, entry_points=("encode", "rank"), candidates=20)
+    return pipeline.export(pipeline.open_source(str(model_folder(out / "tiny").path), None), recipe, out).path
+
+
+@pytest.fixture(scope="session")
+def tiny_scn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``encode`` and ``rank`` for ExecuTorch."""
+    return _tiny(tmp_path_factory.mktemp("dist"), "scn", "executorch", "int8")
+
+
+@pytest.fixture(scope="session")
+def tiny_tflite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for LiteRT."""
+    return _tiny(tmp_path_factory.mktemp("dist"), "scn", "tflite", "int8")
+
+
+@pytest.fixture(scope="session")
+def tiny_gcn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cloud's half."""
+    return _tiny(tmp_path_factory.mktemp("dist"), "gcn", "onnx", "fp32")

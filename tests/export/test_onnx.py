@@ -12,7 +12,7 @@ from cocorrrec_export.export.artifact import Artifact
 from cocorrrec_export.export.graphs import scn_graphs
 from cocorrrec_export.export.onnx import OPSET, export_onnx_file
 from cocorrrec_export.export.recipes import shipped_recipe
-from cocorrrec_export.runtime.onnx import OnnxRuntime, read_metadata
+from cocorrrec_export.runtime.onnx import OnnxRuntime, describe
 from tests.conftest import ROOT
 from tests.models import CONFIG, random_model
 
@@ -34,7 +34,7 @@ def test_the_phones_entry_points(tmp_path: Path, precision: str) -> None:
     graph = next(g for g in scn_graphs(random_model(), CONFIG, recipe) if g.name == "rank_corrected")
     export_onnx_file([graph], tmp_path / "rank.onnx", metadata={"sequence_length": 10})
     runtime = OnnxRuntime(tmp_path / "rank.onnx", [graph.contract])
-    assert read_metadata(tmp_path / "rank.onnx") == {"sequence_length": "10"}
+    assert describe(tmp_path / "rank.onnx").metadata == {"sequence_length": 10}
     generator = torch.Generator().manual_seed(0)
     example = [
         torch.randint(1, 60, x.shape, generator=generator, dtype=x.dtype)
@@ -67,3 +67,43 @@ def test_dynamic_sizes_must_agree_with_the_rest(gcn_fp32: Artifact) -> None:
 def test_no_path_of_this_machine_is_in_the_file(gcn_fp32: Artifact) -> None:
     assert str(ROOT).encode() not in gcn_fp32.program.read_bytes()
     assert b"site-packages" not in gcn_fp32.program.read_bytes()
+
+
+def test_a_folder_keeps_every_weight_once(onnx_int8: Artifact) -> None:
+    import onnx
+
+    large = {}
+    for path in onnx_int8.program.glob("*.onnx"):
+        model = onnx.load(path, load_external_data=False)
+        for tensor in model.graph.initializer:
+            where = {entry.key: entry.value for entry in tensor.external_data}
+            assert where or len(tensor.raw_data) < 1024
+            if where:
+                assert where["location"] == "weights.bin"
+                large[int(where["offset"])] = int(where["length"])
+    # The item table has 60 rows of 64 bytes; each tensor of the five files that is larger than 1 KiB is there once.
+    assert 60 * 64 in large.values()
+    assert (
+        sum(large.values())
+        <= (onnx_int8.program / "weights.bin").stat().st_size
+        <= sum(large.values()) + 64 * len(large)
+    )
+
+
+def test_weights_outside_of_the_folder_are_refused(onnx_int8: Artifact, tmp_path: Path) -> None:
+    import onnx
+
+    (tmp_path / "weights.bin").write_bytes((onnx_int8.program / "weights.bin").read_bytes())
+    (tmp_path / "scn").mkdir()
+    model = onnx.load(onnx_int8.program / "rank.onnx", load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = "../weights.bin"
+    path = tmp_path / "scn" / "rank.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(CocorrrecError, match=r"'../weights\.bin' leads outside"):
+        describe(path)
+    rank = [entry for entry in onnx_int8.entry_points if entry.name == "rank"]
+    with pytest.raises(CocorrrecError, match="ONNX Runtime cannot load it"):
+        OnnxRuntime(path, rank)

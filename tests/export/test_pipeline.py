@@ -19,9 +19,7 @@ from cocorrrec_export.export.recipes import choose_recipe
 from cocorrrec_export.modeling.store import ModelFolder, load_model
 from cocorrrec_export.resources import MANIFEST_SCHEMA
 from cocorrrec_export.runtime.base import score_list
-from cocorrrec_export.runtime.executorch import read_metadata
 from cocorrrec_export.runtime.onnx import OnnxRuntime
-from cocorrrec_export.runtime.onnx import read_metadata as onnx_metadata
 from cocorrrec_export.runtime.open import open_runtime
 from tests.models import model_folder
 
@@ -96,22 +94,6 @@ def test_manifest_is_what_the_published_schema_says(scn_fp32: Artifact, scn_int8
     for artifact in (scn_fp32, scn_int8, gcn_fp32):
         jsonschema.validate(json.loads((artifact.path / "manifest.json").read_text()), schema)
         assert open_artifact(artifact.path).manifest == artifact.manifest
-
-
-def test_the_facts_stand_inside_the_files_too(scn_int8: Artifact, gcn_fp32: Artifact, tiny: ModelFolder) -> None:
-    inside = read_metadata(scn_int8.program)
-    assert inside == {
-        "kind": "scn",
-        "precision": "int8",
-        "model_name": "tiny",
-        "model_sha256": tiny.sha256,
-        "toolkit_version": scn_int8.manifest["toolkit_version"],
-        "vocab_size": 60,
-        "sequence_length": 10,
-        "candidates": 100,
-        "entry_points": "encode,rank,rank_corrected,step,score",
-    }
-    assert onnx_metadata(gcn_fp32.program)["model_sha256"] == tiny.sha256
 
 
 def test_planned_memory_of_each_entry_point(scn_fp32: Artifact) -> None:

@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 
 from cocorrrec_export.cli import console, export
-from cocorrrec_export.modeling.store import ModelFolder
-from tests.models import model_folder
 
 
 @dataclass(frozen=True)
@@ -54,14 +52,8 @@ def start(*arguments: object, cwd: Path, prelude: str = "") -> "subprocess.Popen
     return subprocess.Popen(
         [sys.executable, "-c", program, *map(str, arguments)],
         cwd=cwd,
-        env=os.environ | {"COLUMNS": "200", "PYTHONPATH": str(Path(__file__).parents[2])},
+        env=os.environ | {"COLUMNS": "200", "PYTHONPATH": str(Path(__file__).parents[1])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
-    """A random model with held-out users."""
-    return model_folder(tmp_path_factory.mktemp("models") / "tiny")

@@ -1,4 +1,4 @@
-"""One export of each kind, shared by the tests that look at exported files."""
+"""One export of each kind and target, shared by the tests that look at exported files."""
 
 from pathlib import Path
 
@@ -38,3 +38,21 @@ def scn_int8(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Art
 def gcn_fp32(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """The cloud's half."""
     return _export(tiny, tmp_path_factory.mktemp("dist"), "gcn", "onnx", "fp32")
+
+
+@pytest.fixture(scope="session")
+def tflite_int8(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The phone's half as a ``.tflite``."""
+    return _export(tiny, tmp_path_factory.mktemp("dist"), "scn", "tflite", "int8")
+
+
+@pytest.fixture(scope="session")
+def onnx_int8(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The phone's half as ONNX files."""
+    return _export(tiny, tmp_path_factory.mktemp("dist"), "scn", "onnx", "int8")
+
+
+@pytest.fixture(params=["scn_int8", "tflite_int8", "onnx_int8"])
+def phone_int8(request: pytest.FixtureRequest) -> Artifact:
+    """The phone's half in int8, for each target in turn."""
+    return request.getfixturevalue(request.param)

@@ -1,0 +1,145 @@
+"""What every target promises, held to the exported files."""
+
+import copy
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cocorrrec_export.errors import CocorrrecError, ParityError
+from cocorrrec_export.export import pipeline
+from cocorrrec_export.export.artifact import Artifact
+from cocorrrec_export.export.graphs import GraphSpec, new_stream
+from cocorrrec_export.export.inspect import inspect
+from cocorrrec_export.export.recipes import Recipe, choose_recipe, shipped_recipes
+from cocorrrec_export.modeling.store import ModelFolder, load_model
+from cocorrrec_export.runtime.base import score_list
+from cocorrrec_export.runtime.open import describe, open_runtime
+
+
+def test_the_facts_stand_inside_the_files_too(phone_int8: Artifact, gcn_fp32: Artifact, tiny: ModelFolder) -> None:
+    facts = describe(phone_int8.target, phone_int8.program)
+    expected = {
+        "kind": "scn",
+        "precision": "int8",
+        "model_name": "tiny",
+        "model_sha256": tiny.sha256,
+        "toolkit_version": phone_int8.manifest["toolkit_version"],
+        "vocab_size": 60,
+        "sequence_length": 10,
+        "candidates": 100,
+        "item_side": "computed",
+        "entry_points": "encode,rank,rank_corrected,step,score",
+    }
+    assert expected.items() <= facts.metadata.items()
+    assert {entry.name: entry for entry in facts.entry_points} == {x.name: x for x in phone_int8.entry_points}
+    inside = describe("onnx", gcn_fp32.program)
+    assert inside.metadata["model_sha256"] == tiny.sha256
+    assert inside.entry_points == gcn_fp32.entry_points
+
+
+def test_sizes_by_part(phone_int8: Artifact) -> None:
+    parts = inspect(phone_int8.path).parts
+    assert parts["table"] == 60 * 66  # a byte a feature, two of the scale
+    assert 8192 < parts["item_side"] < 8192 + 1200  # two int8 projections, their scales and biases
+    assert sum(parts.values()) == phone_int8.bytes
+    assert parts["graph"] > 0
+
+
+def test_streaming_through_the_file(phone_int8: Artifact, tiny: ModelFolder) -> None:
+    model = load_model(tiny)
+    runtime = open_runtime(phone_int8.target, phone_int8.program, phone_int8.entry_points)
+    state = {name: x.numpy() for name, x in new_stream(tiny.config).items()}
+    items = torch.randint(1, 60, (1, 35), generator=torch.Generator().manual_seed(3))
+    for item in items[0]:
+        outputs = runtime.run("step", {"item": np.array([item], dtype=np.int32)} | state)
+        state = {name: outputs[f"{name}_next"] for name in state}
+    candidates = torch.arange(1, 60)
+    scores = score_list(runtime, "score", {"user": outputs["user"]}, candidates.numpy())
+    expected = torch.sigmoid(model(items, candidates[None], corrected=False))[0].detach()
+    np.testing.assert_allclose(scores, expected.numpy(), atol=0.05)
+
+
+@pytest.mark.parametrize("item", [60, -1, 2**31 - 1, -(2**31)])
+def test_an_item_outside_the_vocabulary_is_an_error_and_not_a_crash(phone_int8: Artifact, item: int) -> None:
+    runtime = open_runtime(phone_int8.target, phone_int8.program, phone_int8.entry_points)
+    ids = np.ones((1, 10), dtype=np.int32)
+    good = runtime.run("encode", {"ids": ids})["H"]
+    bad = ids.copy()
+    bad[0, 3] = item
+    if (phone_int8.target, item) == ("onnx", -1):  # ONNX counts negative indices from the end
+        runtime.run("encode", {"ids": bad})
+    else:
+        with pytest.raises(CocorrrecError, match=r"encode: .* failed"):
+            runtime.run("encode", {"ids": bad})
+    np.testing.assert_array_equal(runtime.run("encode", {"ids": ids})["H"], good)
+
+
+def test_no_path_of_this_machine_is_inside(phone_int8: Artifact, gcn_fp32: Artifact) -> None:
+    root = str(Path(__file__).resolve().parents[2]).encode()
+    for artifact in (phone_int8, gcn_fp32):
+        for path in artifact.path.rglob("*"):
+            data = path.read_bytes() if path.is_file() else b""
+            assert root not in data and b"cocorrrec_export/" not in data, path
+
+
+def test_two_exports_are_the_same_bytes(tmp_path: Path, tflite_int8: Artifact, tiny: ModelFolder) -> None:
+    again = pipeline.export(
+        pipeline.open_source(str(tiny.path), None), choose_recipe("scn", "tflite", precision="int8"), tmp_path
+    )
+    assert again.manifest["files"] == tflite_int8.manifest["files"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("item_side", ["computed", "folded"])
+@pytest.mark.parametrize("recipe", [x for x in shipped_recipes() if x.kind == "scn"], ids=lambda recipe: recipe.name)
+def test_every_shipped_recipe_exports(tiny: ModelFolder, tmp_path: Path, recipe: Recipe, item_side: str) -> None:
+    # A random model of 60 items spreads its scores otherwise than a trained one: what int4 may lose is judged there.
+    limits = dataclasses.replace(recipe.limits, top10_overlap=0.5, metrics_abs=0.2, ndcg10_rel=0.5)
+    limits = limits if recipe.precision == "int4" else recipe.limits
+    recipe = dataclasses.replace(recipe, item_side=item_side, limits=limits)  # type: ignore[arg-type]
+    artifact = pipeline.export(pipeline.open_source(str(tiny.path), None), recipe, tmp_path)
+    facts = inspect(artifact.path)
+    bytes_a_row = {"fp32": 256, "fp16": 128, "int8": 66, "int4": 34}[recipe.precision]
+    assert facts.parts["table"] == 60 * bytes_a_row
+    if item_side == "folded":
+        assert facts.parts["item_side"] == 60 * bytes_a_row
+    assert artifact.manifest["recipe"]["item_side"] == facts.facts.metadata["item_side"] == item_side
+
+
+def test_a_failing_file_names_its_hop(tiny: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A converter that writes another model: the device form and the traced program are right, the file is not."""
+    right = pipeline.EXPORTERS["scn", "onnx"]
+
+    def wrong(graphs: list[GraphSpec], program: Path, **options: object) -> None:
+        modules = copy.deepcopy([graph.module for graph in graphs])
+        modules[0].device.ln_bias.add_(0.5)
+        changed = [dataclasses.replace(graph, module=x) for graph, x in zip(graphs, modules, strict=True)]
+        right(changed, program, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setitem(pipeline.EXPORTERS, ("scn", "onnx"), wrong)
+    with pytest.raises(ParityError, match="the exported file in onnxruntime"):
+        pipeline.export(pipeline.open_source(str(tiny.path), None), choose_recipe("scn", "onnx"), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failing_trace_names_its_hop(tiny: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trace that is wrong for every converter."""
+    traced = torch.export.export
+
+    def wrong(module: torch.nn.Module, *args: object, **options: object) -> object:
+        module = copy.deepcopy(module)
+        module.device.ln_bias.add_(0.5)  # type: ignore[union-attr, operator]
+        return traced(module, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch.export, "export", wrong)
+    with pytest.raises(ParityError, match="the traced program, before conversion,"):
+        pipeline.export(pipeline.open_source(str(tiny.path), None), choose_recipe("scn", "onnx"), tmp_path)
+
+
+def test_the_verdict_of_each_file_is_repeated_by_parity(phone_int8: Artifact, tiny: ModelFolder) -> None:
+    verdict = pipeline.check(phone_int8.path, model=str(tiny.path), data=None)
+    assert verdict.as_dict() == json.loads((phone_int8.path / "manifest.json").read_text())["parity"]
