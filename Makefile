@@ -6,7 +6,7 @@ OLDER := .venv-tflite-runtime
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-tflite-runtime check format wheel clean
+.PHONY: help setup demo test test-slow test-tflite-runtime test-device check format wheel runner-wheel clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -41,7 +41,7 @@ $(OLDER)/.installed:
 	$(OLDER)/bin/python -m pip install --quiet --disable-pip-version-check 'tflite-runtime==2.14.0' 'numpy<2'
 	touch $@
 
-check: test test-slow test-tflite-runtime ## Exactly what CI runs
+check: test test-slow test-tflite-runtime test-device ## Exactly what CI runs
 
 format: setup ## Format the sources
 	$(BIN)/ruff check --fix .
@@ -50,5 +50,11 @@ format: setup ## Format the sources
 wheel: setup ## Build the wheel
 	$(BIN)/python -m build --wheel
 
+runner-wheel: setup ## Build the wheel of runners for phones, in dist-runner/
+	$(BIN)/python scripts/runner_wheel.py
+
+test-device: setup ## The profiler against a real adbd; needs root and scripts/install_test_device.sh
+	$(BIN)/python -m pytest -m device
+
 clean: ## Remove what was built and installed
-	rm -rf $(VENV) $(OLDER) dist build .mypy_cache .pytest_cache .ruff_cache .coverage
+	rm -rf $(VENV) $(OLDER) dist dist-runner build .mypy_cache .pytest_cache .ruff_cache .coverage

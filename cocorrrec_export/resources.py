@@ -9,4 +9,5 @@ _ROOT = _SHIPPED if _SHIPPED.is_dir() else _PACKAGE.parent
 MODELS_DIR = _ROOT / "models"
 RECIPES_DIR = _ROOT / "export_recipes"
 MANIFEST_SCHEMA = _ROOT / "docs" / "manifest.schema.json"
+PROFILE_SCHEMA = _ROOT / "docs" / "profile.schema.json"
 DEFAULT_MODEL = "cocorrrec-movielens"

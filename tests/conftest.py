@@ -31,3 +31,10 @@ def golden_dir() -> Path:
 def data_dir() -> Path:
     """Real interaction data."""
     return need(SHARED / "data")
+
+
+def absent(reason: str) -> None:
+    """Skip a test for a thing that a laptop may lack; CI has it, or fails."""
+    if os.environ.get("CI"):
+        pytest.fail(f"CI must run this: {reason}")
+    pytest.skip(reason)

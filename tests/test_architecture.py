@@ -8,13 +8,13 @@ import pytest
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "cocorrrec_export"
-BASE = {"contract", "errors", "extras", "files", "isolation", "metrics", "resources", "tables", "__init__"}
+BASE = {"contract", "errors", "extras", "files", "isolation", "metrics", "resources", "schema", "tables", "__init__"}
 ALLOWED = {
     "modeling": set(),
     "data": {"modeling"},
     "runtime": set(),
     "training": {"modeling", "data"},
-    "profiling": {"modeling", "runtime"},
+    "profiling": {"modeling", "data", "runtime", "parity"},
     "parity": {"modeling", "data", "runtime"},
     "export": {"modeling", "data", "runtime", "parity", "profiling"},
     "serving": {"runtime", "export"},

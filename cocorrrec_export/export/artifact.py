@@ -8,10 +8,10 @@ from typing import Any
 
 from cocorrrec_export.contract import EntryPoint, TensorSpec
 from cocorrrec_export.errors import CocorrrecError, UsageError
-from cocorrrec_export.export.schema import problems
 from cocorrrec_export.files import contained_path, sha256_file
 from cocorrrec_export.parity.limits import Limits
 from cocorrrec_export.resources import MANIFEST_SCHEMA
+from cocorrrec_export.schema import problems
 
 MANIFEST = "manifest.json"
 VECTORS = "vectors.safetensors"

@@ -26,8 +26,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.joint import CoCorrRec
+from cocorrrec_export.modeling.ttt import Correction
 
 LENGTHS = (10, 15, 20, 25)
+FIXED_MINI_BATCH = 10
+FIXED_LENGTHS = (10, 15, 20, 25, 50, 100, 200)
+"""Where the mini-batch stays, longer histories are worth a look: their cost grows by whole mini-batches."""
 PAPER_BATCH = 1024
 _VOCABULARY = 32  # the size of the table does not change the count
 
@@ -65,39 +69,99 @@ def slope_per_token(count: Callable[[int], int]) -> int:
     return round(float(np.polyfit(LENGTHS, counts, 1)[0]))
 
 
+@dataclass(frozen=True)
+class FlopCurve:
+    """Operations of one call for one user, over the sequence length."""
+
+    name: str
+    """``scn``, ``scn+gcn`` (every position read out, as in the paper), or an entry point."""
+    mini_batch: int | None
+    """The inner mini-batch; None: as long as the sequence."""
+    lengths: tuple[int, ...]
+    counts: tuple[Flops, ...]
+    """``paper`` is over a batch of 1,024, as everywhere."""
+
+    @property
+    def per_token(self) -> Flops:
+        """Least-squares slopes over :data:`LENGTHS`."""
+        return Flops(
+            paper=slope_per_token(lambda length: self.at(length).paper),
+            all=slope_per_token(lambda length: self.at(length).all),
+        )
+
+    def at(self, length: int) -> Flops:
+        """The count at one of the lengths."""
+        return self.counts[self.lengths.index(length)]
+
+
+def flop_curves(config: ModelConfig, *, candidates: int) -> list[FlopCurve]:
+    """Both halves and every entry point: with the mini-batch as long as the sequence, and with it fixed at ten.
+
+    Args:
+        config: the model's sizes.
+        candidates: of one call of the entry points that score.
+    """
+    curves = []
+    for mini_batch, lengths in ((None, LENGTHS), (FIXED_MINI_BATCH, FIXED_LENGTHS)):
+        rows = [_count_entry_points(config, length, mini_batch or length, candidates) for length in lengths]
+        curves += [FlopCurve(name, mini_batch, lengths, tuple(row[name] for row in rows)) for name in rows[0]]
+    return curves
+
+
+def _count_entry_points(config: ModelConfig, length: int, mini_batch: int, candidates: int) -> dict[str, Flops]:
+    """The count of one call of each half and entry point on the plain model."""
+    model, ids = _sample(config, length, mini_batch)
+    items = torch.ones(1, candidates, dtype=torch.int64)
+    scn = model.scn
+    with torch.no_grad():
+        H = scn.encode(ids)
+        user, state, correction = scn.user_state(ids, H), scn.start_stream(1), model.correction(H)
+    calls: dict[str, Callable[[], object]] = {
+        "scn": lambda: _read_every_position(model, ids, None),
+        "encode": lambda: scn.encode(ids),
+        "rank": lambda: scn(ids, items),
+        "step": lambda: scn.step(ids[:, 0], state),
+        "score": lambda: scn.score(user, items),
+    }
+    if correction is not None:
+        calls |= {
+            "scn+gcn": lambda: _read_every_position(model, ids, model.correction(H)),
+            "rank_corrected": lambda: scn(ids, items, correction),
+            "correct": lambda: model.correction(H),
+        }
+    return {name: _count(model, call) for name, call in calls.items()}
+
+
 def _measure(config: ModelConfig) -> Flops:
+    counts = {length: _count_every_position(config, length) for length in LENGTHS}
     return Flops(
-        paper=PAPER_BATCH * slope_per_token(lambda length: _count_paper(config, length)),
-        all=slope_per_token(lambda length: _count_all(config, length)),
+        paper=slope_per_token(lambda length: counts[length].paper),
+        all=slope_per_token(lambda length: counts[length].all),
     )
 
 
-def _sample(config: ModelConfig, length: int) -> tuple[CoCorrRec, Tensor]:
-    config = dataclasses.replace(config, vocab_size=_VOCABULARY, mini_batch=length, sequence_length=length)
+def _count_every_position(config: ModelConfig, length: int) -> Flops:
+    model, ids = _sample(config, length, length)
+    return _count(model, lambda: _read_every_position(model, ids, model.correction(model.scn.encode(ids))))
+
+
+def _sample(config: ModelConfig, length: int, mini_batch: int) -> tuple[CoCorrRec, Tensor]:
+    config = dataclasses.replace(config, vocab_size=_VOCABULARY, mini_batch=mini_batch, sequence_length=length)
     model = build_model(config, generator=torch.Generator().manual_seed(0)).eval()
     return model, torch.ones(1, length, dtype=torch.int64)
 
 
 @torch.no_grad()
-def _count_paper(config: ModelConfig, length: int) -> int:
-    model, ids = _sample(config, length)
-    with count_layers(model) as operations:
-        _read_every_position(model, ids)
-    return sum(operations)
+def _count(model: CoCorrRec, call: Callable[[], object]) -> Flops:
+    with count_layers(model) as operations, FlopCounterMode(display=False) as counter:
+        call()
+    return Flops(paper=PAPER_BATCH * sum(operations), all=counter.get_total_flops())
 
 
-@torch.no_grad()
-def _count_all(config: ModelConfig, length: int) -> int:
-    model, ids = _sample(config, length)
-    with FlopCounterMode(display=False) as counter:
-        _read_every_position(model, ids)
-    return counter.get_total_flops()
-
-
-def _read_every_position(model: CoCorrRec, ids: Tensor) -> None:
+def _read_every_position(model: CoCorrRec, ids: Tensor, correction: Correction | None) -> None:
     # The plain form, as in the paper; a phone that needs the last position alone computes less.
     scn, H = model.scn, model.scn.encode(ids)
-    scn.output_norm(scn.ttt.output(scn.ttt.every_position(H, model.correction(H), scn.fusion)))
+    scn.output_norm(scn.ttt.output(scn.ttt.every_position(H, correction, scn.fusion)))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from cocorrrec_export.export import schema as ours
+from cocorrrec_export import schema as ours
 from cocorrrec_export.resources import MANIFEST_SCHEMA
 from tests.conftest import ROOT
 

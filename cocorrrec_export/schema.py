@@ -1,4 +1,4 @@
-"""Check JSON against the part of JSON Schema that our published schemas use."""
+"""Check JSON against the part of JSON Schema that our published schemas use: manifests and profiles."""
 
 import re
 from typing import Any
@@ -10,6 +10,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "integer": int,
     "number": (int, float),
     "null": type(None),
+    "boolean": bool,
 }
 _CHECKED = {
     "type", "const", "enum", "required", "properties", "additionalProperties", "items", "minItems", "maxItems",
@@ -31,7 +32,7 @@ def problems(value: Any, schema: dict[str, Any]) -> list[str]:
 
 
 def _is(value: Any, name: str) -> bool:
-    return isinstance(value, _TYPES[name]) and not isinstance(value, bool)
+    return isinstance(value, _TYPES[name]) and isinstance(value, bool) == (name == "boolean")
 
 
 def _show(value: Any) -> str:
@@ -45,7 +46,7 @@ def _check(value: Any, schema: dict[str, Any], root: dict[str, Any], place: str,
         raise ValueError(f"the schema uses {sorted(unchecked)}, which is not checked here")
     if "$ref" in schema:
         _check(value, root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root, place, found)
-    here = place or "the manifest"
+    here = place or "the document"
     types = schema.get("type", [])
     types = [types] if isinstance(types, str) else types
     if types and not any(_is(value, name) for name in types):

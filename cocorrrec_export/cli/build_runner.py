@@ -1,0 +1,53 @@
+"""``cocorr-profile build-runner``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cocorrrec_export.cli import console, options
+from cocorrrec_export.errors import UsageError, nearest
+
+EPILOG = """
+Examples:
+
+  cocorr-profile build-runner                          both runtimes, for this host and for phones
+
+  cocorr-profile build-runner --abi aarch64 --target executorch
+
+  cocorr-profile build-runner --out runners --json
+"""
+
+
+def build_runner(
+    target: Annotated[
+        list[str] | None, typer.Option("--target", help="executorch or tflite. Default: those installed.")
+    ] = None,
+    abi: Annotated[list[str] | None, typer.Option("--abi", help="aarch64 or x86_64. Default: both.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for the bundles. Default: this user's cache, where they are found."),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Build the runner that is pushed to phones, from the runtime's own wheel and Debian's (cross) compiler."""
+    from cocorrrec_export.profiling.bundle import ABIS, RUNTIMES, build_bundle, bundle_bytes, bundles_dir, installed
+
+    for given, known, what in ((target, RUNTIMES, "target"), (abi, ABIS, "abi")):
+        for name in given or ():
+            if name not in known:
+                raise UsageError(f"unknown {what} '{name}' ({nearest(name, known)})")
+    built = []
+    with console.steps() as progress:
+        for name in target or installed():
+            for machine in abi or ABIS:
+                progress(f"building the {name} runner for {machine}")
+                built.append(build_bundle(name, machine, out or bundles_dir()))
+    if json:
+        console.print_json([{"path": str(bundle.path)} | bundle.manifest for bundle in built])
+        return
+    rows = (
+        [bundle.name, bundle.manifest["abi"], f"{bundle_bytes(bundle.path) / 1e6:.1f}", bundle.manifest["compiler"]]
+        for bundle in built
+    )
+    console.print_table(f"runners in {out or bundles_dir()}", ("bundle", "abi", "MB", "compiler"), rows)

@@ -1,0 +1,197 @@
+"""Profile an artefact: from its folder and a machine to ``profile.json`` and the report."""
+
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cocorrrec_export.errors import UsageError
+from cocorrrec_export.export.artifact import MANIFEST, Artifact, newest_artifact, open_artifact
+from cocorrrec_export.export.shapes import ENTRY_POINTS, export_shapes, recipe_of
+from cocorrrec_export.files import publish_directory, sha256_file
+from cocorrrec_export.modeling.store import ModelFolder, find_model, open_model, shipped_models
+from cocorrrec_export.parity.vectors import read_vectors
+from cocorrrec_export.profiling.bundle import Bundle
+from cocorrrec_export.profiling.document import assemble
+from cocorrrec_export.profiling.flops import FlopCurve, flop_curves
+from cocorrrec_export.profiling.measure import Settings, Subject, chosen_entry_points, measure, measure_shapes, slopes
+from cocorrrec_export.profiling.open import OpenedMachine
+from cocorrrec_export.profiling.report import write_report
+from cocorrrec_export.profiling.runs import Program, is_hot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to profile, beside the artefact and the machine."""
+
+    settings: Settings
+    lengths: tuple[int, ...] = ()
+    candidates: tuple[int, ...] = ()
+    model: str | None = None
+    """Of the artefact; by default the shipped one of the manifest's name."""
+
+
+OpenMachine = Callable[[str, Callable[[str], None]], AbstractContextManager[OpenedMachine]]
+"""Takes the target of the artefact, and one who hears what is being done."""
+
+
+def choose_artifact(path: Path | None, dist: Path) -> Artifact:
+    """The artefact in ``path``, or the newest under ``dist``; every hash is checked.
+
+    Raises:
+        UsageError: there is none.
+        CocorrrecError: it is damaged.
+    """
+    return open_artifact(path or newest_artifact(dist))
+
+
+def profile(
+    artifact: Artifact, open_machine: OpenMachine, request: Request, output: Path, *, progress: Callable[[str], None]
+) -> dict[str, Any]:
+    """Measure, write the folder ``output``, and return the document.
+
+    Raises:
+        UsageError: something is asked for that the artefact has not.
+        CocorrrecError: the machine or a run failed; nothing is written.
+    """
+    if request.settings.per_operator and artifact.target != "executorch":
+        raise UsageError(f"--per-operator is for executorch files: {artifact.target} runners trace nothing")
+    subject = _subject(artifact)
+    chosen_entry_points(subject.program, request.settings.entry_points)
+    model = _model_of(artifact, request.model)
+    wanted = _shapes_wanted(artifact, model, request)
+    with contextlib.ExitStack() as stack:
+        opened = stack.enter_context(open_machine(artifact.target, progress))
+        facts, before = opened.machine.facts(), opened.machine.state()
+        measured = measure(opened.machine, subject, request.settings, progress)
+        shapes = None
+        if wanted and model is not None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cocorr-profile-")))
+            recipe, names = recipe_of(artifact), request.settings.entry_points or ENTRY_POINTS
+            made = export_shapes(model, recipe, wanted, names, folder, progress=progress)
+            rows = measure_shapes(opened.machine, made, request.settings, progress)
+            shapes = {"rows": rows, "per_token": slopes(rows)}
+        after = opened.machine.state()
+    progress("counting FLOPs")
+    flops = _flops(artifact, model) if model is not None else []
+    progress("drawing the report")
+    document = assemble(
+        artifact=_describe(artifact, model),
+        machine=facts | {"before": before, "after": after, "throttled": is_hot(before) or is_hot(after)},
+        runner=_runner(opened.bundle, artifact),
+        settings={
+            "iterations": request.settings.iterations,
+            "warmup": request.settings.warmup,
+            "threads": list(request.settings.threads),
+        },
+        measured=measured,
+        flops=flops,
+        shapes=shapes,
+    )
+    with publish_directory(output) as staging:
+        write_report(staging, document, (artifact.path / MANIFEST).read_bytes())
+    return document
+
+
+def _subject(artifact: Artifact) -> Subject:
+    entry_points = artifact.entry_points
+    vectors = read_vectors(artifact.vectors, {entry.name: entry for entry in entry_points})
+    return Subject(Program(artifact.program, entry_points), vectors, artifact.limits)
+
+
+def _model_of(artifact: Artifact, given: str | None) -> ModelFolder | None:
+    """The model that the artefact was made from; None where it is not at hand."""
+    name, made_from = artifact.manifest["model"]["name"], artifact.manifest["model"]["sha256"]
+    if given is None and name not in shipped_models():
+        return None
+    folder = open_model(find_model(given or name))
+    if folder.sha256 == made_from:
+        return folder
+    if given is None:
+        return None
+    raise UsageError(f"{artifact.path} was made from a model with sha256 {made_from[:16]}..., {folder.path} is another")
+
+
+def _shapes_wanted(artifact: Artifact, model: ModelFolder | None, request: Request) -> list[tuple[int, int]]:
+    if not request.lengths and not request.candidates:
+        return []
+    if model is None:
+        raise UsageError(
+            f"--lengths and --candidates export anew, and the model '{artifact.manifest['model']['name']}' is not at "
+            "hand: give its folder with --model"
+        )
+    length, candidates = model.config.sequence_length, _candidates(artifact) or 0
+    shapes = [(other, candidates) for other in request.lengths] + [(length, other) for other in request.candidates]
+    return list(dict.fromkeys(shapes))
+
+
+def _flops(artifact: Artifact, model: ModelFolder) -> list[FlopCurve]:
+    """Of both halves, as the paper counts, and of the entry points in the file."""
+    names = {"scn", "scn+gcn", *(entry.name for entry in artifact.entry_points)}
+    curves = flop_curves(model.config, candidates=_candidates(artifact) or 1)
+    return [curve for curve in curves if curve.name in names]
+
+
+def _candidates(artifact: Artifact) -> int | None:
+    found: int | None = artifact.manifest["recipe"].get("shapes", {}).get("candidates")
+    return found
+
+
+def _describe(artifact: Artifact, model: ModelFolder | None) -> dict[str, Any]:
+    manifest = artifact.manifest
+    program = artifact.program
+    return {
+        "name": artifact.path.resolve().name,
+        "kind": artifact.kind,
+        "target": artifact.target,
+        "precision": manifest["precision"],
+        "model": manifest["model"]["name"],
+        "model_sha256": manifest["model"]["sha256"],
+        "program": program.name,
+        "bytes": artifact.bytes,
+        "sha256": _program_digest(artifact),
+        "manifest_sha256": sha256_file(artifact.path / MANIFEST),
+        "sequence_length": model.config.sequence_length if model else None,
+        "candidates": _candidates(artifact),
+    }
+
+
+def _program_digest(artifact: Artifact) -> str:
+    """Of the program's file; of its names and digests, where it is a folder."""
+    name = artifact.program.name
+    digests = {file["path"]: file["sha256"] for file in artifact.manifest["files"]}
+    if name in digests:
+        found: str = digests[name]
+        return found
+    lines = (f"{digest}  {path}\n" for path, digest in sorted(digests.items()) if path.startswith(f"{name}/"))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _runner(bundle: Bundle | None, artifact: Artifact) -> dict[str, Any]:
+    if bundle is not None:
+        return {"runtime": bundle.runtime, "id": bundle.id}
+    return {"runtime": f"{artifact.manifest['parity']['executed_by']}, through Python", "id": None}
+
+
+def parse_numbers(text: str, option: str, *, low: int, high: int) -> tuple[int, ...]:
+    """``"1,2,4"`` as numbers.
+
+    Raises:
+        UsageError: it is something else, or a number is out of range.
+    """
+    numbers: list[int] = []
+    for part in text.split(","):
+        if not part.strip().isdecimal() or not low <= int(part) <= high:
+            raise UsageError(f"{option} takes numbers from {low} to {high} with commas between them, got '{text}'")
+        numbers.append(int(part))
+    return tuple(dict.fromkeys(numbers))
+
+
+def output_folder(given: Path | None, artifact: Artifact, machine: str) -> Path:
+    """Where the report goes: what the user said, or a folder of its own for each artefact and machine."""
+    safe = "".join(c if c.isalnum() or c in "-._" else "-" for c in machine)
+    return given or Path("profiles") / f"{artifact.path.resolve().name}-{safe}"

@@ -1,0 +1,99 @@
+"""The model of an artefact exported again in other shapes: what memory and latency over lengths are measured on.
+
+Weights do not depend on the sequence length, nor on the number of candidates, so a program of another shape is the same
+graphs over a config of another ``sequence_length`` and a recipe of other ``candidates``. The inner mini-batch stays the
+model's.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cocorrrec_export.contract import EntryPoint
+from cocorrrec_export.errors import UsageError
+from cocorrrec_export.export.artifact import PROGRAMS, Artifact
+from cocorrrec_export.export.graphs import scn_contracts, scn_graphs
+from cocorrrec_export.export.pipeline import EXPORTERS
+from cocorrrec_export.export.recipes import Recipe
+from cocorrrec_export.modeling.config import ModelConfig
+from cocorrrec_export.modeling.store import ModelFolder, load_model
+from cocorrrec_export.parity.limits import Limits
+from cocorrrec_export.profiling.measure import Shape
+from cocorrrec_export.profiling.runs import Program
+from cocorrrec_export.runtime.base import Arrays
+
+ENTRY_POINTS = ("encode", "rank")
+"""What is exported for other shapes, by default: each entry point takes seconds to lower."""
+
+
+def recipe_of(artifact: Artifact) -> Recipe:
+    """The recipe that an artefact was made by, out of its manifest."""
+    table = artifact.manifest["recipe"]
+    fields = {key: table[key] for key in ("name", "kind", "target", "backend", "precision")} | table["weights"]
+    if artifact.kind == "scn":
+        fields |= {"entry_points": tuple(table["entry_points"]), "item_side": table["item_side"]}
+        fields["candidates"] = table["shapes"]["candidates"]
+    return Recipe(**fields, limits=Limits(**table["parity"]))
+
+
+def export_shapes(
+    folder: ModelFolder,
+    recipe: Recipe,
+    shapes: Sequence[tuple[int, int]],
+    entry_points: Sequence[str],
+    out: Path,
+    *,
+    progress: Callable[[str], None],
+) -> list[Shape]:
+    """Export a model for each of ``shapes``.
+
+    Args:
+        folder: the model.
+        recipe: of the artefact.
+        shapes: pairs of sequence length and candidates.
+        entry_points: of each file.
+        out: folder to write into.
+        progress: hears what is being done.
+
+    Raises:
+        UsageError: not an SCN: the GCN has no other shapes.
+    """
+    if recipe.kind != "scn":
+        raise UsageError(f"--lengths and --candidates are for the phone's half, not for {recipe.label}")
+    model = load_model(folder)
+    made = []
+    for length, candidates in shapes:
+        config = dataclasses.replace(folder.config, sequence_length=length)
+        names = tuple(entry_points) if candidates == recipe.candidates else _with_candidates(config, entry_points)
+        own = dataclasses.replace(recipe, candidates=candidates, entry_points=names)
+        graphs = scn_graphs(model, config, own)
+        path = out / f"length{length}-candidates{candidates}" / PROGRAMS["scn", recipe.target]
+        path.parent.mkdir()
+        progress(f"exporting {length} clicks, {candidates} candidates")
+        EXPORTERS["scn", recipe.target](graphs, path, metadata={"kind": "scn"}, progress=lambda _: None)
+        program = Program(path, tuple(graph.contract for graph in graphs))
+        made.append(Shape(length, candidates, program, {e.name: _full(e, config) for e in program.entry_points}))
+    return made
+
+
+def _with_candidates(config: ModelConfig, entry_points: Sequence[str]) -> tuple[str, ...]:
+    """Those entry points whose cost depends on the number of candidates."""
+    contracts = scn_contracts(config, candidates=1)
+    return tuple(name for name in entry_points if any(x.name == "candidates" for x in contracts[name].inputs))
+
+
+def _full(contract: EntryPoint, config: ModelConfig) -> Arrays:
+    """A case with clicks and candidates at random from the whole vocabulary, and a new stream's state."""
+    generator = np.random.default_rng(0)
+    case: Arrays = {}
+    for spec in contract.inputs:
+        shape = tuple(int(n) for n in spec.shape)
+        if spec.name == "position":
+            case[spec.name] = np.full(shape, -1, dtype=np.int32)
+        elif spec.dtype == "int32":
+            case[spec.name] = generator.integers(1, config.vocab_size, shape, dtype=np.int32)
+        else:
+            case[spec.name] = generator.standard_normal(shape, dtype=np.float32)
+    return case

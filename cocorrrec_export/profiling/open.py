@@ -1,0 +1,50 @@
+"""Open the machine that a profile is taken on, with the runner it needs."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from cocorrrec_export.errors import CocorrrecError
+from cocorrrec_export.profiling.bundle import RUNTIMES, Bundle, ensure_bundle, host_abi
+from cocorrrec_export.profiling.host import open_host
+from cocorrrec_export.profiling.runs import Machine
+
+
+@dataclass(frozen=True)
+class OpenedMachine:
+    """A machine, and the runner on it; None: the target's Python runtime."""
+
+    machine: Machine
+    bundle: Bundle | None
+
+
+@contextlib.contextmanager
+def open_on_host(target: str, *, timeout_s: float, progress: Callable[[str], None]) -> Iterator[OpenedMachine]:
+    """This machine.
+
+    Raises:
+        CocorrrecError: it cannot run files of this target.
+    """
+    bundle = None if target == "onnx" else ensure_bundle(target, host_abi(), progress)
+    with open_host(target, bundle, timeout_s=timeout_s) as host:
+        yield OpenedMachine(host, bundle)
+
+
+@contextlib.contextmanager
+def open_on_device(
+    target: str, serial: str | None, *, timeout_s: float, cool_down_s: float, progress: Callable[[str], None]
+) -> Iterator[OpenedMachine]:
+    """The connected phone, or the one of a serial; it is left as it was, but for the runner.
+
+    Raises:
+        CocorrrecError: no phone, one that cannot be used, or no runner for it.
+    """
+    from cocorrrec_export.profiling.adb import find_adb
+    from cocorrrec_export.profiling.device import choose_device, open_device
+
+    if target not in RUNTIMES:
+        raise CocorrrecError(f"{target} files are profiled with --host: on phones, {' and '.join(RUNTIMES)} files run")
+    adb = choose_device(find_adb(), serial)
+    progress(f"connecting to {adb.serial}")
+    with open_device(adb, target, timeout_s=timeout_s, cool_down_s=cool_down_s, progress=progress) as (device, bundle):
+        yield OpenedMachine(device, bundle)

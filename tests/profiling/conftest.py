@@ -1,0 +1,32 @@
+"""The runner for this machine, built once."""
+
+import shutil
+
+import pytest
+
+from cocorrrec_export.errors import CocorrrecError
+from cocorrrec_export.profiling.bundle import Bundle, build_bundle, host_abi
+from tests.conftest import absent
+
+
+def _build(target: str, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    try:
+        abi = host_abi()
+    except CocorrrecError as error:
+        absent(str(error))
+        raise
+    if shutil.which("g++") is None:
+        absent("the runner needs a compiler: sudo sh scripts/install_test_device.sh")
+    return build_bundle(target, abi, tmp_path_factory.mktemp("runners"))
+
+
+@pytest.fixture(scope="session")
+def executorch_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The ExecuTorch runner."""
+    return _build("executorch", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def tflite_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The LiteRT runner."""
+    return _build("tflite", tmp_path_factory)

@@ -1,0 +1,71 @@
+"""Bundles: complete, licensed, and refused when damaged."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cocorrrec_export.errors import CocorrrecError
+from cocorrrec_export.profiling import bundle
+from cocorrrec_export.profiling.bundle import Bundle, build_bundle, find_bundle, host_abi
+
+
+def test_a_bundle_holds_all_that_it_needs(executorch_bundle: Bundle) -> None:
+    folder = executorch_bundle.path
+    names = {file["path"] for file in executorch_bundle.manifest["files"]}
+    assert names | {"bundle.json"} == {path.name for path in folder.iterdir()}
+    assert {"runner", "libc.so.6", "libstdc++.so.6", "NOTICE.txt", "LICENSE-executorch.txt"} <= names
+    assert executorch_bundle.name.endswith(executorch_bundle.id)
+    assert b"cocorrrec_export" not in (folder / "runner").read_bytes(), "a path of the build machine is inside"
+    # Its own loader finds every library in the folder itself, and no other.
+    command = [*executorch_bundle.command(str(folder))[:3], "--list", str(folder / "runner")]
+    listed = subprocess.check_output(command, text=True, env={"PATH": os.environ["PATH"]})
+    libraries = [line.split("=>")[1].split()[0] for line in listed.splitlines() if "=>" in line and "vdso" not in line]
+    assert libraries and all(Path(path).parent == folder for path in libraries if "ld-linux" not in path)
+
+
+def test_building_again_gives_the_same_bundle(executorch_bundle: Bundle, tmp_path: Path) -> None:
+    assert build_bundle("executorch", host_abi(), tmp_path).id == executorch_bundle.id
+
+
+def test_finding(executorch_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(bundle, "bundles_dir", lambda: executorch_bundle.path.parent)
+    found = find_bundle("executorch", host_abi())
+    assert found is not None and found.id == executorch_bundle.id
+    assert find_bundle("tflite", host_abi()) is None
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    for name in ("executorch.cpp", "common.h"):
+        (sources / name).write_text((bundle.SOURCES / name).read_text() + "\n")
+    monkeypatch.setattr(bundle, "SOURCES", sources)
+    assert find_bundle("executorch", host_abi()) is None, "it was built from other sources"
+
+
+def test_damage_is_noticed(executorch_bundle: Bundle, tmp_path: Path) -> None:
+    copy = tmp_path / executorch_bundle.name
+    copy.mkdir()
+    for path in executorch_bundle.path.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    assert Bundle.open(copy).id == executorch_bundle.id
+    with (copy / "libm.so.6").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(CocorrrecError, match=r"libm\.so\.6 is missing or changed"):
+        Bundle.open(copy)
+    manifest = json.loads((copy / "bundle.json").read_text())
+    manifest["files"][0]["path"] = "../outside"
+    (copy / "bundle.json").write_text(json.dumps(manifest))
+    with pytest.raises(CocorrrecError, match="leads outside"):
+        Bundle.open(copy)
+    (copy / "bundle.json").write_text("{")
+    with pytest.raises(CocorrrecError, match="damaged"):
+        Bundle.open(copy)
+
+
+def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(CocorrrecError, match=r"no compiler for x86_64: .*apt install g\+\+.*\[android\]"):
+        build_bundle("executorch", "x86_64", tmp_path)
+    with pytest.raises(CocorrrecError, match=r"apt install g\+\+-aarch64-linux-gnu"):
+        build_bundle("executorch", "aarch64", tmp_path)
