@@ -184,7 +184,7 @@ def report(results: dict) -> str:
     ratio = many["rate"] * USERS / raw[256][0]
     during, statuses = over["during"], over["statuses"]
     shares = f"{statuses.get('200', 0):,} answers 200, {statuses.get('503', 0):,} answers 503"
-    others = {status: count for status, count in statuses.items() if status not in ("200", "503")}
+    others = {status: count for status, count in statuses.items() if status not in ("200", "503", "499")}
     recovery = over["after"]["rate"] / over["before"]["rate"]
     return "\n".join(
         [

@@ -30,7 +30,8 @@ from cocorrrec_export.serving.protocol import encode_error
 MAX_HEADER_BYTES = 16 << 10
 READ_BYTES = 256 << 10
 """What the loop reads at once: so much may arrive before a bound is looked at."""
-SPARE_DESCRIPTORS = 64
+ACCEPTS_A_TURN = 32
+SPARE_DESCRIPTORS = 64 + ACCEPTS_A_TURN
 _log = logging.getLogger(__name__)
 
 
@@ -204,7 +205,8 @@ def serve(app: App, options: ServerOptions, *, max_body_bytes: int, on_start: Ca
     host, port = listener.getsockname()[:2]
     address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
     server = _Server(config, app, options, lambda: on_start(address))
-    server.run([listener])
+    # libuv accepts one connection a turn for each descriptor, and turns are long under overload: new clients would wait.
+    server.run([listener, *(listener.dup() for _ in range(ACCEPTS_A_TURN - 1))])
     _log.info("stopped", extra={"facts": {"requests": server.server_state.total_requests}})
 
 
