@@ -21,6 +21,9 @@ Compute = Callable[[Array], dict[str, Array]]
 """``H [N, L, D]`` to outputs ``[N, ...]``; called in one thread of its own."""
 
 
+BATCHES_AHEAD = 8
+
+
 class Job:
     """One request in the queue."""
 
@@ -56,7 +59,7 @@ class Batcher:
         self._max_delay_s = max_delay_s
         self._waiting: deque[Job] = deque()
         self._waiting_users = 0
-        self._computing = False
+        self._handed_over = 0
         self._timer: asyncio.Handle | None = None
         self._work: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -75,7 +78,7 @@ class Batcher:
     @property
     def makes_wait(self) -> bool:
         """Whether a job that is submitted now has to wait: for the batch before it, or for company."""
-        return self._computing or self._max_delay_s > 0
+        return self._handed_over > 0 or self._max_delay_s > 0
 
     def start(self) -> None:
         """Start the thread that computes; from the running event loop."""
@@ -103,9 +106,18 @@ class Batcher:
         job = Job(H, self._loop.create_future())
         self._waiting.append(job)
         self._waiting_users += job.users
-        if not self._computing:
+        if self._may_start:
             self._schedule()
         return job
+
+    @property
+    def _may_start(self) -> bool:
+        """A batch starts when the model is idle; full ones go ahead, since waiting would not make them larger.
+
+        Under overload a turn of the loop is long: the model must not wait for the next one after each batch.
+        """
+        full = self._waiting_users >= self.max_batch and self._handed_over < BATCHES_AHEAD
+        return full or (self._handed_over == 0 and bool(self._waiting))
 
     def _schedule(self) -> None:
         """See to it that a batch starts: now, if it is full, or when its first request has waited long enough."""
@@ -134,11 +146,13 @@ class Batcher:
             users += job.users
         if not jobs:
             return
-        self._computing = True
+        self._handed_over += 1
         now = time.perf_counter()
         for job in jobs:
             job.queue_s = now - job.enqueued
         self._work.put(jobs)
+        if self._may_start:
+            self._start_batch()
 
     def _run(self) -> None:
         """The thread: compute, hand back."""
@@ -161,8 +175,8 @@ class Batcher:
     def _finish(
         self, jobs: list[Job], finite: list[Job], outcome: dict[str, Array] | Exception, seconds: float
     ) -> None:
-        self._computing = False
-        if self._waiting:
+        self._handed_over -= 1
+        if self._may_start:
             self._schedule()
         self._metrics.compute_time.observe(seconds)
         row = 0

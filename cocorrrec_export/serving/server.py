@@ -30,7 +30,9 @@ from cocorrrec_export.serving.protocol import encode_error
 MAX_HEADER_BYTES = 16 << 10
 READ_BYTES = 256 << 10
 """What the loop reads at once: so much may arrive before a bound is looked at."""
-SPARE_DESCRIPTORS = 64
+ACCEPTS_A_TURN = 32
+SWITCH_INTERVAL_S = 2e-4
+SPARE_DESCRIPTORS = 64 + ACCEPTS_A_TURN
 _log = logging.getLogger(__name__)
 
 
@@ -176,6 +178,8 @@ def serve(app: App, options: ServerOptions, *, max_body_bytes: int, on_start: Ca
     Raises:
         CocorrrecError: the address cannot be listened on, or certificate or key cannot be read.
     """
+    # The thread that computes must get the interpreter soon, however many requests are being refused meanwhile.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     listener = _listen(options.host, options.port)
     config = uvicorn.Config(
         app,
@@ -204,7 +208,8 @@ def serve(app: App, options: ServerOptions, *, max_body_bytes: int, on_start: Ca
     host, port = listener.getsockname()[:2]
     address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
     server = _Server(config, app, options, lambda: on_start(address))
-    server.run([listener])
+    # libuv accepts one connection a turn and descriptor, and turns are long under overload: new clients would wait.
+    server.run([listener, *(listener.dup() for _ in range(ACCEPTS_A_TURN - 1))])
     _log.info("stopped", extra={"facts": {"requests": server.server_state.total_requests}})
 
 

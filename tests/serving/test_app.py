@@ -113,7 +113,7 @@ def test_a_delay_lets_a_batch_fill_up() -> None:
 def test_a_full_queue_is_503_at_once_and_the_rest_is_served() -> None:
     async def scenario() -> None:
         model = Model()
-        async with started(app_of(model, max_batch=2, max_queue=4)) as app:
+        async with started(app_of(model, max_batch=8, max_queue=4)) as app:
             model.go.clear()
             calls = [asyncio.ensure_future(infer(app, uploads(1)))]
             await asyncio.sleep(0.05)
