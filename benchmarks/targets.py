@@ -204,8 +204,8 @@ def page(results: dict) -> str:
         "",
         "**Item side.** `computed` is the default of every shipped recipe: `folded` is faster, and the more so the "
         "more candidates there are, but it nearly doubles a file that is mostly table, for some hundredths of a "
-        "millisecond at 100 candidates. An app that ranks 500 and more at a time, or a slow phone, may want it: copy the "
-        'recipe and say `item_side = "folded"`.',
+        "millisecond at 100 candidates. An app that ranks 500 and more at a time, or a slow phone, may want it: copy "
+        'the recipe and say `item_side = "folded"`.',
         "",
         "## The plain way",
         "",
