@@ -45,8 +45,11 @@ class Check:
 def checks(progress: Callable[[str], None] = lambda _: None) -> Iterator[Check]:
     """Every check in turn; those of backends take seconds each."""
     yield Check("python", True, platform.python_version())
+    packages: dict[str, Check] = {}
     for extra in ("", *EXTRAS):
-        yield from _package_checks(extra)
+        for check in _package_checks(extra):
+            packages.setdefault(check.name, check)  # an extra may hold another's
+    yield from packages.values()
     for kind, target in EXPORTERS:
         progress(f"a tiny {kind} for {target}")
         yield _backend_check(kind, target)

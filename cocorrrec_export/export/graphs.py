@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,14 @@ class GraphSpec:
     def name(self) -> str:
         """The entry point's name."""
         return self.contract.name
+
+    @property
+    def dynamic_shapes(self) -> tuple[dict[int, Any] | None, ...]:
+        """For torch.export: an input whose contract names its first dimension takes any size of it."""
+        return tuple(
+            {0: torch.export.Dim(spec.shape[0], min=1)} if isinstance(spec.shape[0], str) else None
+            for spec in self.contract.inputs
+        )
 
 
 class _Entry(nn.Module):

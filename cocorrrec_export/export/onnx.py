@@ -94,10 +94,6 @@ def _convert(graph: GraphSpec, metadata: dict[str, str | int]) -> Any:
     with quiet():
         import onnx
         import torch
-    dynamic = tuple(
-        {0: torch.export.Dim(spec.shape[0], min=1)} if isinstance(spec.shape[0], str) else None
-        for spec in graph.contract.inputs
-    )
     with quiet():
         program = torch.onnx.export(
             graph.module,
@@ -106,7 +102,7 @@ def _convert(graph: GraphSpec, metadata: dict[str, str | int]) -> Any:
             opset_version=OPSET,
             input_names=[spec.name for spec in graph.contract.inputs],
             output_names=[spec.name for spec in graph.contract.outputs],
-            dynamic_shapes=dynamic,
+            dynamic_shapes=graph.dynamic_shapes,
             optimize=True,
             verbose=False,
         )

@@ -29,6 +29,7 @@ from cocorrrec_export.export.graphs import GraphSpec, gcn_graph, part_bytes, scn
 from cocorrrec_export.export.onnx import export_onnx_file, export_onnx_folder
 from cocorrrec_export.export.recipes import Recipe
 from cocorrrec_export.export.tflite import export_tflite
+from cocorrrec_export.extras import quiet
 from cocorrrec_export.files import publish_directory
 from cocorrrec_export.isolation import in_child
 from cocorrrec_export.modeling.joint import CoCorrRec
@@ -217,7 +218,9 @@ def _eager_run(graphs: Sequence[GraphSpec]) -> Run:
 
 def _traced(graph: GraphSpec) -> GraphSpec:
     """The entry point as torch traces it for a converter."""
-    return dataclasses.replace(graph, module=torch.export.export(graph.module, graph.example).module())
+    with quiet():
+        program = torch.export.export(graph.module, graph.example, dynamic_shapes=graph.dynamic_shapes)
+        return dataclasses.replace(graph, module=program.module())
 
 
 def _metadata(folder: ModelFolder, recipe: Recipe, graphs: Sequence[GraphSpec]) -> dict[str, str | int]:
