@@ -14,7 +14,6 @@ from cocorrrec_export.errors import CocorrrecError, ParityError, UsageError
 from cocorrrec_export.export import pipeline
 from cocorrrec_export.export.artifact import Artifact, open_artifact
 from cocorrrec_export.export.executorch import memory_planned_bytes
-from cocorrrec_export.export.graphs import new_stream
 from cocorrrec_export.export.recipes import choose_recipe
 from cocorrrec_export.modeling.store import ModelFolder, load_model
 from cocorrrec_export.resources import MANIFEST_SCHEMA
@@ -43,20 +42,6 @@ def test_gcn_corrections_are_the_float32_models(gcn_fp32: Artifact, tiny: ModelF
         outputs = runtime.run("correct", {"H": H.numpy()})
         for name, expected in model.gcn(H)._asdict().items():  # type: ignore[misc, operator]
             np.testing.assert_allclose(outputs[name], expected.detach().numpy(), atol=1e-5)
-
-
-def test_streaming_through_the_file(scn_fp32: Artifact, tiny: ModelFolder) -> None:
-    model = load_model(tiny)
-    runtime = open_runtime("executorch", scn_fp32.program, scn_fp32.entry_points)
-    state = {name: x.numpy() for name, x in new_stream(tiny.config).items()}
-    items = torch.randint(1, 60, (1, 35), generator=torch.Generator().manual_seed(3))
-    for item in items[0]:
-        outputs = runtime.run("step", {"item": np.array([item], dtype=np.int32)} | state)
-        state = {name: outputs[f"{name}_next"] for name in state}
-    candidates = torch.arange(1, 60)
-    scores = score_list(runtime, "score", {"user": outputs["user"]}, candidates.numpy())
-    expected = torch.sigmoid(model(items, candidates[None], corrected=False))[0].detach()
-    np.testing.assert_allclose(scores, expected.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 99, 100, 101, 250])

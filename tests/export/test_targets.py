@@ -49,9 +49,15 @@ def test_sizes_by_part(phone_int8: Artifact) -> None:
     assert parts["graph"] > 0
 
 
-def test_streaming_through_the_file(phone_int8: Artifact, tiny: ModelFolder) -> None:
+@pytest.mark.parametrize(
+    ("kind", "tolerance"), [("scn_fp32", 1e-5), ("scn_int8", 0.05), ("tflite_int8", 0.05), ("onnx_int8", 0.05)]
+)
+def test_streaming_through_the_file(
+    kind: str, tolerance: float, request: pytest.FixtureRequest, tiny: ModelFolder
+) -> None:
+    artifact = request.getfixturevalue(kind)
     model = load_model(tiny)
-    runtime = open_runtime(phone_int8.target, phone_int8.program, phone_int8.entry_points)
+    runtime = open_runtime(artifact.target, artifact.program, artifact.entry_points)
     state = {name: x.numpy() for name, x in new_stream(tiny.config).items()}
     items = torch.randint(1, 60, (1, 35), generator=torch.Generator().manual_seed(3))
     for item in items[0]:
@@ -60,7 +66,7 @@ def test_streaming_through_the_file(phone_int8: Artifact, tiny: ModelFolder) -> 
     candidates = torch.arange(1, 60)
     scores = score_list(runtime, "score", {"user": outputs["user"]}, candidates.numpy())
     expected = torch.sigmoid(model(items, candidates[None], corrected=False))[0].detach()
-    np.testing.assert_allclose(scores, expected.numpy(), atol=0.05)
+    np.testing.assert_allclose(scores, expected.numpy(), atol=tolerance)
 
 
 @pytest.mark.parametrize("item", [60, -1, 2**31 - 1, -(2**31)])
