@@ -114,25 +114,40 @@ def print_parity(title: str, parity: dict[str, Any]) -> None:
 
 @contextmanager
 def steps() -> Iterator[Callable[[str], None]]:
-    """A spinner on stderr with what is being done, and a line with its seconds for each step done."""
+    """A spinner on stderr with what is being done, and a line with its seconds for each step done.
+
+    An interruption that a library swallowed takes effect at the next step.
+    """
     from rich.console import Console
 
     stderr = Console(stderr=True)
-    start, current = time.monotonic(), ""
+    start, current, interrupted = time.monotonic(), "", False
 
     def finish() -> None:
         if current:
             stderr.print(f"{time.monotonic() - start:6.1f} s  {current}", highlight=False)
 
-    with stderr.status("") as status:
+    def interrupt(_signum: int, _frame: object) -> NoReturn:
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
 
-        def step(name: str) -> None:
-            nonlocal start, current
-            finish()
-            start, current = time.monotonic(), name
-            status.update(name)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with stderr.status("") as status:
 
-        yield step
+            def step(name: str) -> None:
+                nonlocal start, current
+                if interrupted:
+                    raise KeyboardInterrupt
+                finish()
+                start, current = time.monotonic(), name
+                status.update(name)
+
+            yield step
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     finish()
 
 

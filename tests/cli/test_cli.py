@@ -1,12 +1,15 @@
 """The commands as a shell sees them: stdout, stderr, exit codes, and what is left on the disk."""
 
+import contextlib
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from cocorrrec_export.cli import console
 from cocorrrec_export.modeling.store import ModelFolder
 from tests.models import model_folder
 
@@ -76,3 +79,15 @@ def test_the_shipped_models_have_the_metrics_that_their_cards_say() -> None:
     for way, metrics in measured.items():
         for name, value in metrics.items():
             assert value == pytest.approx(shipped["metrics"][way][name], abs=1e-4)
+
+
+def test_an_interruption_that_a_library_swallows_takes_effect_at_the_next_step() -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(KeyboardInterrupt), console.steps() as step:  # noqa: PT012
+        step("first")
+        for _ in range(2):
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGTERM)
+        step("second")
+        raise AssertionError("went on")
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
