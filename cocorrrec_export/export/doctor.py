@@ -3,8 +3,6 @@
 import dataclasses
 import importlib.metadata
 import platform
-import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,10 +22,10 @@ from cocorrrec_export.extras import EXTRAS, require
 from cocorrrec_export.isolation import in_child
 from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
+from cocorrrec_export.profiling.adb import DeviceError, NoAdbError, attached_devices, find_adb
 from cocorrrec_export.runtime.open import open_runtime
 
 DISTRIBUTION = "cocorrrec-export"
-ADB_TIMEOUT_S = 10
 TOLERANCE = 1e-4
 
 
@@ -115,15 +113,12 @@ def export_and_run(kind: str, target: str) -> str:
 
 def _adb_check() -> Check:
     """adb is for phones alone: without one, nothing is wrong."""
-    adb = shutil.which("adb")
-    if adb is None:
-        return Check("adb", True, "not found: profiles on a phone need it", "apt-get install adb, or Android's SDK")
     try:
-        done = subprocess.run([adb, "devices"], capture_output=True, text=True, timeout=ADB_TIMEOUT_S, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return Check("adb", False, f"{adb} does not answer: {error}", "adb kill-server")
-    if done.returncode:
-        return Check("adb", False, f"{adb}: {done.stderr.strip()}", "adb kill-server")
-    devices = [line.split("\t") for line in done.stdout.splitlines()[1:] if "\t" in line]
-    listed = ", ".join(f"{serial} ({state})" for serial, state in devices) or "no phone connected"
+        adb = find_adb()
+        devices = attached_devices(adb)
+    except NoAdbError:
+        return Check("adb", True, "not found: profiles on a phone need it", "apt-get install adb, or Android's SDK")
+    except DeviceError as error:
+        return Check("adb", False, str(error), "adb kill-server")
+    listed = ", ".join(f"{device.serial} ({device.state})" for device in devices) or "no phone connected"
     return Check("adb", True, f"{adb}: {listed}")

@@ -30,6 +30,10 @@ class DeviceError(CocorrrecError):
         self.output = output
 
 
+class NoAdbError(DeviceError):
+    """There is no adb on this computer."""
+
+
 class SilentDeviceError(DeviceError):
     """A device that does not answer at all: nothing more can be asked of it."""
 
@@ -62,7 +66,8 @@ def find_adb() -> Path:
     """adb on the PATH, or in the SDK that ANDROID_HOME or ANDROID_SDK_ROOT names; its version is checked.
 
     Raises:
-        DeviceError: there is none, or it is too old.
+        NoAdbError: there is none.
+        DeviceError: it is too old.
     """
     name = "adb.exe" if sys.platform == "win32" else "adb"
     candidates = [Path(found)] if (found := shutil.which("adb")) else []
@@ -72,7 +77,7 @@ def find_adb() -> Path:
         if path.is_file():
             _check_version(path)
             return path
-    raise DeviceError(
+    raise NoAdbError(
         "adb was not found: install it (Debian: 'apt install adb'; macOS: 'brew install android-platform-tools'; or "
         "the platform tools of Android's web page) and put it on the PATH, or set ANDROID_HOME"
     )
