@@ -16,6 +16,8 @@ Examples:
 
   cocorr-export train --data clicks.csv --config train.toml --seed 2 --out models/mine-2
 
+  cocorr-export train --data clicks.csv --architecture sasrec --learning-rate 0.001 --out models/sasrec
+
   cocorr-export train --data clicks.csv --out models/mine --resume
 """
 
@@ -25,6 +27,10 @@ def train(
     out: Annotated[Path, typer.Option("--out", help="Folder of the new model; it must be new or empty.")],
     config: Annotated[
         Path | None, typer.Option("--config", help="TOML file with the tables model, training and data.")
+    ] = None,
+    architecture: Annotated[
+        str | None,
+        typer.Option(help="cocorrrec, din, gru4rec, sasrec, bert4rec or mamba4rec. Default: cocorrrec."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model. Default: the name of --out.")] = None,
     user_column: Annotated[str | None, typer.Option(help="Header of the user column. Default: user.")] = None,
@@ -48,7 +54,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Train the joint model on a file of interactions.
+    """Train the joint model, or a baseline, on a file of interactions.
 
     The last item of each user is held out for testing and the one before for choosing the epoch. Interrupt it at any
     time: --resume goes on, on the CPU bit for bit as if nothing had happened.
@@ -57,6 +63,7 @@ def train(
     from cocorrrec_export.training import run
 
     overrides = {
+        "model.architecture": architecture,
         "model.gcn": gcn,
         "training.epochs": epochs,
         "training.learning_rate": learning_rate,

@@ -17,7 +17,7 @@ from cocorrrec_export.errors import CocorrrecError, UsageError, nearest
 from cocorrrec_export.files import publish_file, sha256_file
 from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
-from cocorrrec_export.modeling.joint import CoCorrRec
+from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.resources import MODELS_DIR
 from cocorrrec_export.tables import read_toml
 
@@ -119,8 +119,8 @@ def _is_table(table: dict[str, Any], key: str) -> bool:
     return isinstance(table.get(key, {}), dict)
 
 
-def load_model(folder: ModelFolder) -> CoCorrRec:
-    """The joint model with the weights of ``folder``, in evaluation mode, on the CPU.
+def load_model(folder: ModelFolder) -> Ranker:
+    """The model with the weights of ``folder``, in evaluation mode, on the CPU.
 
     Raises:
         CocorrrecError: the tensors are not those of the config (names, shapes, float32), or not finite.
