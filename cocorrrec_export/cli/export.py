@@ -10,6 +10,7 @@ from cocorrrec_export.cli import (
     models,
     parity,
     recipes,
+    reproduce,
     scn,
     train,
 )
@@ -22,6 +23,7 @@ app = make_app(
 
 app.command(epilog=train.EPILOG)(train.train)
 app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
+app.command(epilog=reproduce.EPILOG)(reproduce.reproduce)
 app.command(epilog=scn.EPILOG)(scn.scn)
 app.command(epilog=gcn.EPILOG)(gcn.gcn)
 app.command(epilog=parity.EPILOG)(parity.parity)
