@@ -94,6 +94,10 @@ class RunBars(Watcher):
     ) -> None:
         self._progress.stop()
 
+    def say(self, message: str) -> None:
+        """Print what is being done when all runs are done."""
+        self._progress.console.print(message, highlight=False)
+
     def on_planned(self, runs: int) -> None:
         """Lengthen the bar over all runs."""
         self._progress.update(self._all, total=(self._progress.tasks[0].total or 0) + runs)

@@ -25,11 +25,12 @@ LEARNING_RATES = (1e-3, 2e-3, 5e-3, 1e-2)
 """Those that the paper chooses from."""
 
 MINI_BATCHES = (1, 2, 5, 10, 20)
+MINI_BATCH_ROW = "CoCorrRec w/o GCN"
 MINI_BATCH_LENGTH = 20
 """Of the paper's Figure 6: b, at L = 20."""
 
 DEFAULTS: dict[str, Any] = {
-    "model.dropout": 0.3,
+    "model.dropout": 0.2,
     "training.epochs": 8,
     "training.patience": 1,
     "training.weight_decay": 0.01,
@@ -93,7 +94,7 @@ class Plan:
 
     def mini_batch_runs(self, learning_rate: float) -> list[Run]:
         """Those of Figure 6."""
-        base = Run(row="CoCorrRec w/o GCN", learning_rate=learning_rate, seed=self.seeds[0])
+        base = Run(row=MINI_BATCH_ROW, learning_rate=learning_rate, seed=self.seeds[0])
         return [replace(base, mini_batch=size) for size in self.mini_batches]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.files import sha256_file
 from cocorrrec_export.isolation import START_METHOD
-from cocorrrec_export.reproduction.plan import Plan, Run
+from cocorrrec_export.reproduction.plan import MINI_BATCH_ROW, Plan, Run
 from cocorrrec_export.reproduction.run import Result, perform, read_result, settings_of, with_run
 from cocorrrec_export.training.loop import Listener
 from cocorrrec_export.training.run import RunConfig
@@ -47,7 +47,7 @@ class Results:
     mini_batches: dict[int, Result]
 
 
-def reproduce(
+def train_all(
     plan: Plan, data_file: Path, out: Path, *, jobs: int, keep_models: bool = False, watcher: Watcher | None = None
 ) -> Results:
     """Train everything that ``plan`` asks for, or read what is done already.
@@ -78,8 +78,8 @@ def reproduce(
         for row in plan.rows:
             rows[row] = [pool.wait_for(run) for run in plan.seed_runs(row, chosen[row])]
         mini_batches = {}
-        if "CoCorrRec w/o GCN" in chosen:
-            runs = plan.mini_batch_runs(chosen["CoCorrRec w/o GCN"])
+        if MINI_BATCH_ROW in chosen:
+            runs = plan.mini_batch_runs(chosen[MINI_BATCH_ROW])
             pool.submit(runs)
             mini_batches = {run.mini_batch: pool.wait_for(run) for run in runs if run.mini_batch is not None}
         return Results(chosen, choice, rows, mini_batches)
