@@ -133,6 +133,8 @@ def push_bundle(adb: Adb, bundle: Bundle, progress: Callable[[str], None]) -> st
     try:
         adb.push(bundle.path, staging, timeout_s=_PUSH_S)
         adb.ask(f"chmod -R 755 {staging} && rm -rf {place} && mv {staging} {place}", timeout_s=60)
+    except SilentDeviceError:
+        raise  # it would not hear of the removal either
     except BaseException:
         with contextlib.suppress(DeviceError):
             adb.shell(f"rm -rf {staging}")
