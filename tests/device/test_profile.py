@@ -106,11 +106,14 @@ def test_a_profile_on_either_processor(
 
 
 def test_litert_on_the_phone(device: TestDevice, tiny_tflite: Path, tmp_path: Path) -> None:
-    code, stdout, stderr = finish(start(tiny_tflite, tmp_path / "report", "--iterations", "20", cwd=tmp_path))
+    options = ("--iterations", "20", "--per-operator")
+    code, stdout, stderr = finish(start(tiny_tflite, tmp_path / "report", *options, cwd=tmp_path))
     assert code == 0, stderr
     profile = json.loads(stdout)
     assert profile["parity"]["verdict"] == "pass" and profile["parity"]["cases"] > 40
     assert profile["runner"]["runtime"].startswith("ai-edge-litert")
+    assert all({None, "XNNPACK"} >= {row["backend"] for row in x["operators"]} for x in profile["entry_points"])
+    assert any(row["backend"] == "XNNPACK" for row in profile["entry_points"][1]["operators"])
     assert runs_left(device) == [] and device.processes() == []
 
 
