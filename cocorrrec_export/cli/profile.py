@@ -93,7 +93,7 @@ def run(
         str | None, typer.Option("--lengths", help="Export anew for these sequence lengths: memory per token.")
     ] = None,
     per_operator: Annotated[
-        bool, typer.Option("--per-operator", help="Trace each operator, in runs of their own (ExecuTorch).")
+        bool, typer.Option("--per-operator", help="Trace each operator, in runs of their own (ExecuTorch, LiteRT).")
     ] = False,
     model: Annotated[
         str | None, typer.Option("--model", help="The model it was made from. Default: the shipped one of that name.")

@@ -15,7 +15,7 @@ from cocorrrec_export.export.shapes import ENTRY_POINTS, export_shapes, recipe_o
 from cocorrrec_export.files import publish_directory, sha256_file
 from cocorrrec_export.modeling.store import ModelFolder, find_model, open_model, shipped_models
 from cocorrrec_export.parity.vectors import read_vectors
-from cocorrrec_export.profiling.bundle import Bundle
+from cocorrrec_export.profiling.bundle import RUNTIMES, Bundle
 from cocorrrec_export.profiling.document import assemble
 from cocorrrec_export.profiling.flops import FlopCurve, flop_curves
 from cocorrrec_export.profiling.measure import Settings, Subject, chosen_entry_points, measure, measure_shapes, slopes
@@ -58,8 +58,9 @@ def profile(
         UsageError: something is asked for that the artefact has not.
         CocorrrecError: the machine or a run failed; nothing is written.
     """
-    if request.settings.per_operator and artifact.target != "executorch":
-        raise UsageError(f"--per-operator is for executorch files: {artifact.target} runners trace nothing")
+    if request.settings.per_operator and artifact.target not in RUNTIMES:
+        known = " and ".join(RUNTIMES)
+        raise UsageError(f"--per-operator is for {known} files: nothing traces {artifact.target} files")
     subject = _subject(artifact)
     chosen_entry_points(subject.program, request.settings.entry_points)
     model = _model_of(artifact, request.model)

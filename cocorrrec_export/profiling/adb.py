@@ -3,12 +3,15 @@
 adb ends with 0 in many failures, and waits for ever in others, so its exit code alone is never taken for a success.
 """
 
+import contextlib
 import functools
+import math
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +21,12 @@ MINIMAL_VERSION = (1, 0, 39)
 """Exit codes of remote commands and separate streams."""
 SHORT_S = 10.0
 """What any answer of a few bytes may take."""
+COPY_SILENCE_S = 40.0
+"""How long a device may show no sign of life while files are copied: over a slow network the sign waits behind them."""
 _PROBE_S = 5.0
-"""What a device may take to show that it is alive, after it was silent."""
+"""What a device may take to show that it is alive, at the end of a call's time."""
+_SERVER_S = 1.0
+"""What the adb server of this computer may take to answer, after a device was silent."""
 
 
 class DeviceError(CocorrrecError):
@@ -92,28 +99,41 @@ def _check_version(path: Path) -> None:
         raise DeviceError(f"{path} is no adb, or older than {wanted}: install a newer one", said)
 
 
-def _execute(command: tuple[str, ...], timeout_s: float) -> AdbResult:
-    """Run to the end or to the timeout; a client that is still there after it, or after Ctrl-C, is killed."""
+@contextlib.contextmanager
+def _started(command: tuple[str, ...]) -> Iterator["subprocess.Popen[str]"]:
+    """A client; one that is still there at the end, or after Ctrl-C, is killed."""
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
     )
     try:
-        stdout, stderr = process.communicate(timeout=timeout_s)
-    except BaseException:
-        process.kill()
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
         process.communicate()
-        raise
-    return AdbResult(command, process.returncode, stdout, stderr)
 
 
-def attached_devices(adb: Path) -> list[Attached]:
-    """Every device that the adb server knows, usable or not.
+def _result(process: "subprocess.Popen[str]", timeout_s: float) -> AdbResult:
+    """How a client ended; may be asked again after a ``TimeoutExpired``."""
+    stdout, stderr = process.communicate(timeout=timeout_s)
+    assert isinstance(process.args, tuple)
+    return AdbResult(process.args, process.returncode, stdout, stderr)
+
+
+def _execute(command: tuple[str, ...], timeout_s: float) -> AdbResult:
+    """Run to the end or to the timeout."""
+    with _started(command) as process:
+        return _result(process, timeout_s)
+
+
+def attached_devices(adb: Path, *, timeout_s: float = 2 * SHORT_S) -> list[Attached]:
+    """Every device that the adb server knows, usable or not. The server may have to be started first.
 
     Raises:
         DeviceError: the server does not answer.
     """
     try:
-        result = _execute((str(adb), "devices"), 2 * SHORT_S)  # it may start the server first
+        result = _execute((str(adb), "devices"), timeout_s)
     except subprocess.TimeoutExpired:
         raise DeviceError("the adb server does not answer: run 'adb kill-server', then again") from None
     if result.code:
@@ -163,17 +183,39 @@ class Adb:
     path: Path
     serial: str
 
-    def call(self, *arguments: str, timeout_s: float = SHORT_S) -> AdbResult:
+    def call(self, *arguments: str, timeout_s: float = SHORT_S, silence_s: float | None = None) -> AdbResult:
         """Run ``adb -s SERIAL ...`` to its end, whatever that is.
 
+        A device that is silent is told from a command that is slow by a sign of life, which is asked for while the
+        call still has time: at its end it is known what is wrong.
+
+        Args:
+            arguments: of adb.
+            timeout_s: of the whole call.
+            silence_s: the device must show so often that it lives. None: at the end alone, since that disturbs times.
+
         Raises:
-            DeviceError: it did not end in time.
+            SilentDeviceError: the device does not answer.
+            DeviceError: it went away, or it lives and the call did not end in time.
         """
-        command = (str(self.path), "-s", self.serial, *arguments)
-        try:
-            return _execute(command, timeout_s)
-        except subprocess.TimeoutExpired:
-            raise self._silence(timeout_s) from None
+        round_s = min(silence_s or timeout_s, timeout_s)
+        answer_s = round_s / 2 if silence_s else min(_PROBE_S, round_s / 2)
+        with self._start(*arguments) as process:
+            for _ in range(math.ceil(timeout_s / round_s)):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    return _result(process, round_s - answer_s)
+                with self._start("shell", "true") as probe:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        return _result(process, answer_s)
+                    answered = probe.poll()
+                if answered is None:
+                    raise self._silence(round_s)
+                if answered != 0 and (gone := self.lost()):
+                    raise DeviceError(gone)
+        raise DeviceError(f"{self.serial}: a run did not end within {timeout_s:g} s: give it longer with --timeout")
+
+    def _start(self, *arguments: str) -> "contextlib.AbstractContextManager[subprocess.Popen[str]]":
+        return _started((str(self.path), "-s", self.serial, *arguments))
 
     def shell(self, script: str, *, timeout_s: float = SHORT_S) -> AdbResult:
         """Run a line of shell on the device; see :meth:`call`."""
@@ -198,7 +240,7 @@ class Adb:
         Raises:
             DeviceError: it did not arrive; nothing is known of ``remote`` then.
         """
-        result = self.call("push", str(local), remote, timeout_s=timeout_s)
+        result = self.call("push", str(local), remote, timeout_s=timeout_s, silence_s=COPY_SILENCE_S)
         if result.code or "pushed" not in result.output:
             raise self.failure(result, f"cannot copy {local.name} to the device")
 
@@ -209,7 +251,7 @@ class Adb:
             DeviceError: it did not arrive.
         """
         local.unlink(missing_ok=True)
-        result = self.call("pull", remote, str(local), timeout_s=timeout_s)
+        result = self.call("pull", remote, str(local), timeout_s=timeout_s, silence_s=COPY_SILENCE_S)
         if result.code or not local.is_file():
             raise self.failure(result, f"cannot copy {remote} from the device")
 
@@ -233,18 +275,15 @@ class Adb:
         became = "is gone" if state is None else f"became {state}"
         return f"{self.serial} {became} in the middle of the profile: {_STATE_HINTS['offline']}; then start again"
 
-    def _silence(self, seconds: float) -> DeviceError:
-        """One sentence for a call that did not end: the device is gone, or hangs, or only the command is slow."""
-        gone = self.lost()
-        if gone:
-            return DeviceError(gone)
+    def _silence(self, seconds: float) -> SilentDeviceError:
+        """One sentence for a device that gave no sign of life, or for an adb server that gives none."""
         try:
-            _execute((str(self.path), "-s", self.serial, "shell", "true"), _PROBE_S)
-        except subprocess.TimeoutExpired:
-            return SilentDeviceError(
-                f"{self.serial} did not answer within {seconds:g} s: unlock it, look whether it hangs, plug it in again"
-            )
-        return DeviceError(f"{self.serial}: a run did not end within {seconds:g} s: give it longer with --timeout")
+            attached_devices(self.path, timeout_s=_SERVER_S)
+        except DeviceError as error:
+            return SilentDeviceError(str(error))
+        return SilentDeviceError(
+            f"{self.serial} did not answer within {seconds:g} s: unlock it, look whether it hangs, plug it in again"
+        )
 
 
 _MARK = "cocorr-ok"

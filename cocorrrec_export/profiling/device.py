@@ -133,6 +133,8 @@ def push_bundle(adb: Adb, bundle: Bundle, progress: Callable[[str], None]) -> st
     try:
         adb.push(bundle.path, staging, timeout_s=_PUSH_S)
         adb.ask(f"chmod -R 755 {staging} && rm -rf {place} && mv {staging} {place}", timeout_s=60)
+    except SilentDeviceError:
+        raise  # it would not hear of the removal either
     except BaseException:
         with contextlib.suppress(DeviceError):
             adb.shell(f"rm -rf {staging}")
@@ -190,7 +192,7 @@ class Device:
     def run(self, program: Path, call: Call) -> Measured:
         """See :class:`cocorrrec_export.profiling.runs.Machine`."""
         remote = self._place(program)
-        inputs, outputs, trace = (f"{self._folder}/{name}" for name in ("inputs.bin", "outputs.bin", "trace.etdump"))
+        inputs, outputs, trace = (f"{self._folder}/{name}" for name in ("inputs.bin", "outputs.bin", "trace.bin"))
         with tempfile.TemporaryDirectory(prefix="cocorr-profile-") as folder:
             local = Path(folder) / "tensor"
             local.write_bytes(call.inputs)
@@ -198,7 +200,7 @@ class Device:
             options = call.options(model=remote, inputs=inputs, outputs=outputs, trace=trace)
             # The process id is that of the runner: exec keeps it. It is what close() ends.
             script = (
-                f"cd {self._folder} && rm -f outputs.bin trace.etdump && echo $$ > {_PID} && "
+                f"cd {self._folder} && rm -f outputs.bin trace.bin && echo $$ > {_PID} && "
                 f"exec {shlex.join([*self._command, *options])}"
             )
             result = self._adb.shell(script, timeout_s=self._timeout_s)

@@ -13,6 +13,7 @@ the last position is read out.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,6 +43,9 @@ class Flops:
 
     paper: int
     all: int
+
+    def __add__(self, other: "Flops") -> "Flops":
+        return Flops(self.paper + other.paper, self.all + other.all)
 
     def __sub__(self, other: "Flops") -> "Flops":
         return Flops(self.paper - other.paper, self.all - other.all)
@@ -94,8 +98,12 @@ class FlopCurve:
         return self.counts[self.lengths.index(length)]
 
 
-def flop_curves(config: ModelConfig, *, candidates: int) -> list[FlopCurve]:
+@functools.lru_cache(maxsize=8)
+def flop_curves(config: ModelConfig, *, candidates: int) -> tuple[FlopCurve, ...]:
     """Both halves and every entry point: with the mini-batch as long as the sequence, and with it fixed at ten.
+
+    With the mini-batch fixed, what comes after the second one is not counted but continued: each further one costs the
+    same, and a count takes time with every operation.
 
     Args:
         config: the model's sizes.
@@ -103,9 +111,21 @@ def flop_curves(config: ModelConfig, *, candidates: int) -> list[FlopCurve]:
     """
     curves = []
     for mini_batch, lengths in ((None, LENGTHS), (FIXED_MINI_BATCH, FIXED_LENGTHS)):
-        rows = [_count_entry_points(config, length, mini_batch or length, candidates) for length in lengths]
-        curves += [FlopCurve(name, mini_batch, lengths, tuple(row[name] for row in rows)) for name in rows[0]]
-    return curves
+        counted = [length for length in lengths if mini_batch is None or length <= max(LENGTHS)]
+        rows = {length: _count_entry_points(config, length, mini_batch or length, candidates) for length in counted}
+        for name in rows[counted[0]]:
+            known = {length: row[name] for length, row in rows.items()}
+            counts = tuple(known[x] if x in known else _continued(known, x) for x in lengths)
+            curves.append(FlopCurve(name, mini_batch, lengths, counts))
+    return tuple(curves)
+
+
+def _continued(known: dict[int, Flops], length: int) -> Flops:
+    """The count at ``length``, a multiple of the fixed mini-batch, from those of one and two mini-batches."""
+    one, two = known[FIXED_MINI_BATCH], known[2 * FIXED_MINI_BATCH]
+    more, rest = divmod(length - FIXED_MINI_BATCH, FIXED_MINI_BATCH)
+    assert rest == 0, length
+    return Flops(one.paper + more * (two.paper - one.paper), one.all + more * (two.all - one.all))
 
 
 def _count_entry_points(config: ModelConfig, length: int, mini_batch: int, candidates: int) -> dict[str, Flops]:
@@ -125,11 +145,14 @@ def _count_entry_points(config: ModelConfig, length: int, mini_batch: int, candi
     }
     if correction is not None:
         calls |= {
-            "scn+gcn": lambda: _read_every_position(model, ids, model.correction(H)),
+            "scn+gcn": lambda: _read_every_position(model, ids, correction),
             "rank_corrected": lambda: scn(ids, items, correction),
             "correct": lambda: model.correction(H),
         }
-    return {name: _count(model, call) for name, call in calls.items()}
+    counts = {name: _count(model, call) for name, call in calls.items()}
+    if correction is not None:
+        counts["scn+gcn"] += counts["correct"]  # a GRU is slow to count: once is enough
+    return counts
 
 
 def _measure(config: ModelConfig) -> Flops:

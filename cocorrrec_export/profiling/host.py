@@ -61,7 +61,7 @@ class Host:
 
     def run(self, program: Path, call: Call) -> Measured:
         """See :class:`cocorrrec_export.profiling.runs.Machine`."""
-        inputs, outputs, trace = (self._folder / name for name in ("inputs.bin", "outputs.bin", "trace.etdump"))
+        inputs, outputs, trace = (self._folder / name for name in ("inputs.bin", "outputs.bin", "trace.bin"))
         inputs.write_bytes(call.inputs)
         outputs.unlink(missing_ok=True)
         options = call.options(model=str(program), inputs=str(inputs), outputs=str(outputs), trace=str(trace))

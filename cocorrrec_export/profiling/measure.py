@@ -13,8 +13,8 @@ from cocorrrec_export.errors import UsageError, nearest
 from cocorrrec_export.parity.limits import Limits
 from cocorrrec_export.parity.tensors import tensor_parity
 from cocorrrec_export.parity.vectors import Case
-from cocorrrec_export.profiling.etdump import operator_times
 from cocorrrec_export.profiling.runs import MEMORY_STAGES, Call, Machine, Measured, Program, pack, unpack
+from cocorrrec_export.profiling.traces import operator_times
 from cocorrrec_export.runtime.base import Arrays
 
 Progress = Callable[[str], None]

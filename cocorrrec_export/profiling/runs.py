@@ -60,7 +60,7 @@ class Call:
         options += ["--input-names", ",".join(spec.name for spec in self.contract.inputs)]
         options += ["--output-names", ",".join(spec.name for spec in self.contract.outputs)]
         options += ["--iterations", str(self.iterations), "--warmup", str(self.warmup), "--threads", str(self.threads)]
-        return options + (["--etdump", trace] if self.trace else [])
+        return options + (["--trace", trace] if self.trace else [])
 
 
 @dataclass(frozen=True)

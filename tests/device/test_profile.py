@@ -1,5 +1,6 @@
 """The whole way: real adb client, real adbd, the runner of either processor, parity, report."""
 
+import contextlib
 import json
 import os
 import signal
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from cocorrrec_export.profiling import adb
 from cocorrrec_export.profiling.bundle import Bundle
+from cocorrrec_export.profiling.device import BASE, choose_device
 from tests.conftest import ROOT
 from tests.device.adbd import AdbServer, TestDevice
 from tests.device.conftest import MakeDevice
@@ -19,6 +22,8 @@ from tests.device.fake_unauthorised import unauthorised_device
 
 pytestmark = pytest.mark.device
 SAFE_S = 120
+END_S = 2
+"""What the end of the process may take, beside the timeout of the call that hangs."""
 
 
 def start(artifact: Path, output: Path, *options: str, cwd: Path, path: str | None = None) -> "subprocess.Popen[str]":
@@ -33,12 +38,13 @@ def start(artifact: Path, output: Path, *options: str, cwd: Path, path: str | No
     )  # fmt: skip
 
 
-def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+def finish(process: "subprocess.Popen[str]", within_s: float = SAFE_S) -> tuple[int, str, str]:
     since = time.monotonic()
     try:
-        stdout, stderr = process.communicate(timeout=SAFE_S)
+        stdout, stderr = process.communicate(timeout=within_s)
     finally:
         process.kill()
+        process.communicate()
     assert "Traceback" not in stderr, stderr
     if process.returncode and "FAULT_TABLE" in os.environ:  # benchmarks/profiler.py --faults
         row = {
@@ -100,11 +106,14 @@ def test_a_profile_on_either_processor(
 
 
 def test_litert_on_the_phone(device: TestDevice, tiny_tflite: Path, tmp_path: Path) -> None:
-    code, stdout, stderr = finish(start(tiny_tflite, tmp_path / "report", "--iterations", "20", cwd=tmp_path))
+    options = ("--iterations", "20", "--per-operator")
+    code, stdout, stderr = finish(start(tiny_tflite, tmp_path / "report", *options, cwd=tmp_path))
     assert code == 0, stderr
     profile = json.loads(stdout)
     assert profile["parity"]["verdict"] == "pass" and profile["parity"]["cases"] > 40
     assert profile["runner"]["runtime"].startswith("ai-edge-litert")
+    assert all({None, "XNNPACK"} >= {row["backend"] for row in x["operators"]} for x in profile["entry_points"])
+    assert any(row["backend"] == "XNNPACK" for row in profile["entry_points"][1]["operators"])
     assert runs_left(device) == [] and device.processes() == []
 
 
@@ -122,7 +131,7 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 
 def run_until(
-    process: "subprocess.Popen[str]", device: TestDevice, fault: Callable[[], object]
+    process: "subprocess.Popen[str]", device: TestDevice, fault: Callable[[], object], within_s: float = SAFE_S
 ) -> tuple[int, str, str]:
     """Let a profile come to a run of many calls, and let the fault happen there."""
     try:
@@ -130,8 +139,18 @@ def run_until(
         fault()
     except BaseException:
         process.kill()
+        process.communicate()
         raise
-    return finish(process)
+    return finish(process, within_s)
+
+
+def children(process: "subprocess.Popen[str]") -> list[str]:
+    """Command lines of the programs that a profile waits for."""
+    lines = []
+    with contextlib.suppress(OSError):
+        for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+            lines.append(Path("/proc", pid, "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return lines
 
 
 LONG = ("--iterations", "100000", "--entry-point", "rank")
@@ -147,11 +166,11 @@ def hang(device: TestDevice) -> None:
 
 
 def crash(device: TestDevice) -> None:
-    assert device.signal_runner(signal.SIGSEGV)
+    wait_until(lambda: device.signal_runner(signal.SIGSEGV))
 
 
 def kill_runner(device: TestDevice) -> None:
-    assert device.signal_runner(signal.SIGKILL)
+    wait_until(lambda: device.signal_runner(signal.SIGKILL))
 
 
 @pytest.mark.parametrize(
@@ -173,7 +192,7 @@ def test_faults_in_the_middle_of_a_run(
     reachable: bool,
 ) -> None:
     process = start(tiny_scn, tmp_path / "report", *LONG, "--timeout", "8", cwd=tmp_path)
-    code, stdout, stderr = run_until(process, device, lambda: fault(device))
+    code, stdout, stderr = run_until(process, device, lambda: fault(device), within_s=8 + END_S)
     assert code == 1 and not stdout
     assert sentence in stderr.splitlines()[-1], stderr
     assert not (tmp_path / "report").exists()
@@ -267,9 +286,24 @@ def test_an_offline_device(device: TestDevice, server: AdbServer, tiny_scn: Path
 
 def test_a_device_that_hangs_from_the_start(device: TestDevice, tiny_scn: Path, tmp_path: Path) -> None:
     device.send(signal.SIGSTOP)
-    code, _, stderr = finish(start(tiny_scn, tmp_path / "report", cwd=tmp_path))
+    process = start(tiny_scn, tmp_path / "report", cwd=tmp_path)
+    wait_until(lambda: any("getprop" in command for command in children(process)))
+    code, _, stderr = finish(process, within_s=10 + END_S)
     assert code == 1
     assert f"{device.serial} did not answer within 10 s" in stderr
+
+
+def test_a_device_that_hangs_during_a_copy(
+    device: TestDevice, bundles: dict[str, Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy may take minutes, and is not waited for where the device shows no life."""
+    monkeypatch.setattr(adb, "COPY_SILENCE_S", 4.0)
+    phone = choose_device(adb.find_adb(), device.serial)
+    device.send(signal.SIGSTOP)
+    since = time.monotonic()
+    with pytest.raises(adb.SilentDeviceError, match="did not answer within 4 s"):
+        phone.push(bundles["aarch64"].path, f"{BASE}/there", timeout_s=300)
+    assert time.monotonic() - since <= 4 + END_S, "named later than the time of silence"
 
 
 @pytest.mark.usefixtures("bundles")

@@ -54,11 +54,41 @@ def test_an_answer_without_its_mark_is_none(tmp_path: Path) -> None:
         adb.ask("getprop")
 
 
-def test_a_client_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    adb = fake_adb(tmp_path, 'if [ "$1" = devices ]; then printf "List\\nR5CT\\tdevice\\n"; else exec sleep 600; fi')
-    monkeypatch.setattr("cocorrrec_export.profiling.adb._PROBE_S", 0.5)
+LISTED = 'if [ "$1" = devices ]; then printf "List\\nR5CT\\tdevice\\n"; exit; fi'
+
+
+def test_a_client_that_hangs_is_killed(tmp_path: Path) -> None:
+    adb = fake_adb(tmp_path, f"{LISTED}; exec sleep 600")
     with pytest.raises(SilentDeviceError, match=r"R5CT did not answer within 0\.5 s: unlock it"):
         adb.shell("true", timeout_s=0.5)
+
+
+def test_a_server_that_hangs(tmp_path: Path) -> None:
+    adb = fake_adb(tmp_path, "exec sleep 600")
+    with pytest.raises(SilentDeviceError, match="the adb server does not answer"):
+        adb.shell("true", timeout_s=0.5)
+
+
+def test_a_device_that_is_only_slow(tmp_path: Path) -> None:
+    adb = fake_adb(tmp_path, f'{LISTED}; [ "$4" = true ] || exec sleep 600')
+    with pytest.raises(DeviceError, match="R5CT: a run did not end within 2 s: give it longer") as error:
+        adb.shell("work", timeout_s=2)
+    assert not isinstance(error.value, SilentDeviceError)
+
+
+def test_a_long_copy_to_a_silent_device_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device answers once while the copy goes on, then not any more."""
+    adb = fake_adb(
+        tmp_path,
+        f"""{LISTED}
+[ "$4" = true ] && [ $(wc -l < {tmp_path}/asked) -lt 1 ] && echo >> {tmp_path}/asked && exit
+exec sleep 600""",
+    )
+    (tmp_path / "asked").touch()
+    monkeypatch.setattr("cocorrrec_export.profiling.adb.COPY_SILENCE_S", 2.0)
+    with pytest.raises(SilentDeviceError, match="R5CT did not answer within 2 s"):
+        adb.push(tmp_path / "asked", "there", timeout_s=600)
+    assert (tmp_path / "asked").read_text() == "\n"
 
 
 @pytest.mark.parametrize(

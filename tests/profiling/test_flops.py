@@ -5,7 +5,16 @@ import torch
 from torch import nn
 
 from cocorrrec_export.modeling.config import ModelConfig
-from cocorrrec_export.profiling.flops import LENGTHS, PAPER_BATCH, Flops, count_layers, gcn_flops, scn_flops
+from cocorrrec_export.profiling import flops
+from cocorrrec_export.profiling.flops import (
+    LENGTHS,
+    PAPER_BATCH,
+    Flops,
+    count_layers,
+    flop_curves,
+    gcn_flops,
+    scn_flops,
+)
 from cocorrrec_export.profiling.flops import slope_per_token as slope
 
 # Least-squares slope of L^2 over 10, 15, 20, 25.
@@ -44,6 +53,24 @@ def test_the_published_table() -> None:
 def test_the_count_does_not_depend_on_the_options_it_should_not() -> None:
     base = scn_flops(ModelConfig(vocab_size=50))
     assert scn_flops(ModelConfig(vocab_size=9_000, mini_batch=5, sequence_length=20, gcn=False)) == base
+
+
+@pytest.mark.parametrize("gcn", [True, False])
+def test_curves_are_what_counting_every_length_gives(gcn: bool) -> None:
+    config = ModelConfig(vocab_size=50, hidden_size=32, num_heads=2, gcn=gcn)
+    curves = {(curve.name, curve.mini_batch): curve for curve in flop_curves(config, candidates=7)}
+    for mini_batch, length in ((None, 15), (10, 25), (10, 50), (10, 100)):
+        counted = flops._count_entry_points(config, length, mini_batch or length, 7)
+        assert {name: curves[name, mini_batch].at(length) for name in counted} == counted
+    assert (("scn+gcn", None) in curves) == (("correct", 10) in curves) == gcn
+    assert curves["scn", None].per_token == scn_flops(config)
+    if gcn:
+        assert curves["scn+gcn", None].per_token == scn_flops(config) + gcn_flops(config)
+
+
+def test_a_fixed_mini_batch_costs_less() -> None:
+    curves = flop_curves(ModelConfig(vocab_size=50), candidates=100)
+    assert next(x for x in curves if (x.name, x.mini_batch) == ("scn", 10)).per_token.all == 42_880
 
 
 def test_no_gcn_no_share() -> None:

@@ -13,6 +13,7 @@ from cocorrrec_export.profiling.bundle import Bundle
 from cocorrrec_export.profiling.host import Host, open_host
 from cocorrrec_export.profiling.measure import Settings, Subject, chosen_entry_points, measure, slope, slopes
 from cocorrrec_export.profiling.runs import Call, Program, RunError, pack, unpack
+from cocorrrec_export.profiling.traces import operator_times
 from cocorrrec_export.runtime.open import open_runtime
 
 SETTINGS = Settings(iterations=10, warmup=2, threads=(1, 2), entry_points=("encode", "rank"), per_operator=True)
@@ -60,9 +61,8 @@ def test_a_whole_measurement(scn_int8: Artifact, executorch_bundle: Bundle) -> N
 
 
 def test_litert(tflite_int8: Artifact, tflite_bundle: Bundle) -> None:
-    settings = dataclasses.replace(SETTINGS, per_operator=False)
     with open_host("tflite", tflite_bundle, timeout_s=60) as host:
-        result = measure(host, subject(tflite_int8), settings, lambda _: None)
+        result = measure(host, subject(tflite_int8), SETTINGS, lambda _: None)
         assert result["parity"]["verdict"] == "pass" and result["parity"]["cases"] > 40
         rank = result["entry_points"][1]
         assert len(rank["runs"][1]["latency_ns"]) == 10 and rank["heap_over_idle_bytes"] > 0
@@ -72,11 +72,18 @@ def test_litert(tflite_int8: Artifact, tflite_bundle: Bundle) -> None:
         threads = [host.run(tflite_int8.program, dataclasses.replace(call, threads=n)).report for n in (1, 3)]
         # LiteRT ignores an option under another name without a word.
         assert threads[1]["process_threads"] == threads[0]["process_threads"] + 2
-        with pytest.raises(RunError, match="LiteRT's runner has no per-operator times"):
-            host.run(tflite_int8.program, dataclasses.replace(call, trace=True))
         other = dataclasses.replace(contract, inputs=contract.inputs[:1])
         with pytest.raises(RunError, match="rank has 2 tensors, 1 were named"):
             host.run(tflite_int8.program, dataclasses.replace(call, contract=other))
+        traced = host.run(tflite_int8.program, dataclasses.replace(call, trace=True, iterations=400))
+    kinds = {(row["name"], row["backend"]): row["operators"] for row in rank["operators"]}
+    assert kinds["Batch Matrix Multiply (NC, F32) GEMM", "XNNPACK"] > 1
+    assert kinds["GATHER", None] == 2  # the table's rows, and their scales
+    # All operators together are less than their calls, which also copy tensors.
+    assert traced.trace is not None
+    operators_us = sum(row["mean_us"] for row in operator_times(traced.trace))
+    calls_ns = traced.report["first_call_ns"] + sum(traced.report["latency_ns"])
+    assert 0 < operators_us < calls_ns / 401 / 1000
 
 
 def test_onnx(gcn_fp32: Artifact) -> None:

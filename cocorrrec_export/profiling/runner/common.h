@@ -21,12 +21,19 @@
 namespace runner {
 
 struct Options {
-  std::string model, entry, inputs, outputs, etdump;
+  std::string model, entry, inputs, outputs, trace;
   std::string input_names, output_names;  // in the order of the raw bytes; for runtimes that order tensors themselves
   long iterations = 0;  // timed calls
   long warmup = 0;      // calls before them
   long threads = 1;
 };
+
+// Text that may stand in a JSON string.
+inline std::string plain(const char* text) {
+  std::string safe;
+  for (const char* c = text; *c; c++) safe += (*c == '"' || *c == '\\' || (unsigned char)*c < 32) ? '\'' : *c;
+  return safe;
+}
 
 // Every failure ends here: one JSON object that says so, and exit code 1.
 [[noreturn]] inline void fail(const char* format, ...) {
@@ -35,9 +42,7 @@ struct Options {
   va_start(arguments, format);
   vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
-  std::string safe;
-  for (const char* c = text; *c; c++) safe += (*c == '"' || *c == '\\' || (unsigned char)*c < 32) ? '\'' : *c;
-  printf("\n{\"runner\": 1, \"ok\": false, \"error\": \"%s\"}\n", safe.c_str());
+  printf("\n{\"runner\": 1, \"ok\": false, \"error\": \"%s\"}\n", plain(text).c_str());
   fflush(stdout);
   _Exit(1);
 }
@@ -59,7 +64,7 @@ inline Options parse(int argc, char** argv) {
     else if (name == "--entry") o.entry = value;
     else if (name == "--inputs") o.inputs = value;
     else if (name == "--outputs") o.outputs = value;
-    else if (name == "--etdump") o.etdump = value;
+    else if (name == "--trace") o.trace = value;
     else if (name == "--input-names") o.input_names = value;
     else if (name == "--output-names") o.output_names = value;
     else if (name == "--iterations") o.iterations = number(argv[i], value);

@@ -9,7 +9,7 @@
 //   - tensors of float32 and int32 of fixed shape; inputs and outputs as raw bytes, see common.h;
 //   - the whole file is read into memory, as ExecuTorch's Android and iOS bindings do by default.
 // Writes one JSON object as the last line of stdout; ExecuTorch's own log goes to stderr. Exit code 0 only with
-// "complete": true. With --etdump every call is traced, so such a run is not for timing.
+// "complete": true. With --trace every call is recorded in an ETDump, so such a run is not for timing.
 
 #include <executorch/devtools/etdump/etdump_flatcc.h>
 #include <executorch/extension/module/module.h>
@@ -41,7 +41,7 @@ class Program {
   explicit Program(const runner::Options& o) : options_(o) {
     executorch::extension::threadpool::get_threadpool()->_unsafe_reset_threadpool(uint32_t(o.threads));
     std::unique_ptr<ETDumpGen> tracer;
-    if (!o.etdump.empty()) tracer = std::make_unique<ETDumpGen>();
+    if (!o.trace.empty()) tracer = std::make_unique<ETDumpGen>();
     tracer_ = tracer.get();
     module_ = std::make_unique<Module>(o.model, Module::LoadMode::File, std::move(tracer));
     check(module_->load(), "cannot load " + o.model);
@@ -79,7 +79,7 @@ class Program {
     if (!tracer_) return;
     auto dump = tracer_->get_etdump_data();
     if (!dump.buf || !dump.size) runner::fail("ExecuTorch traced nothing");
-    runner::write_file(options_.etdump, dump.buf, dump.size);
+    runner::write_file(options_.trace, dump.buf, dump.size);
     free(dump.buf);
   }
 

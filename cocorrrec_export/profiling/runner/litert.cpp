@@ -7,7 +7,8 @@
 //   - tensors of float32 and int32 of fixed shape. A file orders the tensors of a signature as it likes, so their names
 //     are given in the order of the raw bytes: --input-names ids,candidates --output-names scores;
 //   - the CPU, through XNNPACK. LiteRT tells its log level to nobody: its log goes to stderr.
-// LiteRT reports no planned memory; that figure is 0.
+// LiteRT reports no planned memory; that figure is 0. With --trace its profiler is on, so such a run is not for timing;
+// the trace is one JSON object: calls, and for each kind of operator how many ran in all calls and their microseconds.
 
 #include <map>
 
@@ -32,6 +33,14 @@ typedef struct {
   uint32_t strides[8];
 } LiteRtRankedTensorType;
 static_assert(sizeof(LiteRtRankedTensorType) == 72, "another structure than the library's");
+typedef struct LiteRtProfilerT* LiteRtProfiler;
+typedef struct {
+  const char* tag;
+  int32_t type;  // bits, 2: an operator, 4 and 8: one inside a delegate
+  uint64_t start_us, elapsed_us, memory[6], metadata[2];
+  int32_t source;
+} LiteRtEvent;
+static_assert(sizeof(LiteRtEvent) == 104, "another structure than the library's");
 
 LiteRtStatus LiteRtCreateEnvironment(int options, const void* values, LiteRtEnvironment*);
 LiteRtStatus LiteRtCreateModelFromFile(LiteRtEnvironment, const char* path, LiteRtModel*);
@@ -58,6 +67,11 @@ LiteRtStatus LiteRtCreateManagedTensorBufferFromRequirements(LiteRtEnvironment, 
                                                              LiteRtTensorBufferRequirements, LiteRtTensorBuffer*);
 LiteRtStatus LiteRtLockTensorBuffer(LiteRtTensorBuffer, void** address, int mode);  // 0: read, 1: write
 LiteRtStatus LiteRtUnlockTensorBuffer(LiteRtTensorBuffer);
+LiteRtStatus LiteRtCompiledModelGetProfiler(LiteRtCompiledModel, LiteRtProfiler*);
+LiteRtStatus LiteRtStartProfiler(LiteRtProfiler);
+LiteRtStatus LiteRtStopProfiler(LiteRtProfiler);
+LiteRtStatus LiteRtGetNumProfilerEvents(LiteRtProfiler, int*);
+LiteRtStatus LiteRtGetProfilerEvents(LiteRtProfiler, int, LiteRtEvent*);
 LiteRtStatus LiteRtRunCompiledModel(LiteRtCompiledModel, LiteRtParamIndex signature, size_t inputs, LiteRtTensorBuffer*,
                                     size_t outputs, LiteRtTensorBuffer*);
 }
@@ -65,18 +79,19 @@ LiteRtStatus LiteRtRunCompiledModel(LiteRtCompiledModel, LiteRtParamIndex signat
 class Program {
  public:
   explicit Program(const runner::Options& o) : options_(o) {
-    if (!o.etdump.empty()) runner::fail("LiteRT's runner has no per-operator times");
     check(LiteRtCreateEnvironment(0, nullptr, &environment_), "cannot start LiteRT");
     check(LiteRtCreateModelFromFile(environment_, o.model.c_str(), &model_), "cannot load " + o.model);
     LiteRtSignature signature = find_signature();
     LiteRtOptions options;
     check(LiteRtCreateOptions(&options), "no options");
     check(LiteRtSetOptionsHardwareAccelerators(options, 1), "no CPU");
-    std::string threads = "num_threads = " + std::to_string(o.threads);
-    LiteRtOpaqueOptions xnnpack;  // LiteRT frees the text
-    check(LiteRtCreateOpaqueOptions("xnnpack", strdup(threads.c_str()), free, &xnnpack), "no XNNPACK options");
-    check(LiteRtAddOpaqueOptions(options, xnnpack), "no XNNPACK options");
+    add(options, "xnnpack", "num_threads = " + std::to_string(o.threads));
+    if (!o.trace.empty()) add(options, "runtime_options_string", "enable_profiling = true");
     check(LiteRtCreateCompiledModel(environment_, model_, options, &compiled_), "cannot compile " + o.model);
+    if (!o.trace.empty()) {
+      check(LiteRtCompiledModelGetProfiler(compiled_, &profiler_), "no profiler");
+      check(LiteRtStartProfiler(profiler_), "LiteRT did not make a profiler");
+    }
     inputs_ = tensors(signature, true, o.input_names);
     outputs_ = tensors(signature, false, o.output_names);
   }
@@ -84,9 +99,35 @@ class Program {
   size_t input_bytes() const { return inputs_.bytes; }
   size_t output_bytes() const { return outputs_.bytes; }
   int64_t planned_bytes() const { return 0; }
-  void finish() {}
+
+  void finish() {
+    if (!profiler_) return;
+    check(LiteRtStopProfiler(profiler_), "cannot stop the profiler");
+    int count = 0;
+    check(LiteRtGetNumProfilerEvents(profiler_, &count), "no number of events");
+    if (count == 0) runner::fail("LiteRT traced nothing");
+    std::vector<LiteRtEvent> events(count);
+    check(LiteRtGetProfilerEvents(profiler_, count, events.data()), "no events");
+    std::map<std::pair<std::string, bool>, std::pair<long, uint64_t>> kinds;  // operators of all calls, microseconds
+    for (const LiteRtEvent& event : events) {
+      if (!(event.type & (2 | 4 | 8))) continue;
+      auto& kind = kinds[{event.tag, event.type != 2}];
+      kind.first++;
+      kind.second += event.elapsed_us;
+    }
+    std::string text = "{\"calls\": " + std::to_string(calls_) + ", \"kinds\": [";
+    const char* comma = "";
+    for (const auto& [key, sums] : kinds) {
+      text += std::string(comma) + "[\"" + runner::plain(key.first.c_str()) + "\", " + (key.second ? "true" : "false") + ", " +
+              std::to_string(sums.first) + ", " + std::to_string(sums.second) + "]";
+      comma = ", ";
+    }
+    text += "]}";
+    runner::write_file(options_.trace, text.data(), text.size());
+  }
 
   void call(const uint8_t* in, uint8_t* out) {
+    calls_++;
     for (size_t i : inputs_.order) in = copy(inputs_, i, const_cast<uint8_t*>(in), true);
     check(LiteRtRunCompiledModel(compiled_, signature_, inputs_.buffers.size(), inputs_.buffers.data(),
                                  outputs_.buffers.size(), outputs_.buffers.data()),
@@ -95,6 +136,12 @@ class Program {
   }
 
  private:
+  static void add(LiteRtOptions options, const char* name, const std::string& text) {
+    LiteRtOpaqueOptions opaque;  // LiteRT frees the text, and ignores an option under another name without a word
+    check(LiteRtCreateOpaqueOptions(name, strdup(text.c_str()), free, &opaque), std::string("no options ") + name);
+    check(LiteRtAddOpaqueOptions(options, opaque), std::string("no options ") + name);
+  }
+
   // The tensors of one side in the file's order, and the order of the raw bytes as indices into it.
   struct Side {
     std::vector<LiteRtTensorBuffer> buffers;
@@ -173,7 +220,9 @@ class Program {
   LiteRtEnvironment environment_ = nullptr;
   LiteRtModel model_ = nullptr;
   LiteRtCompiledModel compiled_ = nullptr;
+  LiteRtProfiler profiler_ = nullptr;
   LiteRtParamIndex signature_ = 0;
+  long calls_ = 0;
   Side inputs_, outputs_;
 };
 
