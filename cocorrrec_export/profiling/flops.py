@@ -27,6 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.joint import CoCorrRec
+from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.modeling.ttt import Correction
 
 LENGTHS = (10, 15, 20, 25)
@@ -98,6 +99,11 @@ class FlopCurve:
         return self.counts[self.lengths.index(length)]
 
 
+def forward_curve(config: ModelConfig) -> FlopCurve:
+    """Both halves of a CoCorrRec model, or the whole of a baseline: every position read out, as in the paper."""
+    return FlopCurve("forward", None, LENGTHS, tuple(_count_every_position(config, length) for length in LENGTHS))
+
+
 @functools.lru_cache(maxsize=8)
 def flop_curves(config: ModelConfig, *, candidates: int) -> tuple[FlopCurve, ...]:
     """Both halves and every entry point: with the mini-batch as long as the sequence, and with it fixed at ten.
@@ -164,18 +170,24 @@ def _measure(config: ModelConfig) -> Flops:
 
 
 def _count_every_position(config: ModelConfig, length: int) -> Flops:
-    model, ids = _sample(config, length, length)
-    return _count(model, lambda: _read_every_position(model, ids, model.correction(model.scn.encode(ids))))
+    model, ids = _build(config, length, length)
+    return _count(model, lambda: model.every_position(ids, model.item_embedding(ids)))
 
 
 def _sample(config: ModelConfig, length: int, mini_batch: int) -> tuple[CoCorrRec, Tensor]:
+    model, ids = _build(config, length, mini_batch)
+    assert isinstance(model, CoCorrRec)
+    return model, ids
+
+
+def _build(config: ModelConfig, length: int, mini_batch: int) -> tuple[Ranker, Tensor]:
     config = dataclasses.replace(config, vocab_size=_VOCABULARY, mini_batch=mini_batch, sequence_length=length)
     model = build_model(config, generator=torch.Generator().manual_seed(0)).eval()
     return model, torch.ones(1, length, dtype=torch.int64)
 
 
 @torch.no_grad()
-def _count(model: CoCorrRec, call: Callable[[], object]) -> Flops:
+def _count(model: Ranker, call: Callable[[], object]) -> Flops:
     with count_layers(model) as operations, FlopCounterMode(display=False) as counter:
         call()
     return Flops(paper=PAPER_BATCH * sum(operations), all=counter.get_total_flops())
@@ -195,7 +207,10 @@ def count_layers(model: nn.Module) -> Iterator[list[int]]:
     def hook(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         operations.append(_layer_operations(layer, inputs[0], output))
 
-    counted = [x for x in model.modules() if isinstance(x, (nn.Linear, nn.LayerNorm, nn.GRU))]
+    # What the released implementation ran as one operation, its counter did not see.
+    fused = {id(x) for layer in model.modules() if getattr(layer, "fused", False) for x in layer.modules()}
+    layers = (x for x in model.modules() if isinstance(x, (nn.Linear, nn.LayerNorm, nn.GRU)))
+    counted = [x for x in layers if id(x) not in fused]
     handles = [layer.register_forward_hook(hook) for layer in counted]
     try:
         yield operations
