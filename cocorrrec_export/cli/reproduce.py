@@ -35,6 +35,10 @@ def reproduce(
         str | None,
         typer.Option(help="Learning rates to choose from, by validation.", show_default=FULL["learning_rates"]),
     ] = None,
+    mini_batches: Annotated[
+        str | None,
+        typer.Option(help="Mini-batches of Figure 6, or 'none' to leave it out.", show_default=FULL["mini_batches"]),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Most epochs to train.")] = None,
     user_column: Annotated[str | None, typer.Option(help="Header of the user column. Default: user.")] = None,
     item_column: Annotated[str | None, typer.Option(help="Header of the item column. Default: item.")] = None,
@@ -76,7 +80,7 @@ def reproduce(
         rows=plans.parse_rows(models) if models else tuple(plans.ROWS),
         seeds=plans.parse_numbers(seeds or sizes["seeds"], int, "--seeds"),
         learning_rates=plans.parse_numbers(learning_rates or sizes["learning_rates"], float, "--learning-rates"),
-        mini_batches=plans.parse_numbers(sizes["mini_batches"], int, "mini-batches"),
+        mini_batches=plans.parse_mini_batches(mini_batches or sizes["mini_batches"]),
         config=settings,
     )
     with RunBars() as bars:

@@ -125,6 +125,15 @@ def parse_numbers(text: str, kind: type[int] | type[float], what: str) -> tuple[
         raise UsageError(f"{what}: expected numbers with commas between them, got '{text}'") from None
 
 
+def parse_mini_batches(text: str) -> tuple[int, ...]:
+    """The same for mini-batches; ``none`` is none of them.
+
+    Raises:
+        UsageError: something else.
+    """
+    return () if text == "none" else parse_numbers(text, int, "--mini-batches")
+
+
 def read_config(path: Path | None, overrides: dict[str, Any]) -> RunConfig:
     """The settings that all models share: of ``path``, else :data:`DEFAULTS`; ``overrides``, by dotted key, win.
 

@@ -95,6 +95,7 @@ class _Pool:
         self._jobs, self._keep_models, self._watcher = jobs, keep_models, watcher
         self._digest = sha256_file(data_file)
         self._context: Any = multiprocessing.get_context(START_METHOD)
+        self._context.set_forkserver_preload([__name__])  # torch is imported once, not by every process
         self._waiting: deque[Run] = deque()
         self._working: dict[connection.Connection, tuple[Run, Any]] = {}
         self._results: dict[Run, Result] = {}
