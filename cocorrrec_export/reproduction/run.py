@@ -121,14 +121,16 @@ def perform(
         for name, values in zip(("above", "tied"), places(scores), strict=True):
             tensors[f"{way}.{name}"] = torch.from_numpy(values.astype(np.int16))
     write_tensors(tensors, folder / PLACES)
-    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    log = (out / "metrics.jsonl").read_text(encoding="utf-8")
+    with publish_file(folder / "metrics.jsonl") as staging:
+        staging.write_text(log, encoding="utf-8")
     facts = {
         "settings": settings_of(config),
         "data": sha256_file(data_file),
         "statistics": model_folder.data["statistics"],
         "training_examples": model_folder.data["training_examples"],
         "parameters": count_parameters(model_folder),
-        "epochs": len(records),
+        "epochs": len(log.splitlines()),
         "best_epoch": int(model_folder.metrics["validation"]["epoch"]),
         "validation": model_folder.metrics["validation"],
         "test": {way: model_folder.metrics[way] for way in ("corrected", "alone") if way in model_folder.metrics},
