@@ -151,6 +151,18 @@ def steps() -> Iterator[Callable[[str], None]]:
     finish()
 
 
+@contextmanager
+def reading() -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr of the bytes read of a file; what it yields is called with those, and with all of them."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("reading", total=None)
+        yield lambda done, size: progress.update(task, completed=done, total=size)
+
+
 def _on_sigterm(_signum: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
