@@ -59,10 +59,13 @@ def _detect(path: Path, columns: Columns) -> str:
     suffix = inner_suffix(path)
     if suffix in (".inter", ".tsv"):
         return CSV
-    beginning = next(read_chunks(path, limit=MAX_STREAM_BYTES), b"").lstrip()
-    first_line = beginning.split(b"\n", 1)[0]
+    beginning = next(read_chunks(path, limit=MAX_STREAM_BYTES), b"")
+    blank = len(beginning) - len(beginning.lstrip())
+    first_line = beginning[blank:].split(b"\n", 1)[0]
     if suffix in (".json", ".jsonl", ".ndjson") or first_line.startswith((b"{", b"[")):
-        return reviews.find_format(path, first_line) if first_line else reviews.YELP
+        if not first_line:
+            return reviews.YELP  # every reader says that it is empty
+        return reviews.find_format(path, beginning.count(b"\n", 0, blank) + 1, first_line)
     try:
         is_amazon = ratings.is_amazon_ratings(first_line.decode())
     except UnicodeDecodeError:

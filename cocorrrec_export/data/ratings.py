@@ -2,6 +2,7 @@
 
 import io
 import re
+import reprlib
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
@@ -12,7 +13,7 @@ import polars as pl
 from cocorrrec_export.data.encoding import collect
 from cocorrrec_export.data.readers import Columns
 from cocorrrec_export.data.stream import Block, Progress, filled_lines, read_blocks
-from cocorrrec_export.errors import CocorrrecError, UsageError
+from cocorrrec_export.errors import CocorrrecError, UsageError, listed
 
 FORMAT = "amazon-ratings"
 
@@ -25,6 +26,7 @@ _KNOWN = {
 _ASIN = re.compile(r"B[0-9A-Z]{9}|[0-9]{9}[0-9X]")  # an item that is a book has its ISBN
 _SAMPLE = 1000
 _WIDTH = 4
+_KINDS = {"user": pl.String, "item": pl.String, "time": pl.Int64, "rating": pl.Float64}
 
 
 class _Layout(NamedTuple):
@@ -119,7 +121,7 @@ def _find_column(path: Path, header: list[str], what: str, name: str) -> int:
     for known in [name] if name else _KNOWN[what]:
         if known in header:
             return header.index(known)
-    raise UsageError(f"{path}: no column '{name or what}' (known: {', '.join(header)}); give --{what}-column NAME")
+    raise UsageError(f"{path}: no column '{name or what}' (known: {listed(header)}); give --{what}-column NAME")
 
 
 def _place(path: Path, what: str, name: str, width: int) -> int:
@@ -130,9 +132,10 @@ def _place(path: Path, what: str, name: str, width: int) -> int:
 
 def _item_column(path: Path, sample: list[list[str]]) -> int:
     """0 or 1: where the items of a sample of rows are."""
-    shares = [sum(bool(_ASIN.fullmatch(row[place])) for row in sample if len(row) > 1) for place in (0, 1)]
+    pairs = [row[:2] for row in sample if len(row) > 1 and all(row[:2])]
+    shares = [sum(_ASIN.fullmatch(pair[place]) is not None for pair in pairs) / max(len(pairs), 1) for place in (0, 1)]
     likely = int(shares[1] > shares[0])
-    if shares[likely] < 0.9 * len(sample) or shares[1 - likely] > 0.1 * len(sample):
+    if shares[likely] < 0.9 or shares[1 - likely] > 0.1:
         raise UsageError(
             f"{path}: users cannot be told from items by their form: give --user-column 1 --item-column 2 "
             f"(as in the release of 2014), or --user-column 2 --item-column 1 (2018)"
@@ -142,38 +145,33 @@ def _item_column(path: Path, sample: list[list[str]]) -> int:
 
 def _parse(path: Path, block: Block, layout: _Layout) -> pl.DataFrame:
     """The rows of one block; the slow look at single lines happens only where something is amiss."""
-    places = layout.places
-    # The reader names columns by their place, whatever is selected of them.
-    schema = {f"column_{place + 1}": pl.String for place in range(layout.width)}
-    used = {what: f"column_{place + 1}" for what, place in places.items()}
     if block.data.isspace() or not block.data:
-        return _empty(places)
+        return _empty(layout)
     try:
-        frame = pl.read_csv(
-            io.BytesIO(block.data), has_header=False, schema=schema, columns=list(used.values()), quote_char=None
-        )
-    except pl.exceptions.PolarsError as error:
+        frame = _read_csv(block.data, layout)
+    except pl.exceptions.PolarsError:
         _check_lines(path, block, layout)
-        raise CocorrrecError(f"{path}, line {block.line} or later: cannot be read: {error}") from None
-    parsed = frame.select(
-        user=used["user"],
-        item=used["item"],
-        time=pl.col(used["time"]).str.strip_chars().cast(pl.Int64, strict=False),
-        **(
-            {"rating": pl.col(used["rating"]).str.strip_chars().cast(pl.Float64, strict=False)}
-            if "rating" in used
-            else {}
-        ),
-    )
+        # Every line is sound: the block begins with a blank one, from which no columns can be told.
+        frame = _read_csv(block.data.lstrip(), layout)
+    kinds = {what: kind for what, kind in _KINDS.items() if kind != pl.String and what in layout.places}
+    parsed = frame.with_columns(pl.col(what).str.strip_chars().cast(kind, strict=False) for what, kind in kinds.items())
     if any(parsed.null_count().row(0)):
         _check_lines(path, block, layout)
         parsed = parsed.drop_nulls()  # blank lines
     return parsed
 
 
-def _empty(places: dict[str, int]) -> pl.DataFrame:
-    kinds = {"user": pl.String, "item": pl.String, "time": pl.Int64, "rating": pl.Float64}
-    return pl.DataFrame(schema={what: kind for what, kind in kinds.items() if what in places})
+def _read_csv(data: bytes, layout: _Layout) -> pl.DataFrame:
+    # The columns have no names but their places.
+    names = {place: f"column_{place + 1}" for place in range(layout.width)}
+    used = {what: names[place] for what, place in layout.places.items()}
+    schema = dict.fromkeys(names.values(), pl.String)
+    frame = pl.read_csv(io.BytesIO(data), has_header=False, schema=schema, columns=list(used.values()), quote_char=None)
+    return frame.select(**used)
+
+
+def _empty(layout: _Layout) -> pl.DataFrame:
+    return pl.DataFrame(schema={what: kind for what, kind in _KINDS.items() if what in layout.places})
 
 
 def _check_lines(path: Path, block: Block, layout: _Layout) -> None:
@@ -187,9 +185,11 @@ def _check_lines(path: Path, block: Block, layout: _Layout) -> None:
             if what in ("user", "item") and not value:
                 raise CocorrrecError(f"{where}: {name} is '', expected a value")
             if what == "time" and pl.Series([value]).cast(pl.Int64, strict=False).null_count():
-                raise CocorrrecError(f"{where}: {name} is {value!r}, expected whole seconds or milliseconds")
+                raise CocorrrecError(
+                    f"{where}: {name} is {reprlib.repr(value)}, expected whole seconds or milliseconds"
+                )
             if what == "rating" and not _is_number(value):
-                raise CocorrrecError(f"{where}: {name} is {value!r}, expected a number")
+                raise CocorrrecError(f"{where}: {name} is {reprlib.repr(value)}, expected a number")
 
 
 def _fields(line: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Reviews of Amazon and Yelp: one JSON object a line, read in pieces; nothing but ids, rating and time is kept."""
 
+import reprlib
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from operator import attrgetter
@@ -12,7 +13,7 @@ import polars as pl
 from cocorrrec_export.data.encoding import collect
 from cocorrrec_export.data.readers import DATE, DATE_AND_TIME, Columns, parse_dates
 from cocorrrec_export.data.stream import Block, Progress, filled_lines, read_blocks
-from cocorrrec_export.errors import CocorrrecError, UsageError
+from cocorrrec_export.errors import CocorrrecError, UsageError, listed
 
 
 class Keys(NamedTuple):
@@ -43,19 +44,19 @@ _LOOSE = (
 )
 
 
-def find_format(path: Path, first_line: bytes) -> str:
-    """Which of :data:`KEYS` a file of JSON lines has.
+def find_format(path: Path, number: int, first_line: bytes) -> str:
+    """Which of :data:`KEYS` a file of JSON lines has, by its first line that is not blank.
 
     Raises:
         UsageError: none of them.
-        CocorrrecError: its first line is not JSON.
+        CocorrrecError: that line is not JSON.
     """
-    found = _read_object(f"{path}, line 1", first_line)
+    found = _read_object(f"{path}, line {number}", first_line)
     for name, releases in KEYS.items():
         if any(all(key in found for key in keys) for keys in releases):
             return name
     raise UsageError(
-        f"{path}: JSON with the keys {', '.join(found) or '(none)'}; known are reviews of Amazon (reviewerID, asin, "
+        f"{path}: JSON with the keys {listed(found)}; known are reviews of Amazon (reviewerID, asin, "
         f"overall, unixReviewTime; or user_id, parent_asin, rating, timestamp) and of Yelp (user_id, business_id, "
         f"stars, date)"
     )
@@ -109,12 +110,14 @@ def _find_keys(where: str, line: bytes, name: str, columns: Columns, *, rating: 
     # The release that is the nearest tells what is missing.
     nearest = min(tries, key=lambda keys: sum(key not in found for key in keys.values()))
     missing = ", ".join(f"'{key}'" for key in nearest.values() if key not in found)
-    raise UsageError(f"{where}: no key {missing} as {name} have (found: {', '.join(found) or 'none'})")
+    raise UsageError(f"{where}: no key {missing} as {name} have (found: {listed(found)})")
 
 
 def _read_object(where: str, line: bytes) -> dict[str, Any]:
     try:
         return msgspec.json.decode(line, type=dict[str, Any])
+    except UnicodeDecodeError:
+        raise CocorrrecError(f"{where}: not UTF-8") from None
     except (msgspec.MsgspecError, RecursionError) as error:
         raise CocorrrecError(f"{where}: {_reason(line, error)}") from None
 
@@ -166,6 +169,6 @@ def _parse_dates(path: Path, block: Block, part: pl.DataFrame, key: str) -> pl.D
         row = int(times.is_null().arg_true()[0])
         line = next(islice(filled_lines(block), row, None))[0]
         raise CocorrrecError(
-            f"{path}, line {line}: {key} is {part['time'][row]!r}, expected a date as 2014-07-23 12:34:56"
+            f"{path}, line {line}: {key} is {reprlib.repr(part['time'][row])}, expected a date as 2014-07-23 12:34:56"
         )
     return part.with_columns(time=times)
