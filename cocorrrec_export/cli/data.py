@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cocorrrec_export.cli import console, options
+from cocorrrec_export.errors import UsageError
 
 if TYPE_CHECKING:
     from cocorrrec_export.data.interactions import Interactions
@@ -67,6 +68,10 @@ def prepare(
     """
     from cocorrrec_export.data.sources import make_cut
 
+    if out.is_dir():
+        raise UsageError(f"{out}: is a folder; give the file of the cut with --out")
+    if out.resolve() == file.resolve():
+        raise UsageError(f"{out}: --out is the file itself; give another name")
     source = _source(format, (user_column, item_column, time_column, rating_column), (min_rating, min_item, min_user))
     with console.reading() as progress:
         interactions = make_cut(file, source, out, user_ids=user_ids, progress=progress)

@@ -123,7 +123,7 @@ def _split(data: NDArray[np.uint8], ends: NDArray[np.int64], what: str) -> list[
         ids.append(text[start:end].decode())
         start = end
     if len(set(ids)) != len(ids):
-        raise ValueError(f"a {what} stands twice")
+        raise ValueError(f"two of the {what} ids are the same")
     return ids
 
 

@@ -17,12 +17,13 @@ class Row(NamedTuple):
     time: int  # seconds since 1970
 
 
-def rows(count: int = 300, *, seed: int = 0) -> list[Row]:
-    rng = np.random.default_rng(seed)
+def rows(count: int = 300, *, books: int = 0) -> list[Row]:
+    rng = np.random.default_rng(0)
     users = [f"A{i:013X}" for i in rng.integers(1 << 40, size=20)]
     items = [f"B{i:09X}" for i in rng.integers(1 << 32, size=30)] + ["0123456789", "130466578X"]
+    items += [f"{i:010}" for i in range(books)]
     return [
-        Row(users[rng.zipf(1.5) % 20], items[rng.integers(32)], float(rng.integers(1, 6)), int(t))
+        Row(users[rng.zipf(1.5) % 20], items[rng.integers(len(items))], float(rng.integers(1, 6)), int(t))
         for t in rng.integers(1_300_000_000, 1_400_000_000, size=count)
     ]
 
