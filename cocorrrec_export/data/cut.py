@@ -116,7 +116,9 @@ def _pack(ids: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 
 def _split(data: NDArray[np.uint8], ends: NDArray[np.int64], what: str) -> list[str]:
-    if data.ndim != 1 or ends.ndim != 1 or (np.diff(ends, prepend=0) < 1).any() or ends[-1:].tolist() != [len(data)]:
+    flat = data.ndim == ends.ndim == 1
+    # Without a negative one no difference overflows.
+    if not flat or (ends < 1).any() or (np.diff(ends) < 1).any() or ends[-1:].tolist() != [len(data)]:
         raise ValueError(f"the {what} ids do not end where it says")
     text, start, ids = data.tobytes(), 0, []
     for end in ends.tolist():
@@ -132,7 +134,7 @@ def _unpack(tensors: dict[str, NDArray[Any]]) -> Interactions:
     item_ids = _split(tensors["item_ids"], tensors["item_id_ends"], "item")
     if items.ndim != 1 or offsets.ndim != 1 or len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != len(items):
         raise ValueError("users and interactions do not belong together")
-    if (np.diff(offsets) < MIN_USER_INTERACTIONS).any():
+    if (offsets < 0).any() or (np.diff(offsets) < MIN_USER_INTERACTIONS).any():
         raise ValueError(f"a user has fewer than {MIN_USER_INTERACTIONS} interactions")
     if items.min() < 1 or items.max() > len(item_ids):
         raise ValueError(f"items {items.min()} to {items.max()}, it knows 1 to {len(item_ids)}")

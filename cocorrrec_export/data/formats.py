@@ -22,7 +22,7 @@ def check_format(name: str) -> None:
 def read_file(
     path: Path,
     *,
-    name: str = AUTO,
+    format: str = AUTO,
     columns: Columns | None = None,
     rating: bool = False,
     progress: Progress | None = None,
@@ -31,7 +31,7 @@ def read_file(
 
     Args:
         path: the file, plain or gzipped.
-        name: one of :data:`FORMATS`; ``auto`` tells it by the file's name and first line.
+        format: one of :data:`FORMATS`; ``auto`` tells it by the file's name and first line.
         columns: header names or keys, where they are not the usual ones.
         rating: read the ratings too.
         progress: hears of the bytes read.
@@ -44,15 +44,15 @@ def read_file(
         UsageError: the file does not exist, or has no such columns.
         CocorrrecError: it is damaged, or has a bad row; the message names the line.
     """
-    check_format(name)
+    check_format(format)
     columns = columns or Columns()
-    if name == AUTO:
-        name = _detect(path, columns)
-    if name == CSV:
+    if format == AUTO:
+        format = _detect(path, columns)
+    if format == CSV:
         return read_interactions(path, columns=columns, rating=rating, progress=progress)
-    if name == ratings.FORMAT:
+    if format == ratings.FORMAT:
         return ratings.read_amazon_ratings(path, columns=columns, rating=rating, progress=progress)
-    return reviews.read_reviews(path, name=name, columns=columns, rating=rating, progress=progress)
+    return reviews.read_reviews(path, format=format, columns=columns, rating=rating, progress=progress)
 
 
 def _detect(path: Path, columns: Columns) -> str:

@@ -75,17 +75,17 @@ def load_interactions(
     *,
     columns: Columns | None = None,
     filters: Filters | None = None,
-    name: str = AUTO,
+    format: str = AUTO,
     progress: Progress | None = None,
 ) -> Interactions:
-    """Read, filter and order the interactions of a file of the format ``name``.
+    """Read, filter and order the interactions of a file; ``format`` as in :func:`read_file`.
 
     Raises:
         UsageError: the file does not exist, or lacks a column.
         CocorrrecError: it is damaged, has a bad row, or nothing is left of it.
     """
     filters = filters or Filters()
-    frame = read_file(path, name=name, columns=columns, rating=filters.min_rating > 0, progress=progress)
+    frame = read_file(path, format=format, columns=columns, rating=filters.min_rating > 0, progress=progress)
     try:
         return prepare(frame, filters=filters)
     except CocorrrecError as error:

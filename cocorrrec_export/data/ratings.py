@@ -3,7 +3,7 @@
 import io
 import re
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -42,7 +42,7 @@ def is_amazon_ratings(first_line: str) -> bool:
     if all(any(name in fields for name in _KNOWN[what]) for what in ("user", "rating", "time")):
         return any(name in fields for name in ("parent_asin", "ProductId", "asin"))
     is_item = [_ASIN.fullmatch(field) is not None for field in fields[:2]]
-    return len(fields) == _WIDTH and sum(is_item) == 1 and all(_is_number(field) for field in fields[2:])
+    return len(fields) == _WIDTH and sum(is_item) == 1 and all(_fits(_number, field) for field in fields[2:])
 
 
 def read_amazon_ratings(
@@ -70,7 +70,7 @@ def read_amazon_ratings(
 
 
 def _parts(path: Path, columns: Columns, rating: bool, progress: Progress | None) -> Iterator[pl.DataFrame]:
-    blocks = read_blocks(path, progress=progress)
+    blocks = (block for block in read_blocks(path, progress=progress) if not block.data.isspace())
     first = next(blocks)
     layout = _find_layout(path, first, columns, rating=rating)
     if layout.has_header:
@@ -95,8 +95,6 @@ def _end_of_line(data: bytes, lines_before: int) -> int:
 
 def _find_layout(path: Path, block: Block, columns: Columns, *, rating: bool) -> _Layout:
     sample = [_fields(text.decode()) for _, text in islice(filled_lines(block), _SAMPLE)]
-    if not sample:
-        raise CocorrrecError(f"{path}: begins with more than a MiB of blank lines")
     first = sample[0]
     wanted = ("user", "item", "time", *(["rating"] if rating else []))
     named = {what: getattr(columns, what) for what in wanted}
@@ -153,11 +151,13 @@ def _parse(path: Path, block: Block, layout: _Layout) -> pl.DataFrame:
         _check_lines(path, block, layout)
         # Every line is sound: the block begins with a blank one, from which no columns can be told.
         frame = _read_csv(block.data.lstrip(), layout)
-    kinds = {what: kind for what, kind in _KINDS.items() if kind != pl.String and what in layout.places}
-    parsed = frame.with_columns(pl.col(what).str.strip_chars().cast(kind, strict=False) for what, kind in kinds.items())
+    numbers = {"time": _whole(pl.col("time"))} | ({"rating": _number(pl.col("rating"))} if "rating" in frame else {})
+    parsed = frame.with_columns(**numbers)
     if any(parsed.null_count().row(0)):
         _check_lines(path, block, layout)
         parsed = parsed.drop_nulls()  # blank lines
+        if len(parsed) != sum(1 for _ in filled_lines(block)):
+            raise CocorrrecError(f"{path}, line {block.line} or later: cannot be read")
     return parsed
 
 
@@ -184,11 +184,11 @@ def _check_lines(path: Path, block: Block, layout: _Layout) -> None:
             value, name = fields[place], layout.names[what]
             if what in ("user", "item") and not value:
                 raise CocorrrecError(f"{where}: {name} is '', expected a value")
-            if what == "time" and pl.Series([value]).cast(pl.Int64, strict=False).null_count():
+            if what == "time" and not _fits(_whole, value):
                 raise CocorrrecError(
                     f"{where}: {name} is {reprlib.repr(value)}, expected whole seconds or milliseconds"
                 )
-            if what == "rating" and not _is_number(value):
+            if what == "rating" and not _fits(_number, value):
                 raise CocorrrecError(f"{where}: {name} is {reprlib.repr(value)}, expected a number")
 
 
@@ -196,5 +196,13 @@ def _fields(line: str) -> list[str]:
     return [field.strip() for field in line.split(",")]
 
 
-def _is_number(text: str) -> bool:
-    return not pl.Series([text]).cast(pl.Float64, strict=False).null_count()
+def _whole(text: pl.Expr) -> pl.Expr:
+    return text.str.strip_chars().cast(pl.Int64, strict=False)
+
+
+def _number(text: pl.Expr) -> pl.Expr:
+    return text.str.strip_chars().cast(pl.Float64, strict=False).fill_nan(None)
+
+
+def _fits(parse: Callable[[pl.Expr], pl.Expr], text: str) -> bool:
+    return pl.select(parse(pl.lit(text))).item() is not None

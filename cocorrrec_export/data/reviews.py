@@ -63,13 +63,13 @@ def find_format(path: Path, number: int, first_line: bytes) -> str:
 
 
 def read_reviews(
-    path: Path, *, name: str, columns: Columns | None = None, rating: bool = False, progress: Progress | None = None
+    path: Path, *, format: str, columns: Columns | None = None, rating: bool = False, progress: Progress | None = None
 ) -> pl.DataFrame:
     """Read a file of reviews.
 
     Args:
         path: JSON lines, plain or gzipped.
-        name: a format of :data:`KEYS`.
+        format: one of :data:`KEYS`.
         columns: keys to read instead of the usual ones.
         rating: read the ratings too.
         progress: hears of the bytes read.
@@ -82,35 +82,37 @@ def read_reviews(
         UsageError: it does not exist, or its first line lacks a key.
         CocorrrecError: it is damaged, or a line is no review; the message names the line.
     """
-    return collect(path, _parts(path, name, columns or Columns(), rating, progress))
+    return collect(path, _parts(path, format, columns or Columns(), rating, progress))
 
 
-def _parts(path: Path, name: str, columns: Columns, rating: bool, progress: Progress | None) -> Iterator[pl.DataFrame]:
+def _parts(
+    path: Path, format: str, columns: Columns, rating: bool, progress: Progress | None
+) -> Iterator[pl.DataFrame]:
     decoder = None
     for block in read_blocks(path, progress=progress):
         if decoder is None:
             first = next(filled_lines(block), None)
             if first is None:
                 continue
-            keys = _find_keys(f"{path}, line {first[0]}", first[1], name, columns, rating=rating)
-            decoder = _decoder(keys, has_dates=name == YELP)
+            keys = _find_keys(f"{path}, line {first[0]}", first[1], format, columns, rating=rating)
+            decoder = _decoder(keys, has_dates=format == YELP)
         rows = _decode(path, block, decoder)
-        part = pl.DataFrame({what: list(map(attrgetter(what), rows)) for what in keys}, schema=_schema(keys, name))
-        yield _parse_dates(path, block, part, keys["time"]) if name == YELP else part
+        part = pl.DataFrame({what: list(map(attrgetter(what), rows)) for what in keys}, schema=_schema(keys, format))
+        yield _parse_dates(path, block, part, keys["time"]) if format == YELP else part
 
 
-def _find_keys(where: str, line: bytes, name: str, columns: Columns, *, rating: bool) -> dict[str, str]:
+def _find_keys(where: str, line: bytes, format: str, columns: Columns, *, rating: bool) -> dict[str, str]:
     """The key of each of user, item, time and, if asked for, rating."""
     found, wanted = _read_object(where, line), ("user", "item", "time", *(["rating"] if rating else []))
     tries = []
-    for keys in KEYS[name]:
+    for keys in KEYS[format]:
         tries.append({what: getattr(columns, what) or getattr(keys, what) for what in wanted})
         if all(key in found for key in tries[-1].values()):
             return tries[-1]
     # The release that is the nearest tells what is missing.
     nearest = min(tries, key=lambda keys: sum(key not in found for key in keys.values()))
     missing = ", ".join(f"'{key}'" for key in nearest.values() if key not in found)
-    raise UsageError(f"{where}: no key {missing} as {name} have (found: {listed(found)})")
+    raise UsageError(f"{where}: no key {missing} as {format} have (found: {listed(found)})")
 
 
 def _read_object(where: str, line: bytes) -> dict[str, Any]:
@@ -128,8 +130,8 @@ def _decoder(keys: Mapping[str, str], *, has_dates: bool) -> "msgspec.json.Decod
     return msgspec.json.Decoder(msgspec.defstruct("Review", fields, rename=keys, gc=False))
 
 
-def _schema(keys: Mapping[str, str], name: str) -> dict[str, Any]:
-    kinds = {"user": pl.String, "item": pl.String, "time": pl.String if name == YELP else pl.Int64}
+def _schema(keys: Mapping[str, str], format: str) -> dict[str, Any]:
+    kinds = {"user": pl.String, "item": pl.String, "time": pl.String if format == YELP else pl.Int64}
     return {what: kinds.get(what, pl.Float64) for what in keys}
 
 

@@ -60,7 +60,7 @@ def load_source(path: Path, source: DataSource, *, progress: Progress | None = N
         _made_with(path, cut, source)
         return cut.interactions
     return load_interactions(
-        path, columns=source.columns, filters=source.filters, name=source.format, progress=progress
+        path, columns=source.columns, filters=source.filters, format=source.format, progress=progress
     )
 
 

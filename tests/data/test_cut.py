@@ -133,6 +133,7 @@ def int64(*values: int) -> np.ndarray:
         ({"offsets": int64(0, 3, 8)}, "do not belong together"),
         ({"offsets": int64(1, 4, 7)}, "do not belong together"),
         ({"offsets": int64(0, 1 << 62, 7)}, "fewer than 3"),
+        ({"offsets": int64(0, 2**63 - 1, 2 - 2**63, 0, 7)}, "fewer than 3"),  # differences that overflow
         ({"offsets": int64(0, 7)}, "2 ids of 1 users"),
         ({"offsets": int64()}, "do not belong together"),
         ({"item_id_ends": int64(1, 5, 12)}, "the item ids do not end where it says"),

@@ -39,7 +39,7 @@ def test_every_release_is_told_by_itself_and_read_in_pieces(
     path = write_release(tmp_path, release, made, suffix=suffix)
     if chunk >= 4096 or release.format == "amazon-ratings":  # telling the format takes a whole first line
         assert_same(read_file_in(path, chunk, monkeypatch), made, release.unit)
-    assert_same(read_file_in(path, chunk, monkeypatch, name=release.format), made, release.unit)
+    assert_same(read_file_in(path, chunk, monkeypatch, format=release.format), made, release.unit)
 
 
 def read_file_in(path: Path, chunk: int, monkeypatch: pytest.MonkeyPatch, **options: object) -> list[tuple]:
@@ -101,15 +101,15 @@ def test_columns_can_be_named_by_key_by_header_and_by_place(tmp_path: Path) -> N
     assert read_file(path, columns=Columns(item="asin"))["item"].unique().to_list() == ["B000OTHER1"]
     path = write_release(tmp_path, RELEASES["amazon ratings 2023"], made)
     for name in ("auto", "csv", "amazon-ratings"):
-        frame = read_file(path, name=name, columns=Columns(user="parent_asin", item="user_id"))
+        frame = read_file(path, format=name, columns=Columns(user="parent_asin", item="user_id"))
         assert frame["user"].to_list() == [row.item for row in made]
     path = write(tmp_path / "unlike.csv", "1,2,5.0,7\n")
     with pytest.raises(UsageError, match="users cannot be told from items by their form: give --user-column 1"):
-        read_file(path, name="amazon-ratings")
-    assert read_file(path, name="amazon-ratings", columns=Columns("2", "1")).rows() == [("2", "1", 7)]
+        read_file(path, format="amazon-ratings")
+    assert read_file(path, format="amazon-ratings", columns=Columns("2", "1")).rows() == [("2", "1", 7)]
     for place in ("0", "5", "title", "²"):
         with pytest.raises(UsageError, match=f"--user-column takes a place from 1 to 4, got '{place}'"):
-            read_file(path, name="amazon-ratings", columns=Columns(place, "1"))
+            read_file(path, format="amazon-ratings", columns=Columns(place, "1"))
 
 
 def test_odd_ids_do_not_hide_which_column_is_which(tmp_path: Path) -> None:
@@ -159,6 +159,7 @@ FAULTS = [
     ("a.csv", RATING + f",{ITEM},5.0,1\n", "line 2: user is '', expected a value"),
     ("a.csv", RATING + f"{USER},,5.0,1\n", "line 2: item is '', expected a value"),
     ("a.csv", RATING + f"{USER},{ITEM},five,1\n", "line 2: rating is 'five', expected a number"),
+    ("a.csv", RATING + f"{USER},{ITEM},nan,1\n", "line 2: rating is 'nan', expected a number"),
     ("a.csv", RATING + f"{USER},{ITEM},5.0,soon\n", "line 2: time is 'soon', expected whole seconds"),
     ("a.csv", RATING.encode() + b"\xff,a,1,1\n", "line 2: not UTF-8"),
     ("a.csv", RATING.encode() + b"a\0,a,1,1\n", "line 2: not UTF-8 text: holds a zero byte"),
@@ -184,15 +185,15 @@ def test_refuses(tmp_path: Path, name: str, text: str | bytes, message: str, suf
 def test_a_named_format_is_held_to(tmp_path: Path) -> None:
     reviews, ratings = write(tmp_path / "a.json", yelp()), write(tmp_path / "a.csv", RATING)
     with pytest.raises(UsageError, match=r"line 1: no key 'parent_asin' as amazon-reviews have \(found: user_id"):
-        read_file(reviews, name="amazon-reviews", columns=Columns(time="date", rating="stars"))
+        read_file(reviews, format="amazon-reviews", columns=Columns(time="date", rating="stars"))
     with pytest.raises(CocorrrecError, match="line 1: not JSON"):
-        read_file(ratings, name="yelp-reviews")
+        read_file(ratings, format="yelp-reviews")
     with pytest.raises(UsageError, match="no column 'user'"):
-        read_file(ratings, name="csv")
+        read_file(ratings, format="csv")
     with pytest.raises(UsageError, match="users cannot be told"):
-        read_file(reviews, name="amazon-ratings")
+        read_file(reviews, format="amazon-ratings")
     with pytest.raises(UsageError, match="format 'yelp'"):
-        read_file(reviews, name="yelp")
+        read_file(reviews, format="yelp")
 
 
 @pytest.mark.parametrize("name", ["yelp reviews", "amazon ratings 2014", "amazon reviews 2014"])
@@ -220,10 +221,10 @@ def test_damaged_gzip_gives_one_clear_error(tmp_path: Path) -> None:
     for cut in (len(good) - 1, len(good) - 9, len(good) // 2, 12):
         path.write_bytes(good[:cut])
         with pytest.raises(CocorrrecError, match=r"not a complete gzip file|line \d"):
-            read_file(path, name="yelp-reviews")
+            read_file(path, format="yelp-reviews")
     path.write_bytes(good[:-6] + b"\0" + good[-5:])
     with pytest.raises(CocorrrecError, match="not a complete gzip file"):
-        read_file(path, name="yelp-reviews")
+        read_file(path, format="yelp-reviews")
 
 
 def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,16 +248,16 @@ def test_the_length_of_a_line_is_limited(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(stream, "_CHUNK", chunk)
     monkeypatch.setattr(stream, "MAX_LINE", 1000)
     fits, longer = yelp(text="x" * 800), yelp(text="x" * 1000)
-    assert read_file(write(tmp_path / "a.json", fits * 3), name="yelp-reviews").height == 3
+    assert read_file(write(tmp_path / "a.json", fits * 3), format="yelp-reviews").height == 3
     with pytest.raises(CocorrrecError, match="line 3: longer than 1000 bytes"):
-        read_file(write(tmp_path / "b.json", fits * 2 + longer + fits), name="yelp-reviews")
+        read_file(write(tmp_path / "b.json", fits * 2 + longer + fits), format="yelp-reviews")
 
 
 def test_progress_counts_the_bytes_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "_CHUNK", 1000)
     for path in (write(tmp_path / "a.json", yelp() * 100), write(tmp_path / "a.json.gz", yelp() * 100)):
         heard: list[tuple[int, int]] = []
-        read_file(path, name="yelp-reviews", progress=lambda done, size, heard=heard: heard.append((done, size)))
+        read_file(path, format="yelp-reviews", progress=lambda done, size, heard=heard: heard.append((done, size)))
         size = path.stat().st_size
         assert heard == sorted(heard)
         assert heard[-1] == (size, size)
