@@ -33,8 +33,8 @@ FILTERS = Filters(min_item_interactions=10, min_user_interactions=10)
 BATCH = 100_000
 SOME_TEXT = (
     "the and a I to was of it for in is my with that but this we they on place food good great service not had you "
-    "have at so were be are as there really just time back like all out very get one would if from here their only when "
-    'our me or more what up restaurant delicious naïve café friendly staff \\\\ "recommend" order\n\n price! menu,'
+    "have at so were be are as there really just time back like all out very get one would if from here their only "
+    'when our me or more what up restaurant delicious naïve café friendly staff \\\\ "recommend" order\n\n price! menu,'
 )
 WORDS = SOME_TEXT.split(" ")
 
