@@ -3,6 +3,7 @@
 from cocorrrec_export.cli import (
     bundle,
     console,
+    data,
     doctor,
     evaluate,
     gcn,
@@ -30,6 +31,7 @@ app.command(epilog=parity.EPILOG)(parity.parity)
 app.command(epilog=inspect.EPILOG)(inspect.inspect)
 app.command(epilog=doctor.EPILOG)(doctor.doctor)
 app.command(epilog=models.EPILOG)(models.models)
+app.add_typer(data.app, name="data")
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(bundle.app, name="bundle")
 
