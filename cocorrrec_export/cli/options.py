@@ -12,8 +12,15 @@ _COLUMN = "Header or JSON key of the {0}; its place from 1 in a file without hea
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of a table.")]
 Model = Annotated[
-    str,
+    str | None,
     typer.Option("--model", help="A shipped model's name, or the folder of your own.", show_default=DEFAULT_MODEL),
+]
+Architecture = Annotated[
+    str | None,
+    typer.Option(
+        "--architecture",
+        help="cocorrrec, or a baseline: din, gru4rec, sasrec, bert4rec, mamba4rec. Picks what ships, or was exported.",
+    ),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder that the result goes into.")]
 Data = Annotated[

@@ -2,13 +2,24 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
-from cocorrrec_export.errors import UsageError
+from cocorrrec_export.errors import UsageError, nearest
 from cocorrrec_export.tables import check_types, from_table
 
 Architecture = Literal["cocorrrec", "din", "gru4rec", "sasrec", "bert4rec", "mamba4rec"]
 """CoCorrRec, and the baselines of its paper."""
+
+
+def check_architecture(name: str) -> None:
+    """Raise for a name that is none.
+
+    Raises:
+        UsageError: with the nearest name, and all of them.
+    """
+    if name not in get_args(Architecture):
+        raise UsageError(f"unknown architecture '{name}' ({nearest(name, get_args(Architecture))})")
+
 
 PADDING_ID = 0
 """The item id that stands for 'no click'. Real items are 1 .. vocab_size - 1."""

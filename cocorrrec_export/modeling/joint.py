@@ -6,13 +6,14 @@ from torch import Tensor, nn
 from cocorrrec_export.modeling.gcn import GCN
 from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.modeling.scn import SCN
-from cocorrrec_export.modeling.ttt import Correction
+from cocorrrec_export.modeling.ttt import Correction, StreamState
 
 
 class CoCorrRec(Ranker):
     """SCN and, where the model has one, GCN."""
 
     gcn: GCN | None
+    streams = True
 
     def __init__(self, *, scn: SCN, gcn: GCN | None) -> None:
         super().__init__()
@@ -51,3 +52,11 @@ class CoCorrRec(Ranker):
     def item_side(self, rows: Tensor) -> Tensor:
         """Two layers."""
         return self.scn.item_mlp(rows)
+
+    def start_stream(self, batch: int) -> StreamState:
+        """The SCN's streaming state before the first click; the correction has no part in it."""
+        return self.scn.start_stream(batch)
+
+    def step(self, items: Tensor, state: StreamState) -> tuple[StreamState, Tensor]:
+        """Read one click ``items [B]``: the next state and the user state ``[B, D]``."""
+        return self.scn.step(items, state)

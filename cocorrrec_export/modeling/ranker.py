@@ -24,6 +24,8 @@ class Ranker(nn.Module):
     """The table, ``[V, D]``."""
     gcn: nn.Module | None
     """The cloud's half; None in every architecture but CoCorrRec's."""
+    streams = False
+    """Whether clicks can be read one by one in constant memory: :meth:`start_stream` and :meth:`step`."""
 
     def read_rows(self, ids: Tensor, clicks: Tensor, *, corrected: bool = True) -> Any:
         """The user after ``ids [B, L]``, whose rows of the table are ``clicks [B, L, D]``.
@@ -48,6 +50,14 @@ class Ranker(nn.Module):
 
     def initialise(self, *, std: float, generator: torch.Generator | None) -> None:
         """Draw what does not start as :func:`~cocorrrec_export.modeling.build.build_model` draws every layer."""
+
+    def start_stream(self, batch: int) -> Any:
+        """The streaming state before the first click."""
+        raise NotImplementedError
+
+    def step(self, items: Tensor, state: Any) -> tuple[Any, Tensor]:
+        """Read one click ``items [B]``: the next state, a tuple of tensors, and the user state ``[B, D]``."""
+        raise NotImplementedError
 
     def user_state(self, ids: Tensor, *, corrected: bool = True) -> Any:
         """The user after ``ids [B, L]``, with the cloud's correction unless told otherwise."""

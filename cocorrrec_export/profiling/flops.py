@@ -79,9 +79,9 @@ class FlopCurve:
     """Operations of one call for one user, over the sequence length."""
 
     name: str
-    """``scn``, ``scn+gcn`` (every position read out, as in the paper), or an entry point."""
+    """``scn``, ``scn+gcn``, ``forward`` of a baseline (every position read out, as in the paper), or an entry point."""
     mini_batch: int | None
-    """The inner mini-batch; None: as long as the sequence."""
+    """The inner mini-batch; None: as long as the sequence, or the architecture has none."""
     lengths: tuple[int, ...]
     counts: tuple[Flops, ...]
     """``paper`` is over a batch of 1,024, as everywhere."""
@@ -115,11 +115,14 @@ def flop_curves(config: ModelConfig, *, candidates: int) -> tuple[FlopCurve, ...
         config: the model's sizes.
         candidates: of one call of the entry points that score.
     """
+    if config.architecture != "cocorrrec":
+        counted = [_count_baseline(config, length, candidates) for length in LENGTHS]
+        return tuple(FlopCurve(name, None, LENGTHS, tuple(row[name] for row in counted)) for name in counted[0])
     curves = []
     for mini_batch, lengths in ((None, LENGTHS), (FIXED_MINI_BATCH, FIXED_LENGTHS)):
-        counted = [length for length in lengths if mini_batch is None or length <= max(LENGTHS)]
-        rows = {length: _count_entry_points(config, length, mini_batch or length, candidates) for length in counted}
-        for name in rows[counted[0]]:
+        short = [length for length in lengths if mini_batch is None or length <= max(LENGTHS)]
+        rows = {length: _count_entry_points(config, length, mini_batch or length, candidates) for length in short}
+        for name in rows[short[0]]:
             known = {length: row[name] for length, row in rows.items()}
             counts = tuple(known[x] if x in known else _continued(known, x) for x in lengths)
             curves.append(FlopCurve(name, mini_batch, lengths, counts))
@@ -159,6 +162,24 @@ def _count_entry_points(config: ModelConfig, length: int, mini_batch: int, candi
     if correction is not None:
         counts["scn+gcn"] += counts["correct"]  # a GRU is slow to count: once is enough
     return counts
+
+
+def _count_baseline(config: ModelConfig, length: int, candidates: int) -> dict[str, Flops]:
+    """The same of a baseline, which has no inner mini-batch."""
+    model, ids = _build(config, length, length)
+    items = torch.ones(1, candidates, dtype=torch.int64)
+    calls: dict[str, Callable[[], object]] = {
+        "forward": lambda: model.every_position(ids, model.item_embedding(ids)),
+        "rank": lambda: model(ids, items),
+    }
+    if model.streams:
+        with torch.no_grad():
+            user, state = model.user_state(ids), model.start_stream(1)
+        calls |= {
+            "step": lambda: model.step(ids[:, 0], state),
+            "score": lambda: model.match(user, model.item_vectors(items)),
+        }
+    return {name: _count(model, call) for name, call in calls.items()}
 
 
 def _measure(config: ModelConfig) -> Flops:

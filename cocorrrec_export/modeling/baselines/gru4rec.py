@@ -24,6 +24,8 @@ class GRU4Rec(Baseline):
         dropout: share of features dropped in training, on the embedded clicks and on the user state.
     """
 
+    streams = True
+
     def __init__(self, *, vocab_size: int, hidden_size: int, dropout: float = 0.0) -> None:
         super().__init__(vocab_size=vocab_size, hidden_size=hidden_size, dropout=dropout)
         self.click_proj = nn.Linear(hidden_size, hidden_size)

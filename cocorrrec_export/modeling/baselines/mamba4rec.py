@@ -179,6 +179,8 @@ class Mamba4Rec(Baseline):
         dropout: share of features dropped in training.
     """
 
+    streams = True
+
     def __init__(self, *, vocab_size: int, hidden_size: int, dropout: float = 0.0) -> None:
         super().__init__(vocab_size=vocab_size, hidden_size=hidden_size, dropout=dropout)
         self.input_norm = nn.LayerNorm(hidden_size, eps=NORM_EPS)
