@@ -9,7 +9,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cocorrrec_export.export.device_frame import DeviceLayerNorm, DeviceRanker, Mean, Storage, constant, leading
+from cocorrrec_export.export.device_frame import (
+    DeviceLayerNorm,
+    DeviceRanker,
+    Mean,
+    Storage,
+    constant,
+    leading,
+    product,
+)
 from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.layers import RMSNorm, rotate_pairs
 from cocorrrec_export.modeling.ttt import LN_EPS, STD_EPS
@@ -58,6 +66,8 @@ class DeviceSCN(DeviceRanker):
         constant(self, "b1", ttt.b1)  # [h, 1, f]
         constant(self, "ln_weight", ttt.ln_weight.unsqueeze(1))  # [h, 1, f]
         constant(self, "ln_bias", ttt.ln_bias.unsqueeze(1))
+        if sequence_length > self.mini_batch:
+            self._keep_positions(sequence_length)
         self.post_norm = DeviceLayerNorm(ttt.post_norm)
         self.head_mean = Mean(self.head_dim)
         self.head_mean_plus_eps = Mean(self.head_dim, plus=LN_EPS)
@@ -70,6 +80,24 @@ class DeviceSCN(DeviceRanker):
             constant(self, "P", scn.fusion.P)
             constant(self, "Q", scn.fusion.Q)
 
+    def _keep_positions(self, length: int) -> None:
+        """Of each click: rotation, token rate, where its mini-batch starts and where it is, ``[L, 2 f + 3]``."""
+        place = torch.arange(length)
+        within = place % self.mini_batch
+        numbers = torch.stack((place - within, place), dim=1)  # [L, 2]
+        constant(
+            self,
+            "positions",
+            torch.cat((self.rope_cos[within], self.rope_sin[within], self.token_rate[within], numbers), dim=1),
+        )
+        constant(self, "place", place.to(torch.float32).unsqueeze(0))  # [1, L]
+        constant(self, "ones", torch.ones(self.heads, length, 1))
+        constant(self, "Wb1", torch.cat((self.W1, self.b1), dim=1))  # [h, f + 1, f]
+
+    positions: Tensor
+    place: Tensor
+    ones: Tensor
+    Wb1: Tensor
     rotation: Tensor
     rope_cos: Tensor
     rope_sin: Tensor
@@ -116,10 +144,8 @@ class DeviceSCN(DeviceRanker):
         inverse_std = torch.rsqrt(self.head_mean_plus_eps(centred * centred))
         return centred * inverse_std, inverse_std
 
-    def inner_gradient(self, x: Clicks, W: Tensor, b: Tensor) -> Tensor:
-        """Gradient of the inner loss, ``[h, k, f]``, at ``W [h, f, f]``, ``b [h, 1, f]``."""
-        Z1 = torch.bmm(x.XK, W) + b
-        target = x.XV - x.XK
+    def inner_gradient(self, Z1: Tensor, target: Tensor) -> Tensor:
+        """Gradient of the inner loss with respect to ``Z1``, all ``[h, k, f]``."""
         if self.inner_loss == "sigmoid":
             activation = torch.sigmoid(Z1 - target)
             return activation * (1.0 - activation)
@@ -148,6 +174,8 @@ class DeviceSCN(DeviceRanker):
         last = self.one_hot(self.last_click(ids), length)
         if length <= self.mini_batch:
             return self.read_out(*self._mini_batch(H, last, self.W1, self.b1, correction)[:2])
+        if correction is None:
+            return self._read_long(H, last)
         sizes = [min(self.mini_batch, length - at) for at in range(0, length, self.mini_batch)]
         W, b = self.W1, self.b1
         queries, outputs = [], []
@@ -160,6 +188,36 @@ class DeviceSCN(DeviceRanker):
                 W, b = self._next_state(x, grad, W, b)
         return self.read_out(sum(queries[1:], queries[0]), sum(outputs[1:], outputs[0]))
 
+    def _read_long(self, H: Tensor, last: Tensor) -> Tensor:
+        """User state ``[1, D]`` at the click of ``H [L, D]`` that ``last [1, L]`` picks, over several mini-batches.
+
+        What an earlier mini-batch taught is in the state as the sum that it would be read from. So the state is
+        computed to learn with alone, and what the last click reads is one sum over all clicks,
+        ``Z = XQ W1 + b1 - sum_j w_j (XQ . XK_j + 1) G_j``: for a click of an earlier mini-batch w_j is its step size at
+        the end of it, for one of the same mini-batch that at the last click, and for a later one 0.
+        """
+        size, length = self.head_dim, H.shape[0]
+        x = self.project(H, self.positions[:, :size], self.positions[:, size : 2 * size])
+        keys = torch.cat((x.XK, self.ones), dim=2)  # the bias is one more row of W
+        target = x.XV - x.XK
+        at_end = self.token_rate[self.mini_batch - 1 :].unsqueeze(0)  # [1, 1, 1]
+        taught = keys.transpose(1, 2) * (x.rate * at_end)  # [h, f + 1, L]
+        W, gradients = self.Wb1, []
+        for start in range(0, length, self.mini_batch):
+            rows = slice(start, min(start + self.mini_batch, length))
+            gradients.append(self.inner_gradient(torch.bmm(keys[:, rows], W), target[:, rows]))
+            if rows.stop < length:
+                W = W - torch.bmm(taught[:, :, rows], gradients[-1])
+        here = product(last, self.positions)  # [1, 2 f + 3]
+        rate, first, place = (here[:, 2 * size + column : 2 * size + column + 1] for column in range(3))
+        earlier = (first - self.place).clamp(0.0, 1.0)
+        until = (place + 1.0 - self.place).clamp(0.0, 1.0)
+        weight = earlier * at_end[0] + (until - earlier) * rate  # [1, L]
+        XQ = self.query(product(last, H), here[:, :size], here[:, size : 2 * size])
+        query = torch.cat((XQ, self.ones[:, :1]), dim=2)
+        read = torch.bmm(query, keys.transpose(1, 2)) * (x.rate * weight.unsqueeze(0))  # [h, 1, L]
+        return self.read_out(XQ, torch.bmm(query, self.Wb1) - torch.bmm(read, torch.cat(gradients, dim=1)))
+
     def _mini_batch(
         self, H: Tensor, here: Tensor, W: Tensor, b: Tensor, correction: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor, Clicks, Tensor]:
@@ -171,7 +229,7 @@ class DeviceSCN(DeviceRanker):
         rows = H.shape[0]
         tables = [leading(x, rows) for x in (self.rope_cos, self.rope_sin, self.token_rate, self.mask)]
         x = self.project(H, *tables[:2])
-        grad = self.inner_gradient(x, W, b)
+        grad = self.inner_gradient(torch.bmm(x.XK, W) + b, x.XV - x.XK)
         cos, sin, rate, mask = (torch.mm(here, table) for table in tables)
         mask = (mask if rows == self.mini_batch else mask[:, :rows]).unsqueeze(0)  # [1, 1, k]
         clicked = torch.bmm(here.view(1, 1, rows), H.view(1, rows, self.hidden)).view(1, self.hidden)
@@ -236,7 +294,7 @@ class DeviceSCN(DeviceRanker):
         cos, sin, rate = (torch.mm(here, table) for table in (self.rope_cos, self.rope_sin, self.token_rate))
         H = self.encode(row)
         x = self.project(H, cos, sin)
-        grad = x.rate * self.inner_gradient(x, W, b)
+        grad = x.rate * self.inner_gradient(torch.bmm(x.XK, W) + b, x.XV - x.XK)
         grad_W = grad_W + torch.bmm(x.XK.transpose(1, 2), grad)
         grad_b = grad_b + grad
         rate = rate.unsqueeze(0)  # [1, 1, 1]
