@@ -81,6 +81,7 @@ def test_version(tmp_path: Path) -> None:
         (["compare", "a.json", "b.json"], 2, "a.json: no such file"),
         (["compare", "a.json", "b.json", "--fail-over", "much"], 2, "--fail-over takes a share such as 10% or 0.1"),
         (["build-runner", "--abi", "arm"], 2, "unknown abi 'arm' (known: aarch64, x86_64)"),
+        (["build-runner", "--sysroot", "elsewhere", "--abi", "aarch64"], 2, "--sysroot is the root folder of a Linux"),
         (["--hots"], 2, "No such option"),
     ],
 )

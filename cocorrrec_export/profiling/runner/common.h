@@ -104,6 +104,11 @@ struct Memory {
   size_t heap = 0;
 };
 
+inline size_t heap_bytes() {
+  struct mallinfo2 heap = mallinfo2();
+  return heap.uordblks + heap.hblkhd;
+}
+
 inline Memory memory() {
   Memory m;
   FILE* file = fopen("/proc/self/status", "r");
@@ -116,8 +121,7 @@ inline Memory memory() {
     sscanf(line, "Threads: %ld", &m.threads);
   }
   fclose(file);
-  struct mallinfo2 heap = mallinfo2();
-  m.heap = heap.uordblks + heap.hblkhd;
+  m.heap = heap_bytes();
   return m;
 }
 
@@ -176,9 +180,9 @@ int measure(int argc, char** argv) {
   Memory end = memory();
 
   printf("\n{\"runner\": 1, \"ok\": true, \"entry_point\": \"%s\", \"threads\": %ld, \"process_threads\": %ld, \"cases\": %zu, \"load_ns\": %lld, "
-         "\"first_call_ns\": %lld, \"planned_bytes\": %lld, \"memory\": {",
+         "\"first_call_ns\": %lld, \"planned_bytes\": %lld, \"program_bytes\": %lld, \"memory\": {",
          o.entry.c_str(), o.threads, end.threads, cases, (long long)load_ns, (long long)first_call_ns,
-         (long long)program.planned_bytes());
+         (long long)program.planned_bytes(), (long long)program.program_bytes());
   print_memory("idle", idle, false);
   print_memory("before_load", before, false);
   print_memory("loaded", loaded, false);
