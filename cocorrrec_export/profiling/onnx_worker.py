@@ -81,7 +81,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         session.run(names, case)
         samples.append(time.perf_counter_ns() - start)
     stages = {"before_load": before, "loaded": loaded, "first_call": called, "end": memory()}
-    return {"cases": len(cases), "load_ns": load_ns, "first_call_ns": first_call_ns, "planned_bytes": 0} | {
+    return {
+        "cases": len(cases),
+        "load_ns": load_ns,
+        "first_call_ns": first_call_ns,
+        "planned_bytes": 0,
+        "program_bytes": 0,
+    } | {
         "memory": stages,
         "latency_ns": samples,
     }

@@ -55,6 +55,10 @@ def test_a_whole_measurement(scn_int8: Artifact, executorch_bundle: Bundle) -> N
     assert len(rank["cold_load_ns"]) == 3
     assert rank["planned_bytes"] > encode["planned_bytes"] > 0
     assert rank["heap_over_idle_bytes"] > rank["planned_bytes"]
+    parts = rank["heap_parts"]
+    assert sum(parts.values()) == rank["heap_over_idle_bytes"] and min(parts.values()) >= 0
+    # Reading the file gives out what it holds for this entry point; the payloads of delegates come and go.
+    assert 0 < parts["program"] < Program(scn_int8.program, ()).bytes and parts["planned"] == rank["planned_bytes"]
     assert rank["memory"]["loaded"]["heap_bytes"] > rank["memory"]["before_load"]["heap_bytes"]
     assert {row["backend"] for row in rank["operators"]} == {None, "XNNPACK"}
     assert "rank: 10 calls on 2 threads" in steps
@@ -65,7 +69,8 @@ def test_litert(tflite_int8: Artifact, tflite_bundle: Bundle) -> None:
         result = measure(host, subject(tflite_int8), SETTINGS, lambda _: None)
         assert result["parity"]["verdict"] == "pass" and result["parity"]["cases"] > 40
         rank = result["entry_points"][1]
-        assert len(rank["runs"][1]["latency_ns"]) == 10 and rank["heap_over_idle_bytes"] > 0
+        assert len(rank["runs"][1]["latency_ns"]) == 10
+        assert sum(rank["heap_parts"].values()) == rank["heap_over_idle_bytes"] > rank["heap_parts"]["program"] > 0
         contract = tflite_int8.entry_points[1]
         zeros = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in contract.inputs}
         call = Call(contract=contract, inputs=pack(contract, [zeros]))

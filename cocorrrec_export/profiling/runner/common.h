@@ -161,15 +161,17 @@ int measure(int argc, char** argv) {
     fail("%s has %zu bytes, not a multiple of the %zu that one call of %s takes", o.inputs.c_str(), inputs.size(), in,
          o.entry.c_str());
   size_t cases = inputs.size() / in;
-  std::vector<uint8_t> outputs(cases * out);
+  size_t own = heap_bytes();
+  std::vector<uint8_t> outputs(cases * out), scratch(out);
+  own = heap_bytes() - own;  // the measuring loop's, not the program's
   start = now_ns();
   program.call(inputs.data(), outputs.data());
   int64_t first_call_ns = now_ns() - start;
   Memory called = memory();
+  called.heap -= own;
   for (size_t i = 1; i < cases; i++) program.call(&inputs[i * in], &outputs[i * out]);
   write_file(o.outputs, outputs.data(), outputs.size());
 
-  std::vector<uint8_t> scratch(out);
   for (long i = 0; i < o.warmup; i++) program.call(&inputs[i % cases * in], scratch.data());
   for (long i = 0; i < o.iterations; i++) {
     start = now_ns();
@@ -178,6 +180,7 @@ int measure(int argc, char** argv) {
   }
   program.finish();
   Memory end = memory();
+  end.heap -= own;
 
   printf("\n{\"runner\": 1, \"ok\": true, \"entry_point\": \"%s\", \"threads\": %ld, \"process_threads\": %ld, \"cases\": %zu, \"load_ns\": %lld, "
          "\"first_call_ns\": %lld, \"planned_bytes\": %lld, \"program_bytes\": %lld, \"memory\": {",
