@@ -62,7 +62,8 @@ class Program {
     }
     planned_memory_.emplace(et::Span<et::Span<uint8_t>>(spans_.data(), spans_.size()));
     manager_.emplace(&objects_, &*planned_memory_, &temporary_);
-    method_.emplace(take(program_->load_method(o.entry.c_str(), &*manager_, tracer_.get()), "cannot load the method " + o.entry));
+    method_.emplace(take(program_->load_method(o.entry.c_str(), &*manager_, tracer_.get()),
+                         "cannot load the method " + o.entry));
     for (size_t i = 0; i < meta.num_inputs(); i++) add_input(meta.input_tensor_meta(i), i);
     for (size_t i = 0; i < meta.num_outputs(); i++) {
       auto tensor = meta.output_tensor_meta(i);

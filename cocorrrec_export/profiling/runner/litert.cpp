@@ -121,8 +121,8 @@ class Program {
     std::string text = "{\"calls\": " + std::to_string(calls_) + ", \"kinds\": [";
     const char* comma = "";
     for (const auto& [key, sums] : kinds) {
-      text += std::string(comma) + "[\"" + runner::plain(key.first.c_str()) + "\", " + (key.second ? "true" : "false") + ", " +
-              std::to_string(sums.first) + ", " + std::to_string(sums.second) + "]";
+      text += std::string(comma) + "[\"" + runner::plain(key.first.c_str()) + "\", " + (key.second ? "true" : "false") +
+              ", " + std::to_string(sums.first) + ", " + std::to_string(sums.second) + "]";
       comma = ", ";
     }
     text += "]}";
