@@ -316,8 +316,8 @@ def page(
     ]
     if rows:
         lines += [
-            "Faults of the device, with a real adb and a real adbd (`tests/device`); seconds from the fault, or from "
-            "the start of the command, to its end:",
+            "Faults of the device, with a real adb and a real adbd (`tests/device`); seconds from the fault, "
+            "from the call that hangs, or from the start of the command, to its end:",
             "",
             "| test | what is said | exit code | seconds |",
             "|---|---|---|---|",
