@@ -125,6 +125,7 @@ def test_a_profile_of_this_machine_then_a_comparison(
     assert changes["file"]["verdict"] == "same" and changes["rank: planned memory"]["verdict"] == "same"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("export", ["scn_fp32", "onnx_int8"])
 def test_other_exports(request: pytest.FixtureRequest, runners: Path, tmp_path: Path, export: str) -> None:
     """The model of these is nobody's: no FLOPs then."""
