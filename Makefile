@@ -28,7 +28,7 @@ test: setup ## Unit tests, linters and types: what CI runs first
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 test-slow: setup ## End-to-end tests of minutes
 	$(BIN)/python -m pytest -m slow

@@ -29,3 +29,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1)
     did_you_mean = f"did you mean '{close[0]}'? " if close else ""
     return f"{did_you_mean}known: {', '.join(known)}"
+
+
+def listed(words: Iterable[str], *, count: int = 20) -> str:
+    """Words from a stranger's file, for a message: a few of them, short, on one line."""
+    shown = ["".join(c if c.isprintable() else "?" for c in word[:40]) for word in words]
+    return ", ".join(shown[:count]) + (", ..." if len(shown) > count else "") if shown else "none"

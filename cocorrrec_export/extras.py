@@ -16,7 +16,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "coreml": ("coremltools",),
     "tflite": ("litert_torch", "ai_edge_litert"),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
-    "serve": ("aiohttp", "httptools", "msgspec", "prometheus_client", "uvicorn"),
+    "serve": ("aiohttp", "httptools", "prometheus_client", "uvicorn"),
     "ray": ("ray",),
 }
 """Each extra of the package, and the modules that it brings."""

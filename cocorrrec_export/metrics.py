@@ -21,15 +21,35 @@ def per_user_metrics(scores: NDArray[np.floating]) -> dict[str, NDArray[np.float
     Raises:
         ValueError: no user, no negative, or a score that is not a number.
     """
+    above, tied = places(scores)
+    return metrics_of_places(above, tied, negatives=scores.shape[1] - 1)
+
+
+def places(scores: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How many negatives each user's positive is below, and how many it is tied with: two arrays ``[users]``.
+
+    Every metric follows from the two.
+
+    Args:
+        scores: as in :func:`per_user_metrics`.
+
+    Raises:
+        ValueError: as there.
+    """
     if scores.ndim != 2 or scores.shape[0] < 1 or scores.shape[1] < 2:
         raise ValueError(f"scores must be [users >= 1, 1 + negatives >= 2], got {list(scores.shape)}")
     if np.isnan(scores).any():
         raise ValueError("scores hold NaN")
     positive, negatives = scores[:, :1], scores[:, 1:]
-    above = (negatives > positive).sum(1)
-    tied = (negatives == positive).sum(1)
+    return (negatives > positive).sum(1), (negatives == positive).sum(1)
+
+
+def metrics_of_places(
+    above: NDArray[np.int64], tied: NDArray[np.int64], *, negatives: int
+) -> dict[str, NDArray[np.float64]]:
+    """:func:`per_user_metrics` from the :func:`places`."""
     rank = above + tied  # 0 is the best
-    result = {"uauc": 1.0 - (above + 0.5 * tied) / negatives.shape[1]}
+    result = {"uauc": 1.0 - (above + 0.5 * tied) / negatives}
     result |= {f"ndcg@{k}": np.where(rank < k, 1.0 / np.log2(rank + 2.0), 0.0) for k in CUTOFFS}
     result |= {f"hr@{k}": (rank < k).astype(np.float64) for k in CUTOFFS}
     return result

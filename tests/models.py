@@ -9,19 +9,27 @@ from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.joint import CoCorrRec
+from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.modeling.store import ModelFolder, save_model
 
 CONFIG = ModelConfig(vocab_size=60)
 
 
-def random_model(config: ModelConfig = CONFIG, *, seed: int = 1) -> CoCorrRec:
+def random_ranker(config: ModelConfig = CONFIG, *, seed: int = 1) -> Ranker:
     """A model whose every parameter is random, so that nothing hides behind a zero."""
     model = build_model(config, generator=torch.Generator().manual_seed(seed)).eval()
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
-        model.scn.item_embedding.weight[0].zero_()
+        model.item_embedding.weight[0].zero_()
+    return model
+
+
+def random_model(config: ModelConfig = CONFIG, *, seed: int = 1) -> CoCorrRec:
+    """The same, of a CoCorrRec config."""
+    model = random_ranker(config, seed=seed)
+    assert isinstance(model, CoCorrRec)
     return model
 
 
@@ -42,7 +50,7 @@ def model_folder(path: Path, *, users: bool = True, **options: object) -> ModelF
     """A random model on disk."""
     config = dataclasses.replace(CONFIG, **options)  # type: ignore[arg-type]
     path.mkdir(parents=True)
-    folder = save_model(path, random_model(config), config, name="tiny")
+    folder = save_model(path, random_ranker(config), config, name="tiny")
     if users:
         random_users(config).save(folder.evaluation_path)
     return folder

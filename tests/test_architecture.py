@@ -18,7 +18,8 @@ ALLOWED = {
     "parity": {"modeling", "data", "runtime"},
     "export": {"modeling", "data", "runtime", "parity", "profiling"},
     "serving": {"runtime", "export"},
-    "cli": {"modeling", "data", "runtime", "parity", "profiling", "export", "training", "serving"},
+    "reproduction": {"modeling", "data", "training", "profiling"},
+    "cli": {"modeling", "data", "runtime", "parity", "profiling", "export", "training", "serving", "reproduction"},
 }
 """Which folders a folder may import from, beside itself and the modules at the bottom."""
 

@@ -151,6 +151,19 @@ def steps() -> Iterator[Callable[[str], None]]:
     finish()
 
 
+@contextmanager
+def reading() -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr of the bytes read of a file; what it yields is called with those, and with all of them."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    stderr = Console(stderr=True)
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+        task = progress.add_task("reading", total=None)
+        yield lambda done, size: progress.update(task, completed=done, total=size)
+
+
 def _on_sigterm(_signum: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
 

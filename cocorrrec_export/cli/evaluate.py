@@ -7,7 +7,6 @@ import typer
 
 from cocorrrec_export.cli import console, options
 from cocorrrec_export.errors import UsageError
-from cocorrrec_export.resources import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from cocorrrec_export.training.scoring import LateMetrics
@@ -19,6 +18,8 @@ Examples:
 
   cocorr-export evaluate --model models/mine
 
+  cocorr-export evaluate --architecture gru4rec
+
   cocorr-export evaluate --model cocorrrec-beauty --data beauty.csv.gz --json
 
   cocorr-export evaluate --late-rate 0,0.1,...,1 --plot late.png
@@ -26,7 +27,8 @@ Examples:
 
 
 def evaluate(
-    model: options.Model = DEFAULT_MODEL,
+    model: options.Model = None,
+    architecture: options.Architecture = None,
     data: options.Data = None,
     late_rate: Annotated[
         str | None,
@@ -50,7 +52,7 @@ def evaluate(
     from cocorrrec_export.modeling.store import find_model, load_model, open_model
     from cocorrrec_export.training.scoring import evaluate_late, evaluate_model
 
-    folder = open_model(find_model(model))
+    folder = open_model(find_model(model, architecture))
     held_out = held_out_set(folder, data)
     loaded = load_model(folder)
     metrics = evaluate_model(loaded, held_out)

@@ -3,6 +3,7 @@
 from cocorrrec_export.cli import (
     bundle,
     console,
+    data,
     doctor,
     evaluate,
     gcn,
@@ -10,6 +11,7 @@ from cocorrrec_export.cli import (
     models,
     parity,
     recipes,
+    reproduce,
     scn,
     train,
 )
@@ -22,12 +24,14 @@ app = make_app(
 
 app.command(epilog=train.EPILOG)(train.train)
 app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
+app.command(epilog=reproduce.EPILOG)(reproduce.reproduce)
 app.command(epilog=scn.EPILOG)(scn.scn)
 app.command(epilog=gcn.EPILOG)(gcn.gcn)
 app.command(epilog=parity.EPILOG)(parity.parity)
 app.command(epilog=inspect.EPILOG)(inspect.inspect)
 app.command(epilog=doctor.EPILOG)(doctor.doctor)
 app.command(epilog=models.EPILOG)(models.models)
+app.add_typer(data.app, name="data")
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(bundle.app, name="bundle")
 

@@ -7,7 +7,6 @@ import typer
 
 from cocorrrec_export.cli import console, options
 from cocorrrec_export.errors import UsageError
-from cocorrrec_export.resources import DEFAULT_MODEL
 
 EPILOG = """
 Examples:
@@ -22,7 +21,7 @@ def gcn(
     target: Annotated[str, typer.Option("--target", help="Where it is to run: onnx.")] = "onnx",
     precision: options.Precision = None,
     recipe: options.Recipe = None,
-    model: options.Model = DEFAULT_MODEL,
+    model: options.Model = None,
     out: options.Out = Path("dist"),
     data: options.Data = None,
     json: options.Json = False,

@@ -7,17 +7,51 @@ import typer
 
 from cocorrrec_export.resources import DEFAULT_MODEL
 
+_FILES = "CSV, RecBole .inter, Amazon or Yelp, plain or gzipped, or a cut"
+_COLUMN = "Header or JSON key of the {0}; its place from 1 in a file without header. Default: {0}, or the format's."
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of a table.")]
 Model = Annotated[
-    str,
+    str | None,
     typer.Option("--model", help="A shipped model's name, or the folder of your own.", show_default=DEFAULT_MODEL),
+]
+Architecture = Annotated[
+    str | None,
+    typer.Option(
+        "--architecture",
+        help="cocorrrec, or a baseline: din, gru4rec, sasrec, bert4rec, mamba4rec. Picks what ships, or was exported.",
+    ),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder that the result goes into.")]
 Data = Annotated[
     Path | None,
-    typer.Option("--data", help="Interactions: CSV or RecBole .inter, plain or gzipped. Default: the model's own."),
+    typer.Option("--data", help=f"Interactions: {_FILES}. Default: the model's own."),
 ]
-RequiredData = Annotated[Path, typer.Option("--data", help="Interactions: CSV or RecBole .inter, plain or gzipped.")]
+RequiredData = Annotated[Path, typer.Option("--data", help=f"Interactions: {_FILES}.")]
+DataFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="Format of the file: csv (any with a header, or .inter), amazon-ratings, amazon-reviews or yelp-reviews. "
+        "Default: auto, told by its name and first line.",
+    ),
+]
+UserColumn = Annotated[str | None, typer.Option(help=_COLUMN.format("user"))]
+ItemColumn = Annotated[str | None, typer.Option(help=_COLUMN.format("item"))]
+TimeColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="Header of the column to order by. Default: timestamp, time or order, if there, or the format's."
+    ),
+]
+RatingColumn = Annotated[
+    str | None, typer.Option(help="Header of the rating column. Default: rating, or the format's.")
+]
+MinRating = Annotated[
+    float | None, typer.Option(help="Keep interactions with at least this rating. Default: ratings are not looked at.")
+]
+MinItem = Annotated[int | None, typer.Option(help="Then items with at least this many interactions.")]
+MinUser = Annotated[int | None, typer.Option(help="Then users with at least this many.")]
 Precision = Annotated[
     str | None, typer.Option("--precision", help="Picks a shipped recipe: fp32, fp16, int8 or int4. Default: fp32.")
 ]

@@ -12,12 +12,17 @@ Examples:
 
   cocorr-export parity dist/scn-executorch-int8
 
+  cocorr-export parity --architecture din
+
   cocorr-export parity dist/gcn-onnx-fp32 --model models/mine --json
 """
 
 
 def parity(
-    artifact: Annotated[Path, typer.Argument(help="Folder of an export.")],
+    artifact: Annotated[
+        Path | None, typer.Argument(help="Folder of an export. Default: the newest under dist/.")
+    ] = None,
+    architecture: options.Architecture = None,
     model: Annotated[
         str | None, typer.Option(help="The model it was made from. Default: the shipped one of the manifest's name.")
     ] = None,
@@ -26,10 +31,12 @@ def parity(
 ) -> None:
     """Check an export again: its hashes, its tensors, and how it ranks, through its own runtime."""
     from cocorrrec_export.export import pipeline
+    from cocorrrec_export.export.artifact import newest_artifact
 
+    path = artifact or newest_artifact(Path("dist"), architecture=architecture)
     with console.steps() as progress:
-        verdict = pipeline.check(artifact, model=model, data=data, progress=progress)
+        verdict = pipeline.check(path, model=model, data=data, architecture=architecture, progress=progress)
     if json:
-        console.print_json({"path": str(artifact), "parity": verdict.as_dict()})
+        console.print_json({"path": str(path), "parity": verdict.as_dict()})
     else:
-        console.print_parity(str(artifact), verdict.as_dict())
+        console.print_parity(str(path), verdict.as_dict())

@@ -23,6 +23,8 @@ Examples:
 
   cocorr-profile dist/scn-executorch-int8 --host --threads 1,2 --per-operator
 
+  cocorr-profile --architecture mamba4rec --host   the newest export of that baseline
+
   cocorr-profile dist/scn-executorch-int8 --device R5CT1234 --iterations 1000
 
   cocorr-profile --host --lengths 10,15,20,25 --candidates 10,100,500
@@ -95,6 +97,7 @@ def run(
     per_operator: Annotated[
         bool, typer.Option("--per-operator", help="Trace each operator, in runs of their own (ExecuTorch, LiteRT).")
     ] = False,
+    architecture: options.Architecture = None,
     model: Annotated[
         str | None, typer.Option("--model", help="The model it was made from. Default: the shipped one of that name.")
     ] = None,
@@ -132,7 +135,7 @@ def run(
         candidates=parse_numbers(candidates, "--candidates", low=1, high=10_000) if candidates else (),
         model=model,
     )
-    chosen = choose_artifact(artifact, Path("dist"))
+    chosen = choose_artifact(artifact, Path("dist"), architecture)
 
     def open_machine(target: str, progress: "Callable[[str], None]") -> "AbstractContextManager[OpenedMachine]":
         if host:

@@ -4,10 +4,21 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from cocorrrec_export.data.statistics import Statistics
+from cocorrrec_export.reproduction.plan import Run
+from cocorrrec_export.reproduction.run import Result
+from cocorrrec_export.reproduction.schedule import Watcher
 from cocorrrec_export.training.loop import Listener
 
 
@@ -56,3 +67,58 @@ class TrainingProgress(Listener):
         """Print the epoch's line."""
         shown = "  ".join(f"{name} {record[name]:.4f}" for name in ("loss", "uauc", "ndcg@10", "hr@10"))
         self._progress.console.print(f"epoch {record['epoch']:.0f}  {shown}{'  best' if best else ''}")
+
+
+class RunBars(Watcher):
+    """A bar over all runs, one for each that is going on, and a line for each that is done."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._all = self._progress.add_task("runs", total=0)
+        self._tasks: dict[Run, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def say(self, message: str) -> None:
+        """Print what is being done when all runs are done."""
+        self._progress.console.print(message, highlight=False)
+
+    def on_planned(self, runs: int) -> None:
+        """Lengthen the bar over all runs."""
+        self._progress.update(self._all, total=(self._progress.tasks[0].total or 0) + runs)
+
+    def on_start(self, run: Run, steps: int) -> None:
+        """Start the run's bar."""
+        if run not in self._tasks:
+            self._tasks[run] = self._progress.add_task(run.name, total=steps)
+
+    def on_progress(self, run: Run, done: int) -> None:
+        """Move the run's bar."""
+        self._progress.update(self._tasks[run], completed=done)
+
+    def on_result(self, result: Result) -> None:
+        """Print the run's line."""
+        if result.run in self._tasks:
+            self._progress.remove_task(self._tasks.pop(result.run))
+        self._progress.advance(self._all)
+        facts = result.facts
+        self._progress.console.print(
+            f"{result.run.name}  validation {result.validation:.4f} at epoch {facts['best_epoch']}  "
+            f"{facts['seconds']:.0f} s",
+            highlight=False,
+        )

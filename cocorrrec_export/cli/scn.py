@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from cocorrrec_export.cli import console, options
-from cocorrrec_export.resources import DEFAULT_MODEL
 
 EPILOG = """
 Examples:
@@ -18,6 +17,8 @@ Examples:
   cocorr-export scn --target all --precision int8
 
   cocorr-export scn --target coreml --model models/mine --candidates 500
+
+  cocorr-export scn --target executorch --architecture sasrec
 
   cocorr-export scn --target onnx --model cocorrrec-beauty --data beauty.csv.gz
 
@@ -31,7 +32,8 @@ def scn(
     ],
     precision: options.Precision = None,
     recipe: options.Recipe = None,
-    model: options.Model = DEFAULT_MODEL,
+    model: options.Model = None,
+    architecture: options.Architecture = None,
     out: options.Out = Path("dist"),
     data: options.Data = None,
     candidates: Annotated[
@@ -39,10 +41,11 @@ def scn(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Export the phone's half, and prove that the file still ranks the same.
+    """Export the phone's half, or a baseline, and prove that the file still ranks the same.
 
-    Writes OUT/scn-TARGET-PRECISION with the file, its manifest and test vectors; nothing, if parity fails. With
-    '--target all' a target that fails does not stop the others; the command then ends with 1.
+    Writes OUT/scn-TARGET-PRECISION with the file, its manifest and test vectors; nothing, if parity fails. A baseline's
+    folder starts with its architecture. With '--target all' a target that fails does not stop the others; the command
+    then ends with 1.
     """
     from cocorrrec_export.export import pipeline
     from cocorrrec_export.export.recipes import choose_recipes
@@ -50,7 +53,7 @@ def scn(
     recipes = [x.with_candidates(candidates) for x in choose_recipes("scn", target, precision, recipe)]
     with console.steps() as progress:
         progress("loading the model")
-        source = pipeline.open_source(model, data)
+        source = pipeline.open_source(model, data, architecture=architecture)
         if target != "all":
             artifact = pipeline.export(source, recipes[0], out, progress=progress)
         else:

@@ -16,6 +16,8 @@ Examples:
 
   cocorr-export train --data clicks.csv --config train.toml --seed 2 --out models/mine-2
 
+  cocorr-export train --data clicks.csv --architecture sasrec --learning-rate 0.001 --out models/sasrec
+
   cocorr-export train --data clicks.csv --out models/mine --resume
 """
 
@@ -26,14 +28,19 @@ def train(
     config: Annotated[
         Path | None, typer.Option("--config", help="TOML file with the tables model, training and data.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the model. Default: the name of --out.")] = None,
-    user_column: Annotated[str | None, typer.Option(help="Header of the user column. Default: user.")] = None,
-    item_column: Annotated[str | None, typer.Option(help="Header of the item column. Default: item.")] = None,
-    time_column: Annotated[
-        str | None, typer.Option(help="Header of the column to order by. Default: timestamp, time or order, if there.")
+    architecture: Annotated[
+        str | None,
+        typer.Option(help="cocorrrec, din, gru4rec, sasrec, bert4rec or mamba4rec. Default: cocorrrec."),
     ] = None,
-    min_item: Annotated[int | None, typer.Option(help="Keep items with at least this many interactions.")] = None,
-    min_user: Annotated[int | None, typer.Option(help="Then users with at least this many.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model. Default: the name of --out.")] = None,
+    format: options.DataFormat = None,
+    user_column: options.UserColumn = None,
+    item_column: options.ItemColumn = None,
+    time_column: options.TimeColumn = None,
+    rating_column: options.RatingColumn = None,
+    min_rating: options.MinRating = None,
+    min_item: options.MinItem = None,
+    min_user: options.MinUser = None,
     epochs: Annotated[int | None, typer.Option(help="Most epochs to train.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Start of the learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the start, the order and the negatives.")] = None,
@@ -48,7 +55,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Train the joint model on a file of interactions.
+    """Train the joint model, or a baseline, on a file of interactions.
 
     The last item of each user is held out for testing and the one before for choosing the epoch. Interrupt it at any
     time: --resume goes on, on the CPU bit for bit as if nothing had happened.
@@ -57,13 +64,17 @@ def train(
     from cocorrrec_export.training import run
 
     overrides = {
+        "model.architecture": architecture,
         "model.gcn": gcn,
         "training.epochs": epochs,
         "training.learning_rate": learning_rate,
         "training.seed": seed,
+        "data.format": format,
         "data.columns.user": user_column,
         "data.columns.item": item_column,
         "data.columns.time": time_column,
+        "data.columns.rating": rating_column,
+        "data.filters.min_rating": min_rating,
         "data.filters.min_item_interactions": min_item,
         "data.filters.min_user_interactions": min_user,
     }

@@ -1,55 +1,17 @@
 """From an interaction file to the held-out slice that a model is measured on."""
 
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
 
 import torch
 
 from cocorrrec_export.data.evaluation_set import EvaluationSet
-from cocorrrec_export.data.interactions import Filters, Interactions, load_interactions
+from cocorrrec_export.data.formats import AUTO
 from cocorrrec_export.data.negatives import NegativeSampler, evaluation_candidates
-from cocorrrec_export.data.readers import Columns
+from cocorrrec_export.data.sources import DataSource as DataSource
+from cocorrrec_export.data.sources import load_source as load_source
 from cocorrrec_export.data.splits import Examples, leave_last_out
-from cocorrrec_export.errors import CocorrrecError, UsageError
+from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.modeling.store import ModelFolder
-from cocorrrec_export.tables import from_table
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """The ``[data]`` table: how to read a file of interactions."""
-
-    columns: Columns = field(default_factory=Columns)
-    filters: Filters = field(default_factory=Filters)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any], *, where: str) -> Self:
-        """Build from parsed TOML; ``where`` names the file and table in errors.
-
-        Raises:
-            UsageError: an unknown key or a value of the wrong type.
-        """
-        for key in ("columns", "filters"):
-            if not isinstance(values.get(key, {}), dict):
-                raise UsageError(f"{where}: {key} must be a table")
-        parts = {
-            "columns": from_table(Columns, values.get("columns", {}), where=f"{where}.columns"),
-            "filters": from_table(Filters, values.get("filters", {}), where=f"{where}.filters"),
-        }
-        return from_table(cls, values | parts, where=where)
-
-    def as_table(self) -> dict[str, dict[str, Any]]:
-        """The same as TOML tables, which have no null."""
-        return {
-            name: {key: value for key, value in asdict(part).items() if value is not None}
-            for name, part in (("columns", self.columns), ("filters", self.filters))
-        }
-
-
-def load_source(path: Path, source: DataSource) -> Interactions:
-    """Read, filter and order the interactions of ``path``."""
-    return load_interactions(path, columns=source.columns, filters=source.filters)
 
 
 def evaluation_set(examples: Examples, sampler: NegativeSampler, *, negatives: int, seed: int) -> EvaluationSet:
@@ -73,7 +35,8 @@ def held_out_set(folder: ModelFolder, data_file: Path | None = None) -> Evaluati
     facts = folder.data
     try:
         source = DataSource.from_dict(
-            {key: facts[key] for key in ("columns", "filters")}, where=f"{folder.path / 'model.toml'}, [data]"
+            {"format": facts.get("format", AUTO), "columns": facts["columns"], "filters": facts["filters"]},
+            where=f"{folder.path / 'model.toml'}, [data]",
         )
         expected, negatives, seed = facts["vocabulary_sha256"], facts["negatives"], facts["evaluation_seed"]
     except KeyError as error:

@@ -1,6 +1,7 @@
 """Interactions as arrays of internal ids, filtered and in chronological order."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cocorrrec_export.data.readers import Columns, read_interactions
+from cocorrrec_export.data.encoding import encode, number
+from cocorrrec_export.data.formats import AUTO, read_file
+from cocorrrec_export.data.readers import Columns
+from cocorrrec_export.data.stream import Progress
 from cocorrrec_export.errors import CocorrrecError, UsageError
 from cocorrrec_export.tables import check_types
 
@@ -18,10 +22,15 @@ MIN_USER_INTERACTIONS = 3
 
 @dataclass(frozen=True)
 class Filters:
-    """What is kept: first the items with enough interactions, then the users; each once, in this order."""
+    """What is kept: the ratings that are high enough, then the items with enough interactions, then the users.
+
+    Each once, in this order.
+    """
 
     min_item_interactions: int = 1
     min_user_interactions: int = MIN_USER_INTERACTIONS
+    min_rating: float = 0.0
+    """0: ratings are not looked at, and need not be there."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -32,6 +41,8 @@ class Filters:
                 f"min_user_interactions must be at least {MIN_USER_INTERACTIONS} (training, validation and test take "
                 f"one each), got {self.min_user_interactions}"
             )
+        if not 0 <= self.min_rating < math.inf:
+            raise UsageError(f"min_rating must be a number from 0 on, got {self.min_rating}")
 
 
 @dataclass(frozen=True)
@@ -59,16 +70,24 @@ class Interactions:
         return hashlib.sha256("\n".join(self.item_ids).encode()).hexdigest()
 
 
-def load_interactions(path: Path, *, columns: Columns | None = None, filters: Filters | None = None) -> Interactions:
-    """Read, filter and order the interactions of a file.
+def load_interactions(
+    path: Path,
+    *,
+    columns: Columns | None = None,
+    filters: Filters | None = None,
+    format: str = AUTO,
+    progress: Progress | None = None,
+) -> Interactions:
+    """Read, filter and order the interactions of a file; ``format`` as in :func:`read_file`.
 
     Raises:
         UsageError: the file does not exist, or lacks a column.
         CocorrrecError: it is damaged, has a bad row, or nothing is left of it.
     """
-    frame = read_interactions(path, columns=columns)
+    filters = filters or Filters()
+    frame = read_file(path, format=format, columns=columns, rating=filters.min_rating > 0, progress=progress)
     try:
-        return prepare(frame, filters=filters or Filters())
+        return prepare(frame, filters=filters)
     except CocorrrecError as error:
         raise CocorrrecError(f"{path}: {error}") from None
 
@@ -77,37 +96,34 @@ def prepare(frame: pl.DataFrame, *, filters: Filters) -> Interactions:
     """Filter and order interactions; ids are numbered by their sorted external ids, so row order does not matter.
 
     Args:
-        frame: columns ``user``, ``item`` (str) and ``time``; equal times keep the order of the rows.
+        frame: columns ``user``, ``item`` (str or Categorical), ``time`` and, for a least rating, ``rating``; equal
+            times keep the order of the rows.
         filters: what is kept.
 
     Raises:
         CocorrrecError: nothing is left.
     """
+    (users, user_names), (items, item_names) = encode(frame["user"]), encode(frame["item"])
+    frame = frame.with_columns(users.alias("user"), items.alias("item"))
     steps = [_count(frame, "in the file")]
+    if filters.min_rating > 0:
+        frame = frame.filter(pl.col("rating") >= filters.min_rating)
+        steps.append(_count(frame, f"with ratings of at least {filters.min_rating:g}"))
     frame = frame.filter(pl.len().over("item") >= filters.min_item_interactions)
     steps.append(_count(frame, f"with items of at least {filters.min_item_interactions}"))
     frame = frame.filter(pl.len().over("user") >= filters.min_user_interactions)
     steps.append(_count(frame, f"then with users of at least {filters.min_user_interactions}"))
     if frame.is_empty():
         raise CocorrrecError("nothing is left after the filters: " + "; ".join(steps))
-    user_ids, item_ids = _ordered_ids(frame["user"]), _ordered_ids(frame["item"])
-    frame = frame.select(
-        user=pl.col("user").replace_strict(user_ids, np.arange(len(user_ids)), return_dtype=pl.Int32),
-        item=pl.col("item").replace_strict(item_ids, np.arange(1, len(item_ids) + 1), return_dtype=pl.Int32),
-        time="time",
-    ).sort("user", "time", maintain_order=True)
+    users, user_ids = number(frame["user"], user_names, start=0)
+    items, item_ids = number(frame["item"], item_names, start=1)
+    frame = pl.DataFrame({"user": users, "item": items, "time": frame["time"]})
+    frame = frame.sort("user", "time", maintain_order=True)
     counts = np.bincount(frame["user"].to_numpy(), minlength=len(user_ids))
     offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
-    return Interactions(frame["item"].to_numpy().astype(np.int32), offsets, item_ids.to_list(), user_ids.to_list())
+    return Interactions(frame["item"].to_numpy().astype(np.int32), offsets, item_ids, user_ids)
 
 
 def _count(frame: pl.DataFrame, what: str) -> str:
     users, items = frame["user"].n_unique(), frame["item"].n_unique()
     return f"{what} {users} users, {items} items, {len(frame)} interactions"
-
-
-def _ordered_ids(ids: pl.Series) -> pl.Series:
-    """Distinct ids: by number where all are whole numbers, else by their characters."""
-    distinct = ids.unique().sort()
-    numbers = distinct.cast(pl.Int64, strict=False)
-    return distinct if numbers.null_count() else distinct.gather(numbers.to_numpy().argsort(kind="stable"))

@@ -1,9 +1,7 @@
 """Read interactions: CSV and RecBole ``.inter``, plain or gzipped."""
 
 import csv
-import gzip
 import io
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -12,6 +10,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from cocorrrec_export.data.stream import Progress, check_zero_bytes, read_chunks
 from cocorrrec_export.errors import CocorrrecError, UsageError, nearest
 from cocorrrec_export.tables import check_types
 
@@ -19,12 +18,10 @@ TIME_COLUMNS = ("timestamp", "time", "order")
 """Headers that are taken for the time when the user names none."""
 
 MAX_BYTES = 4 << 30
-"""Largest file that is read, after decompression: a small gzip file can hold any number of bytes."""
+"""Largest file that is read at once, after decompression: a small gzip file can hold any number of bytes."""
 
-_GZIP = b"\x1f\x8b"
-_BOM = b"\xef\xbb\xbf"
-_CHUNK = 4 << 20
-_DATE_FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f%#z")
+DATE, DATE_AND_TIME = "%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f"
+_DATE_FORMATS = (DATE, DATE_AND_TIME, "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f%#z")
 
 
 @dataclass(frozen=True)
@@ -40,6 +37,8 @@ class Columns:
     """Empty: ``item``, or ``item_id`` in a ``.inter`` file."""
     time: str = ""
     """Empty: the first of :data:`TIME_COLUMNS` that the file has, else the order of its rows."""
+    rating: str = ""
+    """Empty: ``rating``. Read only where ratings are filtered by."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -47,30 +46,51 @@ class Columns:
     def for_file(self, path: Path) -> "Columns":
         """The same with user and item named."""
         suffix = "_id" if _is_inter(path) else ""
-        return Columns(self.user or f"user{suffix}", self.item or f"item{suffix}", self.time)
+        return Columns(self.user or f"user{suffix}", self.item or f"item{suffix}", self.time, self.rating or "rating")
 
 
-def read_interactions(path: Path, *, columns: Columns | None = None) -> pl.DataFrame:
-    """Read a file of interactions.
+def read_interactions(
+    path: Path, *, columns: Columns | None = None, rating: bool = False, progress: Progress | None = None
+) -> pl.DataFrame:
+    """Read a file of interactions with a header.
 
     Args:
         path: ``.csv``, ``.tsv`` or ``.inter``, each also as ``.gz``.
         columns: header names.
+        rating: read the ratings too.
+        progress: hears of the bytes read.
 
     Returns:
-        Columns ``user`` (str), ``item`` (str) and ``time`` in the order of the file. The time is what the file has,
-        Int64 where all are whole numbers, else Float64; microseconds since 1970 of a date; or the row number.
+        Columns ``user`` (str), ``item`` (str), ``time`` and, if asked for, ``rating`` (Float64) in the order of the
+        file. The time is what the file has, Int64 where all are whole numbers, else Float64; microseconds since 1970 of
+        a date; or the row number.
 
     Raises:
         UsageError: the file does not exist, or lacks a column.
         CocorrrecError: it is empty, damaged, or has a bad row; the message names the line.
     """
     columns = (columns or Columns()).for_file(path)
-    required = [columns.user, columns.item, *([columns.time] if columns.time else [])]
-    frame = read_table(path, required, optional=() if columns.time else TIME_COLUMNS)
+    required = [columns.user, columns.item, *filter(None, [columns.time]), *([columns.rating] if rating else [])]
+    frame = read_table(path, required, optional=() if columns.time else TIME_COLUMNS, progress=progress)
     name = columns.time or next((name for name in TIME_COLUMNS if name in frame.columns), None)
     time = pl.int_range(pl.len()) if name is None else _parse_time(path, frame[name])
-    return frame.select(pl.col(columns.user).alias("user"), pl.col(columns.item).alias("item"), time.alias("time"))
+    ratings = [_parse_ratings(path, frame[columns.rating]).alias("rating")] if rating else []
+    return frame.select(
+        pl.col(columns.user).alias("user"), pl.col(columns.item).alias("item"), time.alias("time"), *ratings
+    )
+
+
+def parse_dates(text: pl.Series, form: str) -> pl.Series:
+    """Microseconds since 1970 of dates of one form; null where it does not fit."""
+    return text.str.to_datetime(form, strict=False, time_unit="us").cast(pl.Int64)
+
+
+def _parse_ratings(path: Path, raw: pl.Series) -> pl.Series:
+    ratings = raw.str.strip_chars().cast(pl.Float64, strict=False)
+    bad = ratings.is_null() | ratings.is_nan()
+    if bad.any():
+        raise _bad_value(path, raw, bad, "a number")
+    return ratings
 
 
 def _parse_time(path: Path, raw: pl.Series) -> pl.Series:
@@ -80,7 +100,7 @@ def _parse_time(path: Path, raw: pl.Series) -> pl.Series:
     tries = [
         text.cast(pl.Int64, strict=False),  # a float would blur nanoseconds
         numbers.set(~numbers.is_finite(), None),
-        *(text.str.to_datetime(form, strict=False, time_unit="us").cast(pl.Int64) for form in _DATE_FORMATS),
+        *(parse_dates(text, form) for form in _DATE_FORMATS),
     ]
     best = min(tries, key=lambda values: values.null_count())
     if best.null_count():
@@ -88,7 +108,9 @@ def _parse_time(path: Path, raw: pl.Series) -> pl.Series:
     return best
 
 
-def read_table(path: Path, required: Sequence[str], *, optional: Sequence[str] = ()) -> pl.DataFrame:
+def read_table(
+    path: Path, required: Sequence[str], *, optional: Sequence[str] = (), progress: Progress | None = None
+) -> pl.DataFrame:
     """Columns of a file as text. Blank lines are left out.
 
     No required field is empty anywhere; an empty optional one is null.
@@ -97,7 +119,7 @@ def read_table(path: Path, required: Sequence[str], *, optional: Sequence[str] =
         UsageError: the file does not exist, or lacks a required column.
         CocorrrecError: it is empty, damaged, or has a bad row; the message names the line.
     """
-    raw = _unpack(path)
+    raw = _unpack(path, progress)
     header = _read_header(path, raw)
     missing = [f"no column '{name}' ({nearest(name, header)})" for name in required if name not in header]
     if missing:
@@ -129,37 +151,13 @@ def read_table(path: Path, required: Sequence[str], *, optional: Sequence[str] =
     return frame
 
 
-def _unpack(path: Path) -> bytes:
+def _unpack(path: Path, progress: Progress | None = None) -> bytes:
     """The bytes of a file, decompressed, without the line ends around them."""
-    if not path.is_file():
-        raise UsageError(f"{path}: {'is a folder, expected a file' if path.is_dir() else 'no such file'}")
-    try:
-        data = _read_limited(path)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise CocorrrecError(f"{path}: not a complete gzip file: {error}") from None
-    except OSError as error:
-        raise CocorrrecError(f"{path}: cannot be read: {error.strerror}") from None
-    if data.startswith(_GZIP) and path.suffix != ".gz":
-        raise CocorrrecError(f"{path}: is gzipped, but its name does not end in .gz")
-    data = data.removeprefix(_BOM)
+    data = b"".join(read_chunks(path, limit=MAX_BYTES, progress=progress))
     if not data.strip():
         raise CocorrrecError(f"{path}: is empty")
-    zero = data.find(b"\0")
-    if zero >= 0:
-        line = data.count(b"\n", 0, zero) + 1
-        raise CocorrrecError(f"{path}, line {line}: not UTF-8 text: holds a zero byte")
+    check_zero_bytes(path, data)
     return data.rstrip(b"\r\n") if data.endswith((b"\n\n", b"\n\r\n")) else data
-
-
-def _read_limited(path: Path) -> bytes:
-    chunks, size = [], 0
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > MAX_BYTES:
-                raise CocorrrecError(f"{path}: holds more than {MAX_BYTES} bytes")
-    return b"".join(chunks)
 
 
 def _read_header(path: Path, raw: bytes) -> list[str]:
@@ -233,13 +231,14 @@ def _bad_value(path: Path, column: pl.Series, is_bad: pl.Series, expected: str) 
     return CocorrrecError(f"{path}, line {line}: {column.name} is {column[number] or ''!r}, expected {expected}")
 
 
-def _inner_suffix(path: Path) -> str:
+def inner_suffix(path: Path) -> str:
+    """The suffix of a file's name, less ``.gz``."""
     return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
 
 
 def _is_inter(path: Path) -> bool:
-    return _inner_suffix(path) == ".inter"
+    return inner_suffix(path) == ".inter"
 
 
 def _separator(path: Path) -> str:
-    return "\t" if _inner_suffix(path) in (".inter", ".tsv") else ","
+    return "\t" if inner_suffix(path) in (".inter", ".tsv") else ","

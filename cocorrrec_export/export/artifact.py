@@ -8,7 +8,9 @@ from typing import Any
 
 from cocorrrec_export.contract import EntryPoint, TensorSpec
 from cocorrrec_export.errors import CocorrrecError, UsageError
+from cocorrrec_export.export.recipes import folder_prefix
 from cocorrrec_export.files import contained_path, sha256_file
+from cocorrrec_export.modeling.config import check_architecture
 from cocorrrec_export.parity.limits import Limits
 from cocorrrec_export.resources import MANIFEST_SCHEMA
 from cocorrrec_export.schema import problems
@@ -115,17 +117,26 @@ def write_manifest(folder: Path, facts: dict[str, Any]) -> Artifact:
     return Artifact(path=folder, manifest=manifest)
 
 
-def open_artifact(path: Path) -> Artifact:
+def open_artifact(path: Path, *, architecture: str | None = None) -> Artifact:
     """Read the manifest of a folder, and check every file against it before anything else touches one.
 
+    Args:
+        path: the folder.
+        architecture: of which it must be; None takes any.
+
     Raises:
-        UsageError: no folder, or one without a manifest.
+        UsageError: no folder, one without a manifest, or of another architecture.
         CocorrrecError: the manifest is damaged, or a file is missing, changed or not vouched for.
     """
+    if architecture is not None:
+        check_architecture(architecture)
     manifest = _read_manifest(path)
     wrong = _structure_problems(manifest)
     if wrong:
         raise CocorrrecError(f"{path / MANIFEST}: " + "; ".join(wrong))
+    actual = manifest["model"]["architecture"]
+    if architecture not in (None, actual):
+        raise UsageError(f"{path} is an export of {actual}, not of {architecture}")
     wrong = _file_problems(path, manifest)
     if wrong:
         raise CocorrrecError(f"{path} is not what its manifest says (export it again): " + "; ".join(wrong))
@@ -206,14 +217,26 @@ def _file_problems(folder: Path, manifest: dict[str, Any]) -> list[str]:
     return wrong
 
 
-def newest_artifact(dist: Path, *, kind: str | None = None) -> Path:
-    """The folder under ``dist`` whose manifest was written last; of one ``kind``, or of either.
+def newest_artifact(dist: Path, *, kind: str | None = None, architecture: str | None = None) -> Path:
+    """The folder under ``dist`` whose manifest was written last.
+
+    Args:
+        dist: parent of the folders.
+        kind: which half of a CoCorrRec.
+        architecture: or the phone's half of which architecture; neither takes any export.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or no such architecture.
     """
-    pattern = f"{kind or '*'}-*/{MANIFEST}"
+    if architecture is not None:
+        check_architecture(architecture)
+    prefix = folder_prefix(kind or "scn", architecture or "cocorrrec") if kind or architecture else "*"
+    pattern = f"{prefix}-*/{MANIFEST}"
     manifests = [path for path in dist.glob(pattern) if not path.parent.name.startswith(".")]
     if not manifests:
-        raise UsageError(f"no export under {dist}: make one with 'cocorr-export {kind or 'scn'}', or name its folder")
+        option = f" --architecture {architecture}" if architecture else ""
+        of = f" of {architecture}" if architecture else ""
+        raise UsageError(
+            f"no export{of} under {dist}: make one with 'cocorr-export {kind or 'scn'}{option}', or name its folder"
+        )
     return max(manifests, key=lambda path: path.stat().st_mtime_ns).parent

@@ -1,7 +1,6 @@
 """The SCN in the form that every exporter lowers well; equal to the plain model, which tests hold it to.
 
-One user at a time. Heads are the batch of a matrix product; a position is picked by a one-hot row; a mean is a product
-with a constant row; the key, value and step-size projections of a click are one product. Letters as in
+The key, value and step-size projections of a click are one product. Letters as in
 :mod:`cocorrrec_export.modeling.ttt`.
 """
 
@@ -10,10 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cocorrrec_export.export.tables import make_projection, make_table
-from cocorrrec_export.modeling.config import PADDING_ID
+from cocorrrec_export.export.device_frame import DeviceLayerNorm, DeviceRanker, Mean, Storage, constant, leading
+from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.layers import RMSNorm, rotate_pairs
-from cocorrrec_export.modeling.scn import SCN
 from cocorrrec_export.modeling.ttt import LN_EPS, STD_EPS
 
 NEW_STREAM = -1
@@ -28,107 +26,49 @@ class Clicks(NamedTuple):
     rate: Tensor  # [h, 1, k]
 
 
-def _constant(module: nn.Module, name: str, value: Tensor) -> None:
-    module.register_buffer(name, value.detach().clone().contiguous())
-
-
-class Mean(nn.Module):
-    """Mean over the last dimension as a product with a constant row, ``[..., n]`` to ``[..., 1]``.
-
-    Args:
-        size: n.
-        divisor: what the sum is divided by, n by default.
-        plus: added to the mean; as the product's bias, since one converter stumbles over a number added to a product.
-    """
-
-    def __init__(self, size: int, *, divisor: int | None = None, plus: float = 0.0) -> None:
-        super().__init__()
-        _constant(self, "weight", torch.full((1, size), 1.0 / (size if divisor is None else divisor)))
-        self.register_buffer("bias", torch.full((1,), plus) if plus else None)
-
-    weight: Tensor
-    bias: Tensor | None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[..., n]`` to ``[..., 1]``."""
-        return nn.functional.linear(x, self.weight, self.bias)
-
-
-class DeviceSCN(nn.Module):
+class DeviceSCN(DeviceRanker):
     """The weights of an SCN, rearranged once.
 
     Args:
-        scn: the plain model, in evaluation mode.
+        model: the plain model, in evaluation mode.
         sequence_length: L.
-        embedding: precision of the item tables, as in a recipe.
-        linear: precision of the projections, as in a recipe.
-        item_side: ``"computed"`` in the graph, or ``"folded"`` into a second table.
-        half_as_bits: keep float16 tables as int16, for a runtime that looks up no float16 rows.
-
-    Raises:
-        ValueError: the model is in training mode.
+        storage: how weights are kept.
     """
 
-    def __init__(
-        self,
-        scn: SCN,
-        *,
-        sequence_length: int,
-        embedding: str = "fp32",
-        linear: str = "fp32",
-        item_side: str,
-        half_as_bits: bool = False,
-    ) -> None:
-        super().__init__()
-        if scn.training:
-            raise ValueError("the model is in training mode: call eval() before exporting it")
-        ttt = scn.ttt
+    def __init__(self, model: CoCorrRec, *, sequence_length: int, storage: Storage) -> None:
+        scn, ttt = model.scn, model.scn.ttt
+        places = max(sequence_length, ttt.mini_batch)
+        super().__init__(model, list(scn.item_mlp), sequence_length=places, storage=storage)
         self.heads, self.head_dim, self.mini_batch = ttt.num_heads, ttt.head_dim, ttt.mini_batch
-        self.hidden = self.heads * self.head_dim
         self.inner_loss = ttt.inner_loss
-        self.table = make_table(scn.item_embedding.weight, embedding, as_bits=half_as_bits)
-        self.item_table: nn.Module | None = None
-        if item_side == "folded":
-            with torch.no_grad():
-                folded = scn.item_vectors(torch.arange(scn.item_embedding.num_embeddings))
-            self.item_table = make_table(folded, embedding, as_bits=half_as_bits)
-        else:
-            layers = [layer for layer in scn.item_mlp if isinstance(layer, nn.Linear)]
-            first, second = (make_projection(layer.weight, layer.bias, linear) for layer in layers)
-            self.item_mlp = nn.Sequential(first, nn.Tanh(), second)
         self.input_norm = DeviceRMSNorm(scn.input_norm)
         self.output_norm = DeviceRMSNorm(scn.output_norm)
-        self.o_proj = make_projection(ttt.o_proj.weight, None, linear)
-        self.query_proj = make_projection(ttt.q_proj.weight, None, linear)
-        self.click_proj = make_projection(
+        self.o_proj = storage.projection(ttt.o_proj.weight)
+        self.query_proj = storage.projection(ttt.q_proj.weight)
+        self.click_proj = storage.projection(
             torch.cat((ttt.k_proj.weight, ttt.v_proj.weight, ttt.lr_weight)),
             torch.cat((torch.zeros(2 * self.hidden), ttt.lr_bias)),
-            linear,
         )
-        _constant(self, "rotation", rotate_pairs(torch.eye(self.head_dim)).T)  # [f, f], for a product with rows
-        _constant(self, "rope_cos", ttt.rope_cos)  # [K, f]
-        _constant(self, "rope_sin", ttt.rope_sin)
-        _constant(self, "token_rate", ttt.token_rate().unsqueeze(1))  # [K, 1]
-        _constant(self, "mask", torch.ones(self.mini_batch, self.mini_batch).tril())
-        _constant(self, "W1", ttt.W1)  # [h, f, f]
-        _constant(self, "b1", ttt.b1)  # [h, 1, f]
-        _constant(self, "ln_weight", ttt.ln_weight.unsqueeze(1))  # [h, 1, f]
-        _constant(self, "ln_bias", ttt.ln_bias.unsqueeze(1))
-        _constant(self, "post_weight", ttt.post_norm.weight)
-        _constant(self, "post_bias", ttt.post_norm.bias)
+        constant(self, "rotation", rotate_pairs(torch.eye(self.head_dim)).T)  # [f, f], for a product with rows
+        constant(self, "rope_cos", ttt.rope_cos)  # [K, f]
+        constant(self, "rope_sin", ttt.rope_sin)
+        constant(self, "token_rate", ttt.token_rate().unsqueeze(1))  # [K, 1]
+        constant(self, "mask", torch.ones(self.mini_batch, self.mini_batch).tril())
+        constant(self, "W1", ttt.W1)  # [h, f, f]
+        constant(self, "b1", ttt.b1)  # [h, 1, f]
+        constant(self, "ln_weight", ttt.ln_weight.unsqueeze(1))  # [h, 1, f]
+        constant(self, "ln_bias", ttt.ln_bias.unsqueeze(1))
+        self.post_norm = DeviceLayerNorm(ttt.post_norm)
         self.head_mean = Mean(self.head_dim)
         self.head_mean_plus_eps = Mean(self.head_dim, plus=LN_EPS)
         # Rows of a mini-batch, full and remainder, and features of a head: what a correction is normalised over.
         sizes = {min(self.mini_batch, sequence_length), sequence_length % self.mini_batch, self.head_dim} - {0, 1}
         self.means = nn.ModuleDict({str(n): Mean(n) for n in sizes})
         self.variances = nn.ModuleDict({str(n): Mean(n, divisor=n - 1) for n in sizes})
-        _constant(self, "places", torch.arange(max(sequence_length, self.mini_batch), dtype=torch.int32))
-        self.hidden_mean = Mean(self.hidden)
-        self.hidden_mean_plus_eps = Mean(self.hidden, plus=LN_EPS)
         self.fusion = scn.fusion
         if scn.fusion is not None:
-            _constant(self, "P", scn.fusion.P)
-            _constant(self, "Q", scn.fusion.Q)
+            constant(self, "P", scn.fusion.P)
+            constant(self, "Q", scn.fusion.Q)
 
     rotation: Tensor
     rope_cos: Tensor
@@ -139,9 +79,6 @@ class DeviceSCN(nn.Module):
     b1: Tensor
     ln_weight: Tensor
     ln_bias: Tensor
-    post_weight: Tensor
-    post_bias: Tensor
-    places: Tensor
     P: Tensor
     Q: Tensor
 
@@ -160,33 +97,7 @@ class DeviceSCN(nn.Module):
         """Rows of the table ``[L, D]`` to ``H [L, D]``."""
         return self.input_norm(rows)
 
-    def score_rows(self, user: Tensor, rows: Tensor) -> Tensor:
-        """Scores ``[1, C]`` of the candidates' rows ``[C, D]`` of the item table for ``user [1, D]``."""
-        vectors = rows if self.item_table is not None else self.item_mlp(rows)
-        count = vectors.shape[0]
-        logits = torch.bmm(vectors.view(1, count, self.hidden), user.view(1, self.hidden, 1))
-        return torch.sigmoid(logits.view(1, count))
-
-    def look_up(self, ids: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows of the clicks ``ids [1, L]`` and of the candidates ``[1, C]``, one look-up where they share a table."""
-        length, count = ids.shape[1], candidates.shape[1]
-        if self.item_table is not None:
-            return self.table(ids.view(length)), self.item_table(candidates.view(count))
-        rows = self.table(torch.cat((ids, candidates), dim=1).view(length + count))
-        return rows[:length], rows[length:]
-
-    def candidate_rows(self, candidates: Tensor) -> Tensor:
-        """Rows of the candidates ``[1, C]`` alone."""
-        table = self.table if self.item_table is None else self.item_table
-        return table(candidates.view(candidates.shape[1]))
-
     # ------------------------------------------------------------------ the inner model
-
-    def last_click(self, ids: Tensor) -> Tensor:
-        """One-hot row ``[1, L]`` of the last click of ``ids [1, L]``; of the first place in an empty history."""
-        count = (ids != PADDING_ID).to(torch.int32).sum(dim=1, keepdim=True, dtype=torch.int32)  # [1, 1]
-        places = self._leading(self.places, ids.shape[1]).unsqueeze(0)
-        return (places == (count - 1).clamp(min=0)).to(torch.float32)
 
     def project(self, H: Tensor, cos: Tensor, sin: Tensor) -> Clicks:
         """Keys, values and step sizes of the clicks ``H [k, D]`` at the positions of ``cos``, ``sin [k, D]``."""
@@ -220,18 +131,21 @@ class DeviceSCN(nn.Module):
         """User state ``[1, D]`` from the query and what the inner model makes of it, both ``[h, 1, f]``."""
         Y = XQ + self.ln_weight * self._standardise(Z)[0] + self.ln_bias
         merged = Y.transpose(0, 1).reshape(1, self.hidden)
-        centred = merged - self.hidden_mean(merged)
-        inverse_std = torch.rsqrt(self.hidden_mean_plus_eps(centred * centred))
-        return self.output_norm(self.o_proj(self.post_weight * (centred * inverse_std) + self.post_bias))
+        return self.output_norm(self.o_proj(self.post_norm(merged)))
 
     # ------------------------------------------------------------------ dual form
+
+    def read(self, ids: Tensor, rows: Tensor) -> Tensor:
+        """User state ``[1, D]`` without a correction."""
+        return self.user_state(ids, self.encode(rows))
 
     def user_state(self, ids: Tensor, H: Tensor, correction: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """User state ``[1, D]`` after ``ids [1, L]``, from ``H [L, D]``.
 
         ``correction`` is the cloud's answer: ``k_attn [1, h, K, K]`` and ``k_b [1, h, K, f]``.
         """
-        last, length = self.last_click(ids), ids.shape[1]
+        length = ids.shape[1]
+        last = self.one_hot(self.last_click(ids), length)
         if length <= self.mini_batch:
             return self.read_out(*self._mini_batch(H, last, self.W1, self.b1, correction)[:2])
         sizes = [min(self.mini_batch, length - at) for at in range(0, length, self.mini_batch)]
@@ -246,11 +160,6 @@ class DeviceSCN(nn.Module):
                 W, b = self._next_state(x, grad, W, b)
         return self.read_out(sum(queries[1:], queries[0]), sum(outputs[1:], outputs[0]))
 
-    @staticmethod
-    def _leading(table: Tensor, rows: int) -> Tensor:
-        # A slice of the full range becomes an alias, which one converter does not know.
-        return table if rows == table.shape[0] else table[:rows]
-
     def _mini_batch(
         self, H: Tensor, here: Tensor, W: Tensor, b: Tensor, correction: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor, Clicks, Tensor]:
@@ -260,7 +169,7 @@ class DeviceSCN(nn.Module):
             Its query and ``Z``, both ``[h, 1, f]``; what was learned, and the gradient ``[h, k, f]``.
         """
         rows = H.shape[0]
-        tables = [self._leading(x, rows) for x in (self.rope_cos, self.rope_sin, self.token_rate, self.mask)]
+        tables = [leading(x, rows) for x in (self.rope_cos, self.rope_sin, self.token_rate, self.mask)]
         x = self.project(H, *tables[:2])
         grad = self.inner_gradient(x, W, b)
         cos, sin, rate, mask = (torch.mm(here, table) for table in tables)
@@ -306,26 +215,23 @@ class DeviceSCN(nn.Module):
 
     # ------------------------------------------------------------------ streaming form
 
-    def step(
-        self, row: Tensor, W: Tensor, b: Tensor, grad_W: Tensor, grad_b: Tensor, position: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def step(self, row: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Read one click.
 
         Args:
             row: ``[1, D]`` its row of the table.
-            W: ``[h, f, f]``.
-            b: ``[h, 1, f]``.
-            grad_W: ``[h, f, f]``, summed since the last commit.
-            grad_b: ``[h, 1, f]``, likewise.
-            position: ``[1]`` int32, 0 .. K-1; -1 starts a new stream, and the rest of the state must then be zero.
+            state: W ``[1, h, f, f]`` and b ``[1, h, 1, f]``; their gradients, summed since the last commit;
+                position ``[1]`` int32, 0 .. K-1. -1 starts a new stream, and the rest of the state must then be zero.
 
         Returns:
-            The next W, b, grad_W, grad_b and position, and the user state ``[1, D]``.
+            The next state, and the user state ``[1, D]``.
         """
+        W, b, grad_W, grad_b = (x[0] for x in state[:4])
+        position = state[4]
         starts = (position == NEW_STREAM).to(torch.float32).view(1, 1, 1)
         W, b = W + self.W1 * starts, b + self.b1 * starts
         position = position.clamp(min=0)
-        places = self._leading(self.places, self.mini_batch)
+        places = leading(self.places, self.mini_batch)
         here = (places == position).to(torch.float32).unsqueeze(0)  # [1, K]
         cos, sin, rate = (torch.mm(here, table) for table in (self.rope_cos, self.rope_sin, self.token_rate))
         H = self.encode(row)
@@ -340,14 +246,8 @@ class DeviceSCN(nn.Module):
         commits = (position == self.mini_batch - 1).to(torch.float32).view(1, 1, 1)
         keeps = 1.0 - commits
         next_position = (position + 1) * (position != self.mini_batch - 1).to(torch.int32)
-        return (
-            W * keeps + W_now * commits,
-            b * keeps + b_now * commits,
-            grad_W * keeps,
-            grad_b * keeps,
-            next_position,
-            user,
-        )
+        following = (W * keeps + W_now * commits, b * keeps + b_now * commits, grad_W * keeps, grad_b * keeps)
+        return (*(x.unsqueeze(0) for x in following), next_position, user)
 
 
 class DeviceRMSNorm(nn.Module):
@@ -355,7 +255,7 @@ class DeviceRMSNorm(nn.Module):
 
     def __init__(self, norm: RMSNorm) -> None:
         super().__init__()
-        _constant(self, "weight", norm.weight)
+        constant(self, "weight", norm.weight)
         self.mean_plus_eps = Mean(norm.weight.shape[0], plus=norm.eps)
 
     weight: Tensor

@@ -1,7 +1,7 @@
 """The entry points of an artefact as graphs: what every converter takes, and nothing else."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -9,11 +9,21 @@ from torch import Tensor, nn
 
 from cocorrrec_export.contract import EntryPoint, TensorSpec
 from cocorrrec_export.errors import UsageError
+from cocorrrec_export.export.baseline_forms import (
+    DeviceBERT4Rec,
+    DeviceDIN,
+    DeviceGRU4Rec,
+    DeviceMamba4Rec,
+    DeviceSASRec,
+)
 from cocorrrec_export.export.device_form import NEW_STREAM, DeviceSCN
-from cocorrrec_export.export.recipes import Recipe
-from cocorrrec_export.modeling.config import ModelConfig
+from cocorrrec_export.export.device_frame import DeviceRanker, Storage
+from cocorrrec_export.export.recipes import SCN_ENTRY_POINTS, Recipe
+from cocorrrec_export.modeling.baselines import mamba4rec
+from cocorrrec_export.modeling.config import Architecture, ModelConfig
 from cocorrrec_export.modeling.gcn import GCN
 from cocorrrec_export.modeling.joint import CoCorrRec
+from cocorrrec_export.modeling.ranker import Ranker
 
 
 @dataclass(frozen=True)
@@ -41,17 +51,9 @@ class GraphSpec:
 
 
 class _Entry(nn.Module):
-    def __init__(self, device: DeviceSCN) -> None:
+    def __init__(self, device: DeviceRanker) -> None:
         super().__init__()
         self.device = device
-
-
-class Encode(_Entry):
-    """The upload."""
-
-    def forward(self, ids: Tensor) -> tuple[Tensor]:
-        """``ids [1, L]`` to ``H [1, L, D]``."""
-        return (self.device.encode(self.device.table(ids.view(ids.shape[1]))).unsqueeze(0),)
 
 
 class Rank(_Entry):
@@ -60,30 +62,15 @@ class Rank(_Entry):
     def forward(self, ids: Tensor, candidates: Tensor) -> tuple[Tensor]:
         """``ids [1, L]``, ``candidates [1, C]`` to ``scores [1, C]``."""
         clicks, items = self.device.look_up(ids, candidates)
-        user = self.device.user_state(ids, self.device.encode(clicks))
-        return (self.device.score_rows(user, items),)
-
-
-class RankCorrected(_Entry):
-    """Scores with the cloud's answer."""
-
-    def forward(self, ids: Tensor, candidates: Tensor, k_attn: Tensor, k_b: Tensor) -> tuple[Tensor]:
-        """The same with ``k_attn [1, h, K, K]`` and ``k_b [1, h, K, f]``."""
-        clicks, items = self.device.look_up(ids, candidates)
-        user = self.device.user_state(ids, self.device.encode(clicks), (k_attn, k_b))
-        return (self.device.score_rows(user, items),)
+        return (self.device.score_rows(self.device.read(ids, clicks), items),)
 
 
 class Step(_Entry):
     """One click of the streaming form."""
 
-    def forward(
-        self, item: Tensor, W: Tensor, b: Tensor, grad_W: Tensor, grad_b: Tensor, position: Tensor
-    ) -> tuple[Tensor, ...]:
+    def forward(self, item: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """``item [1]`` and the state to the next state and ``user [1, D]``."""
-        row = self.device.table(item)
-        *state, position, user = self.device.step(row, W[0], b[0], grad_W[0], grad_b[0], position)
-        return (*(x.unsqueeze(0) for x in state), position, user)
+        return self.device.step(self.device.table(item), *state)
 
 
 class Score(_Entry):
@@ -92,6 +79,28 @@ class Score(_Entry):
     def forward(self, user: Tensor, candidates: Tensor) -> tuple[Tensor]:
         """``user [1, D]``, ``candidates [1, C]`` to ``scores [1, C]``."""
         return (self.device.score_rows(user, self.device.candidate_rows(candidates)),)
+
+
+class Encode(_Entry):
+    """The upload."""
+
+    device: DeviceSCN
+
+    def forward(self, ids: Tensor) -> tuple[Tensor]:
+        """``ids [1, L]`` to ``H [1, L, D]``."""
+        return (self.device.encode(self.device.table(ids.view(ids.shape[1]))).unsqueeze(0),)
+
+
+class RankCorrected(_Entry):
+    """Scores with the cloud's answer."""
+
+    device: DeviceSCN
+
+    def forward(self, ids: Tensor, candidates: Tensor, k_attn: Tensor, k_b: Tensor) -> tuple[Tensor]:
+        """As :class:`Rank`, with ``k_attn [1, h, K, K]`` and ``k_b [1, h, K, f]``."""
+        clicks, items = self.device.look_up(ids, candidates)
+        user = self.device.user_state(ids, self.device.encode(clicks), (k_attn, k_b))
+        return (self.device.score_rows(user, items),)
 
 
 class Correct(nn.Module):
@@ -109,17 +118,62 @@ class Correct(nn.Module):
 _MODULES = {"encode": Encode, "rank": Rank, "rank_corrected": RankCorrected, "step": Step, "score": Score}
 
 
+def _no_state(config: ModelConfig) -> tuple[TensorSpec, ...]:  # noqa: ARG001
+    return ()
+
+
+def _ttt_state(config: ModelConfig) -> tuple[TensorSpec, ...]:
+    h, f = config.num_heads, config.head_dim
+    shapes = {"W": (1, h, f, f), "b": (1, h, 1, f), "grad_W": (1, h, f, f), "grad_b": (1, h, 1, f)}
+    state = tuple(TensorSpec(name, "float32", shape) for name, shape in shapes.items())
+    return (*state, TensorSpec("position", "int32", (1,)))
+
+
+def _gru_state(config: ModelConfig) -> tuple[TensorSpec, ...]:
+    return (TensorSpec("hidden", "float32", (1, config.hidden_size)),)
+
+
+def _mamba_state(config: ModelConfig) -> tuple[TensorSpec, ...]:
+    layers, inner = mamba4rec.LAYERS, mamba4rec.EXPAND * config.hidden_size
+    return (
+        TensorSpec("window", "float32", (1, layers, inner, mamba4rec.KERNEL - 1)),
+        TensorSpec("hidden", "float32", (1, layers, mamba4rec.STATE_SIZE, inner)),
+    )
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the phone's half of an architecture goes into a file."""
+
+    device: Callable[..., DeviceRanker]
+    """From the plain model, ``sequence_length`` and ``storage``."""
+    entry_points: tuple[str, ...]
+    state: Callable[[ModelConfig], tuple[TensorSpec, ...]] = _no_state
+    """What ``step`` takes beside the click; a new stream is all zeros, but for ``position``."""
+
+
+_STREAMING = ("rank", "step", "score")
+FORMS: dict[Architecture, Form] = {
+    "cocorrrec": Form(DeviceSCN, SCN_ENTRY_POINTS, _ttt_state),
+    "din": Form(DeviceDIN, ("rank",)),
+    "gru4rec": Form(DeviceGRU4Rec, _STREAMING, _gru_state),
+    "sasrec": Form(DeviceSASRec, ("rank",)),
+    "bert4rec": Form(DeviceBERT4Rec, ("rank",)),
+    "mamba4rec": Form(DeviceMamba4Rec, _STREAMING, _mamba_state),
+}
+"""Every architecture, by its name in a config."""
+
+
 def scn_contracts(config: ModelConfig, *, candidates: int) -> dict[str, EntryPoint]:
-    """Names, dtypes and shapes of all the phone's entry points (one user at a time)."""
+    """Names, dtypes and shapes of all the phone's entry points that the architecture has (one user at a time)."""
     h, f, K, L, D = config.num_heads, config.head_dim, config.mini_batch, config.sequence_length, config.hidden_size
+    form = FORMS[config.architecture]
     ids = TensorSpec("ids", "int32", (1, L))
     items = TensorSpec("candidates", "int32", (1, candidates))
     scores = TensorSpec("scores", "float32", (1, candidates))
     user = TensorSpec("user", "float32", (1, D))
     corrections = (TensorSpec("k_attn", "float32", (1, h, K, K)), TensorSpec("k_b", "float32", (1, h, K, f)))
-    shapes = {"W": (1, h, f, f), "b": (1, h, 1, f), "grad_W": (1, h, f, f), "grad_b": (1, h, 1, f)}
-    state = [TensorSpec(name, "float32", shape) for name, shape in shapes.items()]
-    state.append(TensorSpec("position", "int32", (1,)))
+    state = form.state(config)
     next_state = [TensorSpec(f"{x.name}_next", x.dtype, x.shape) for x in state]
     entry_points = (
         EntryPoint("encode", (ids,), (TensorSpec("H", "float32", (1, L, D)),)),
@@ -128,7 +182,26 @@ def scn_contracts(config: ModelConfig, *, candidates: int) -> dict[str, EntryPoi
         EntryPoint("step", (TensorSpec("item", "int32", (1,)), *state), (*next_state, user)),
         EntryPoint("score", (user, items), (scores,)),
     )
-    return {entry.name: entry for entry in entry_points}
+    return {entry.name: entry for entry in entry_points if entry.name in form.entry_points}
+
+
+def fit_recipe(recipe: Recipe, config: ModelConfig) -> Recipe:
+    """The recipe with the entry points that the architecture has; those of a shipped recipe are the SCN's.
+
+    Raises:
+        UsageError: a recipe of the user's own asks for another.
+    """
+    known = FORMS[config.architecture].entry_points
+    missing = [name for name in recipe.entry_points if name not in known]
+    if recipe.kind == "gcn" or not missing:
+        return recipe
+    kept = tuple(name for name in recipe.entry_points if name in known)
+    if not recipe.shipped or not kept:
+        raise UsageError(
+            f"recipe {recipe.name}: {config.architecture} has no entry point {', '.join(missing)}: "
+            f"it has {', '.join(known)}"
+        )
+    return replace(recipe, entry_points=kept)
 
 
 def gcn_contract(config: ModelConfig) -> EntryPoint:
@@ -141,13 +214,15 @@ def gcn_contract(config: ModelConfig) -> EntryPoint:
     )
 
 
-def scn_graphs(model: CoCorrRec, config: ModelConfig, recipe: Recipe) -> list[GraphSpec]:
+def scn_graphs(model: Ranker, config: ModelConfig, recipe: Recipe) -> list[GraphSpec]:
     """The phone's entry points that ``recipe`` asks for, over one copy of the weights.
 
     Raises:
-        UsageError: ``rank_corrected`` of a model without a GCN, or arithmetic that the target's converter has not.
+        UsageError: an entry point that the model has not, an item side that it cannot fold, or arithmetic that the
+            target's converter has not.
         ValueError: the model is in training mode.
     """
+    recipe = fit_recipe(recipe, config)
     if "rank_corrected" in recipe.entry_points and model.gcn is None:
         raise UsageError(
             "this model was trained without a GCN and takes no correction: "
@@ -157,15 +232,14 @@ def scn_graphs(model: CoCorrRec, config: ModelConfig, recipe: Recipe) -> list[Gr
         raise UsageError(
             f"weights.activations '{recipe.activations}' is for coreml alone: {recipe.target} computes in fp32"
         )
-    device = DeviceSCN(
-        model.scn,
-        sequence_length=config.sequence_length,
+    storage = Storage(
         embedding=recipe.embedding,
         # A program that computes in float16 keeps all its weights so, and needs no casts of them in the graph.
         linear="fp32" if recipe.activations == recipe.linear == "fp16" else recipe.linear,
         item_side=recipe.item_side,
         half_as_bits=recipe.target == "tflite",
     )
+    device = FORMS[config.architecture].device(model, sequence_length=config.sequence_length, storage=storage)
     contracts = scn_contracts(config, candidates=recipe.candidates)
     graphs = []
     for name in recipe.entry_points:
@@ -175,12 +249,14 @@ def scn_graphs(model: CoCorrRec, config: ModelConfig, recipe: Recipe) -> list[Gr
     return graphs
 
 
-def gcn_graph(model: CoCorrRec, config: ModelConfig) -> GraphSpec:
+def gcn_graph(model: Ranker, config: ModelConfig) -> GraphSpec:
     """The cloud's entry point.
 
     Raises:
         UsageError: the model has no GCN.
     """
+    if not isinstance(model, CoCorrRec):
+        raise UsageError(f"{config.architecture} has no cloud half: a GCN is a part of cocorrrec alone")
     if model.gcn is None:
         raise UsageError("this model was trained without a GCN: there is no cloud half to export")
     H = model.scn.encode(torch.ones(3, config.sequence_length, dtype=torch.int64)).detach()
@@ -209,16 +285,16 @@ def part_bytes(graphs: Sequence[GraphSpec], activations: str) -> dict[str, int]:
         return {"gcn": stored(module)}
     device = module.device
     table = stored(device.table)
-    item_side = stored(device.item_mlp if device.item_table is None else device.item_table)
+    item_side = stored(device.item_mlp) + (0 if device.item_table is None else stored(device.item_table))
     return {"table": table, "scn": stored(device) - table - item_side, "item_side": item_side}
 
 
 def new_stream(config: ModelConfig) -> dict[str, Tensor]:
     """The state before the first click: zeros, and position -1. It needs no weights, so an app can make it itself.
 
-    ``step`` then starts from the learned W1 and b1. Reset a stream by the same values.
+    ``step`` of an SCN then starts from the learned W1 and b1. Reset a stream by the same values.
     """
-    specs = scn_contracts(config, candidates=1)["step"].inputs[1:]
+    specs = FORMS[config.architecture].state(config)
     return {spec.name: _filled(spec, NEW_STREAM if spec.name == "position" else 0) for spec in specs}
 
 

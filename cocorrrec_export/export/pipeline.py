@@ -25,14 +25,14 @@ from cocorrrec_export.export.artifact import (
 )
 from cocorrrec_export.export.coreml import export_coreml
 from cocorrrec_export.export.executorch import export_executorch, memory_planned_bytes
-from cocorrrec_export.export.graphs import GraphSpec, gcn_graph, part_bytes, scn_graphs
+from cocorrrec_export.export.graphs import GraphSpec, fit_recipe, gcn_graph, part_bytes, scn_graphs
 from cocorrrec_export.export.onnx import export_onnx_file, export_onnx_folder
 from cocorrrec_export.export.recipes import Recipe
 from cocorrrec_export.export.tflite import export_tflite
 from cocorrrec_export.extras import quiet
 from cocorrrec_export.files import publish_directory
 from cocorrrec_export.isolation import in_child
-from cocorrrec_export.modeling.joint import CoCorrRec
+from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.modeling.store import ModelFolder, find_model, load_model, open_model, shipped_models
 from cocorrrec_export.parity.tensors import Run, tensor_parity
 from cocorrrec_export.parity.vectors import Case, gcn_cases, read_vectors, scn_cases, write_vectors
@@ -66,24 +66,31 @@ class Source:
     """What an export reads."""
 
     folder: ModelFolder
-    model: CoCorrRec
+    model: Ranker
     held_out: EvaluationSet | None
 
 
-def open_source(model: str, data: Path | None) -> Source:
+def open_source(model: str | None, data: Path | None, *, architecture: str | None = None) -> Source:
     """A model by name or path, with its held-out users: its own, or those of the interaction file ``data``.
 
+    Args:
+        model: None takes the shipped one of the architecture.
+        data: interactions; None takes what the model's folder holds.
+        architecture: what the model must be; None takes any.
+
     Raises:
-        UsageError: no such model.
+        UsageError: no such model, or it is of another architecture.
         CocorrrecError: the model or the data are damaged, or do not belong together.
     """
-    folder = open_model(find_model(model))
+    folder = open_model(find_model(model, architecture))
     has_users = data is not None or folder.evaluation_path.is_file()
     return Source(folder, load_model(folder), held_out_set(folder, data) if has_users else None)
 
 
 def export(source: Source, recipe: Recipe, out: Path, *, progress: Progress = lambda _: None) -> Artifact:
     """Export one half of a model, prove parity, and publish the folder ``out/<kind>-<target>-<precision>``.
+
+    A baseline's folder starts with its architecture instead.
 
     Args:
         source: the model.
@@ -97,6 +104,7 @@ def export(source: Source, recipe: Recipe, out: Path, *, progress: Progress = la
         CocorrrecError: an extra is missing, or the disk is full.
     """
     config = source.folder.config
+    recipe = fit_recipe(recipe, config)
     graphs = scn_graphs(source.model, config, recipe) if recipe.kind == "scn" else [gcn_graph(source.model, config)]
     entry_points = tuple(graph.contract for graph in graphs)
     cases = _cases(source, entry_points)
@@ -104,7 +112,7 @@ def export(source: Source, recipe: Recipe, out: Path, *, progress: Progress = la
     progress("parity of the device form")
     hop = tensor_parity(_eager_run(graphs), cases, by_name)
     require_tensors("the device form, before export,", hop, recipe.limits)
-    destination = out / recipe.label
+    destination = out / recipe.folder(config.architecture)
     with publish_directory(destination) as staging:
         program = staging / PROGRAMS[recipe.kind, recipe.target]
         metadata = _metadata(source.folder, recipe, graphs)
@@ -147,23 +155,31 @@ def export_each(
     return made, failed
 
 
-def check(path: Path, *, model: str | None, data: Path | None, progress: Progress = lambda _: None) -> Verdict:
+def check(
+    path: Path,
+    *,
+    model: str | None,
+    data: Path | None,
+    architecture: str | None = None,
+    progress: Progress = lambda _: None,
+) -> Verdict:
     """Check an artefact again: its hashes, then levels 1 and 2 from the file through its runtime.
 
     Args:
         path: the artefact's folder.
         model: the model it was made from; by default the shipped one of the manifest's name.
         data: interactions, for the ranking of a model that ships no held-out users.
+        architecture: of which artefact and model must be; None takes any.
         progress: hears what is being done.
 
     Raises:
         ParityError: the file is beyond its recipe's limits.
-        UsageError: the model is another one than the artefact was made from.
+        UsageError: artefact or model is of another architecture, or the model is another one than it was made from.
         CocorrrecError: a file is missing, changed or damaged.
     """
     progress("checking hashes")
-    artifact = open_artifact(path)
-    source = open_source(model or _shipped_model_of(artifact), data)
+    artifact = open_artifact(path, architecture=architecture)
+    source = open_source(model or _shipped_model_of(artifact), data, architecture=architecture)
     made_from = artifact.manifest["model"]["sha256"]
     if source.folder.sha256 != made_from:
         raise UsageError(
@@ -248,8 +264,8 @@ def _facts(
 ) -> dict[str, Any]:
     """The manifest, but for what :func:`write_manifest` adds."""
     config, model = source.folder.config, source.model
-    half = model.scn if recipe.kind == "scn" else model.gcn
-    assert half is not None
+    cloud = 0 if model.gcn is None else sum(x.numel() for x in model.gcn.parameters())
+    parameters = cloud if recipe.kind == "gcn" else sum(x.numel() for x in model.parameters()) - cloud
     flops = scn_flops(config) if recipe.kind == "scn" else gcn_flops(config)
     packages = ("torch", *_BACKEND_PACKAGES[recipe.target])
     return {
@@ -262,7 +278,7 @@ def _facts(
         "model": {
             "name": source.folder.name,
             "architecture": config.architecture,
-            "parameters": sum(parameter.numel() for parameter in half.parameters()),
+            "parameters": parameters,
             "sha256": source.folder.sha256,
         },
         "entry_points": describe_entry_points(entry_points),

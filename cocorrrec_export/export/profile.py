@@ -39,14 +39,14 @@ OpenMachine = Callable[[str, Callable[[str], None]], AbstractContextManager[Open
 """Takes the target of the artefact, and one who hears what is being done."""
 
 
-def choose_artifact(path: Path | None, dist: Path) -> Artifact:
-    """The artefact in ``path``, or the newest under ``dist``; every hash is checked.
+def choose_artifact(path: Path | None, dist: Path, architecture: str | None) -> Artifact:
+    """The artefact in ``path``, or the newest under ``dist``, of an architecture or of any; every hash is checked.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or it is of another architecture.
         CocorrrecError: it is damaged.
     """
-    return open_artifact(path or newest_artifact(dist))
+    return open_artifact(path or newest_artifact(dist, architecture=architecture), architecture=architecture)
 
 
 def profile(
@@ -131,8 +131,8 @@ def _shapes_wanted(artifact: Artifact, model: ModelFolder | None, request: Reque
 
 
 def _flops(artifact: Artifact, model: ModelFolder) -> list[FlopCurve]:
-    """Of both halves, as the paper counts, and of the entry points in the file."""
-    names = {"scn", "scn+gcn", *(entry.name for entry in artifact.entry_points)}
+    """Of the whole model, as the paper counts, and of the entry points in the file."""
+    names = {"scn", "scn+gcn", "forward", *(entry.name for entry in artifact.entry_points)}
     curves = flop_curves(model.config, candidates=_candidates(artifact) or 1)
     return [curve for curve in curves if curve.name in names]
 

@@ -63,16 +63,17 @@ class Recipe:
     item_side: ItemSide = "computed"
     entry_points: tuple[str, ...] = GCN_ENTRY_POINTS
     limits: Limits
+    shipped: bool = False
+    """Comes with the toolkit, for every architecture: each takes of ``entry_points`` those that it has."""
 
     def __post_init__(self) -> None:
         problems = _inconsistencies(self)
         if problems:
             raise UsageError(f"recipe {self.name}: " + "; ".join(problems))
 
-    @property
-    def label(self) -> str:
-        """What the folder of an export is called: ``scn-executorch-int8``."""
-        return f"{self.kind}-{self.target}-{self.precision}"
+    def folder(self, architecture: str) -> str:
+        """What the folder of an export is called: ``scn-executorch-int8``, ``gcn-onnx-fp32``, ``din-tflite-fp32``."""
+        return f"{folder_prefix(self.kind, architecture)}-{self.target}-{self.precision}"
 
     @property
     def file_name(self) -> str:
@@ -92,6 +93,11 @@ class Recipe:
             table["shapes"] = {"candidates": self.candidates}
             weights["embedding"] = self.embedding
         return table | {"weights": weights, "parity": dataclasses.asdict(self.limits)}
+
+
+def folder_prefix(kind: str, architecture: str) -> str:
+    """What the names of exports' folders start with: the half of a CoCorrRec, or the architecture of a baseline."""
+    return kind if architecture == "cocorrrec" else architecture
 
 
 def _inconsistencies(recipe: Recipe) -> list[str]:
@@ -262,7 +268,7 @@ def shipped_recipes() -> list[Recipe]:
             raise UsageError(
                 f"{path}: its content is that of {recipe.file_name}; rename the file or correct the content"
             )
-        recipes.append(recipe)
+        recipes.append(dataclasses.replace(recipe, shipped=True))
     return recipes
 
 

@@ -61,12 +61,12 @@ def export_shapes(
         UsageError: not an SCN: the GCN has no other shapes.
     """
     if recipe.kind != "scn":
-        raise UsageError(f"--lengths and --candidates are for the phone's half, not for {recipe.label}")
+        raise UsageError("--lengths and --candidates are for the phone's half, not for the cloud's")
     model = load_model(folder)
     made = []
     for length, candidates in shapes:
         config = dataclasses.replace(folder.config, sequence_length=length)
-        names = tuple(entry_points) if candidates == recipe.candidates else _with_candidates(config, entry_points)
+        names = _known(config, entry_points, with_candidates=candidates != recipe.candidates)
         own = dataclasses.replace(recipe, candidates=candidates, entry_points=names)
         graphs = scn_graphs(model, config, own)
         path = out / f"length{length}-candidates{candidates}" / PROGRAMS["scn", recipe.target]
@@ -78,10 +78,13 @@ def export_shapes(
     return made
 
 
-def _with_candidates(config: ModelConfig, entry_points: Sequence[str]) -> tuple[str, ...]:
-    """Those entry points whose cost depends on the number of candidates."""
-    contracts = scn_contracts(config, candidates=1)
-    return tuple(name for name in entry_points if any(x.name == "candidates" for x in contracts[name].inputs))
+def _known(config: ModelConfig, entry_points: Sequence[str], *, with_candidates: bool) -> tuple[str, ...]:
+    """Those entry points that the architecture has, or of them those whose cost depends on the candidates."""
+    return tuple(
+        name
+        for name, contract in scn_contracts(config, candidates=1).items()
+        if name in entry_points and (not with_candidates or any(x.name == "candidates" for x in contract.inputs))
+    )
 
 
 def _full(contract: EntryPoint, config: ModelConfig) -> Arrays:

@@ -4,12 +4,8 @@ from torch import Tensor, nn
 
 from cocorrrec_export.modeling.config import PADDING_ID
 from cocorrrec_export.modeling.layers import RMSNorm
+from cocorrrec_export.modeling.ranker import last_position
 from cocorrrec_export.modeling.ttt import Correction, CorrectionFusion, StreamState, TTTLinear
-
-
-def last_position(ids: Tensor) -> Tensor:
-    """Index of the last click of each history: ``ids [B, L]`` to ``[B]``. An empty history gives 0."""
-    return ((ids != PADDING_ID).sum(-1) - 1).clamp_min(0)
 
 
 class SCN(nn.Module):

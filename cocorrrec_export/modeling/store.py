@@ -16,9 +16,9 @@ from cocorrrec_export import __version__
 from cocorrrec_export.errors import CocorrrecError, UsageError, nearest
 from cocorrrec_export.files import publish_file, sha256_file
 from cocorrrec_export.modeling.build import build_model
-from cocorrrec_export.modeling.config import ModelConfig
-from cocorrrec_export.modeling.joint import CoCorrRec
-from cocorrrec_export.resources import MODELS_DIR
+from cocorrrec_export.modeling.config import ModelConfig, check_architecture
+from cocorrrec_export.modeling.ranker import Ranker
+from cocorrrec_export.resources import DEFAULT_MODEL, MODELS_DIR
 from cocorrrec_export.tables import read_toml
 
 FORMAT = 1
@@ -60,12 +60,46 @@ def shipped_models() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(MODELS_DIR.glob("*/model.toml"))}
 
 
-def find_model(name_or_path: str) -> Path:
+def find_model(name_or_path: str | None, architecture: str | None = None) -> Path:
     """The folder of a shipped model by its name, or of the user's own by its path.
 
+    Args:
+        name_or_path: None takes the shipped model of the architecture, or the default one.
+        architecture: what the model must be; None takes any.
+
     Raises:
-        UsageError: neither; the message lists the shipped names.
+        UsageError: there is none, or it is of another architecture; the message lists what there is.
     """
+    if architecture is not None:
+        check_architecture(architecture)
+    if name_or_path is None:
+        return _shipped_model(architecture) if architecture else _named_model(DEFAULT_MODEL)
+    path = _named_model(name_or_path)
+    if architecture and (actual := _architecture_of(path)) != architecture:
+        raise UsageError(
+            f"{path} is a {actual}, not a {architecture}: leave out --architecture, or give another --model"
+        )
+    return path
+
+
+def _shipped_model(architecture: str) -> Path:
+    """The shipped model of an architecture, before others the one on MovieLens, whose held-out users ship too."""
+    found = [path for path in shipped_models().values() if _architecture_of(path) == architecture]
+    if not found:
+        raise UsageError(
+            f"no model of {architecture} ships: train one with 'cocorr-export train --architecture {architecture}', "
+            "and give its folder with --model"
+        )
+    return next((path for path in found if path.name.endswith("-movielens")), found[0])
+
+
+def _architecture_of(path: Path) -> str:
+    """What ``model.toml`` says; :func:`open_model` checks the rest."""
+    config = read_toml(path / "model.toml").get("config")
+    return str(config.get("architecture", "cocorrrec")) if isinstance(config, dict) else "cocorrrec"
+
+
+def _named_model(name_or_path: str) -> Path:
     shipped = shipped_models()
     if name_or_path in shipped:
         return shipped[name_or_path]
@@ -119,8 +153,8 @@ def _is_table(table: dict[str, Any], key: str) -> bool:
     return isinstance(table.get(key, {}), dict)
 
 
-def load_model(folder: ModelFolder) -> CoCorrRec:
-    """The joint model with the weights of ``folder``, in evaluation mode, on the CPU.
+def load_model(folder: ModelFolder) -> Ranker:
+    """The model with the weights of ``folder``, in evaluation mode, on the CPU.
 
     Raises:
         CocorrrecError: the tensors are not those of the config (names, shapes, float32), or not finite.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.metrics import ranking_metrics
 from cocorrrec_export.modeling.joint import CoCorrRec
+from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.modeling.ttt import Correction
 from cocorrrec_export.parity.limits import Limits
 from cocorrrec_export.runtime.base import Runtime, score_list
@@ -44,12 +45,12 @@ class RankingParity:
 
 @torch.no_grad()
 def scn_ranking(
-    runtime: Runtime, model: CoCorrRec, held_out: EvaluationSet, progress: Progress | None = None
+    runtime: Runtime, model: Ranker, held_out: EvaluationSet, progress: Progress | None = None
 ) -> RankingParity:
     """Metrics of ``rank``, and of ``rank_corrected`` with the float32 GCN's corrections, over all users."""
     users = len(held_out)
-    H = model.scn.encode(held_out.histories)
-    correction = model.correction(H)
+    cloud = model if isinstance(model, CoCorrRec) else None
+    correction = cloud.correction(cloud.scn.encode(held_out.histories)) if cloud else None
     alone, corrected = [], []
     ids, candidates = (x.to(torch.int32).numpy() for x in (held_out.histories, held_out.candidates))
     for user in range(users):
@@ -63,31 +64,30 @@ def scn_ranking(
             progress(user + 1, users)
     return RankingParity(
         users,
-        _pairs(_eager(model, held_out, H, None), alone),
-        _pairs(_eager(model, held_out, H, correction), corrected),
+        _pairs(model, held_out, alone, corrected=False),
+        _pairs(model, held_out, corrected, corrected=True),
         None if alone or corrected else "no entry point takes a history and candidates",
     )
 
 
 @torch.no_grad()
-def gcn_ranking(runtime: Runtime, model: CoCorrRec, held_out: EvaluationSet, *, batch_size: int = 256) -> RankingParity:
+def gcn_ranking(runtime: Runtime, model: Ranker, held_out: EvaluationSet, *, batch_size: int = 256) -> RankingParity:
     """Metrics of the float32 SCN with the file's corrections against those with the float32 GCN's."""
+    assert isinstance(model, CoCorrRec)
     H = model.scn.encode(held_out.histories)
     answers = [runtime.run("correct", {"H": part.numpy()}) for part in H.split(batch_size)]
     k_attn, k_b = (torch.from_numpy(np.concatenate([x[name] for x in answers])) for name in ("k_attn", "k_b"))
-    actual = _eager(model, held_out, H, Correction(k_attn, k_b))
-    return RankingParity(len(held_out), None, _pairs(_eager(model, held_out, H, model.correction(H)), [actual]))
+    actual = model.scn(held_out.histories, held_out.candidates, Correction(k_attn, k_b))
+    metrics = _pairs(model, held_out, [torch.sigmoid(actual).numpy()], corrected=True)
+    return RankingParity(len(held_out), None, metrics)
 
 
-def _eager(
-    model: CoCorrRec, held_out: EvaluationSet, H: torch.Tensor, correction: Correction | None
-) -> NDArray[np.float32]:
-    user = model.scn.user_state(held_out.histories, H, correction)
-    return torch.sigmoid(model.scn.score(user, held_out.candidates)).numpy()
-
-
-def _pairs(eager: NDArray[np.float32], artefact: list[NDArray[np.float32]]) -> dict[str, dict[str, float]] | None:
+def _pairs(
+    model: Ranker, held_out: EvaluationSet, artefact: list[NDArray[np.float32]], *, corrected: bool
+) -> dict[str, dict[str, float]] | None:
+    """Metrics of the float32 model, and of the file's scores; None where there are none."""
     if not artefact:
         return None
+    eager = torch.sigmoid(model(held_out.histories, held_out.candidates, corrected=corrected)).numpy()
     reference, actual = ranking_metrics(eager), ranking_metrics(np.concatenate([np.atleast_2d(x) for x in artefact]))
     return {name: {"eager": reference[name], "artefact": actual[name]} for name in reference}

@@ -16,6 +16,7 @@ from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.joint import CoCorrRec
+from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.modeling.store import read_tensors, write_tensors
 
 REAL_HISTORIES = 16
@@ -59,7 +60,7 @@ def history_cases(config: ModelConfig, real: EvaluationSet | None, *, seed: int 
 
 @torch.no_grad()
 def scn_cases(
-    model: CoCorrRec, config: ModelConfig, entry_points: dict[str, EntryPoint], real: EvaluationSet | None
+    model: Ranker, config: ModelConfig, entry_points: dict[str, EntryPoint], real: EvaluationSet | None
 ) -> list[Case]:
     """Cases for the phone's entry points."""
     cases: list[Case] = []
@@ -72,32 +73,33 @@ def scn_cases(
 
     for index, (name, ids) in enumerate(history_cases(config, real).items()):
         candidates = _candidates(config, entry_points, real, index, generator)
-        H = model.scn.encode(ids)
-        add("encode", name, {"ids": ids}, H)
-        user = model.scn.user_state(ids, H)
+        upload = model.scn.encode(ids) if isinstance(model, CoCorrRec) else None
+        if upload is not None:
+            add("encode", name, {"ids": ids}, upload)
         if candidates is None:
             continue
-        scores = torch.sigmoid(model.scn.score(user, candidates))
+        user = model.user_state(ids, corrected=False)
+        scores = torch.sigmoid(model.match(user, model.item_vectors(candidates)))
         add("rank", name, {"ids": ids, "candidates": candidates}, scores)
         add("score", name, {"user": user, "candidates": candidates}, scores)
-        correction = model.correction(H)
-        if correction is not None:
+        if isinstance(model, CoCorrRec) and upload is not None and (correction := model.correction(upload)) is not None:
             corrected = torch.sigmoid(model.scn(ids, candidates, correction))
             inputs = {"ids": ids, "candidates": candidates, "k_attn": correction.k_attn, "k_b": correction.k_b}
             add("rank_corrected", name, inputs, corrected)
     if "step" in entry_points:
         names = [spec.name for spec in entry_points["step"].inputs[1:]]
-        state = model.scn.start_stream(1)
+        state = model.start_stream(1)
         for click, item in enumerate(stream_items(config, real, STREAM_CLICKS)):
             before = dict(zip(names, state, strict=True))
-            state, user = model.scn.step(item, state)
+            state, user = model.step(item, state)
             add("step", f"click{click}", {"item": item} | before, *state, user)
     return cases
 
 
 @torch.no_grad()
-def gcn_cases(model: CoCorrRec, config: ModelConfig, real: EvaluationSet | None) -> list[Case]:
+def gcn_cases(model: Ranker, config: ModelConfig, real: EvaluationSet | None) -> list[Case]:
     """Cases for the cloud's entry point: each history alone, and all of them as one batch."""
+    assert isinstance(model, CoCorrRec)
     histories = history_cases(config, real)
     histories["batch"] = torch.cat(list(histories.values()))
     cases = []

@@ -10,7 +10,7 @@ import torch
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.errors import ParityError
 from cocorrrec_export.modeling.config import ModelConfig
-from cocorrrec_export.modeling.joint import CoCorrRec
+from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.parity.limits import Limits
 from cocorrrec_export.parity.ranking import RankingParity, gcn_ranking, scn_ranking
 from cocorrrec_export.parity.tensors import Comparison, TensorParity, compare, tensor_parity
@@ -51,7 +51,7 @@ def require_tensors(hop: str, parity: TensorParity, limits: Limits) -> None:
 
 def judge(
     runtime: Runtime,
-    model: CoCorrRec,
+    model: Ranker,
     config: ModelConfig,
     cases: list[Case],
     limits: Limits,
@@ -94,8 +94,8 @@ def judge(
 
 
 @torch.no_grad()
-def stream_parity(runtime: Runtime, model: CoCorrRec, config: ModelConfig, real: EvaluationSet | None) -> Comparison:
-    """Clicks through the file's ``step``, each fed the last one's state, then ``score``: against the dual form."""
+def stream_parity(runtime: Runtime, model: Ranker, config: ModelConfig, real: EvaluationSet | None) -> Comparison:
+    """Clicks through the file's ``step``, each fed the last one's state, then ``score``: against all at once."""
     contract = runtime.entry_points["step"]
     items = stream_items(config, real, STREAM_CLICKS)
     names = [spec.name for spec in contract.inputs[1:]]

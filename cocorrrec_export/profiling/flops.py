@@ -27,6 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.joint import CoCorrRec
+from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.modeling.ttt import Correction
 
 LENGTHS = (10, 15, 20, 25)
@@ -78,9 +79,9 @@ class FlopCurve:
     """Operations of one call for one user, over the sequence length."""
 
     name: str
-    """``scn``, ``scn+gcn`` (every position read out, as in the paper), or an entry point."""
+    """``scn``, ``scn+gcn``, ``forward`` of a baseline (every position read out, as in the paper), or an entry point."""
     mini_batch: int | None
-    """The inner mini-batch; None: as long as the sequence."""
+    """The inner mini-batch; None: as long as the sequence, or the architecture has none."""
     lengths: tuple[int, ...]
     counts: tuple[Flops, ...]
     """``paper`` is over a batch of 1,024, as everywhere."""
@@ -98,6 +99,11 @@ class FlopCurve:
         return self.counts[self.lengths.index(length)]
 
 
+def forward_curve(config: ModelConfig) -> FlopCurve:
+    """Both halves of a CoCorrRec model, or the whole of a baseline: every position read out, as in the paper."""
+    return FlopCurve("forward", None, LENGTHS, tuple(_count_every_position(config, length) for length in LENGTHS))
+
+
 @functools.lru_cache(maxsize=8)
 def flop_curves(config: ModelConfig, *, candidates: int) -> tuple[FlopCurve, ...]:
     """Both halves and every entry point: with the mini-batch as long as the sequence, and with it fixed at ten.
@@ -109,11 +115,14 @@ def flop_curves(config: ModelConfig, *, candidates: int) -> tuple[FlopCurve, ...
         config: the model's sizes.
         candidates: of one call of the entry points that score.
     """
+    if config.architecture != "cocorrrec":
+        counted = [_count_baseline(config, length, candidates) for length in LENGTHS]
+        return tuple(FlopCurve(name, None, LENGTHS, tuple(row[name] for row in counted)) for name in counted[0])
     curves = []
     for mini_batch, lengths in ((None, LENGTHS), (FIXED_MINI_BATCH, FIXED_LENGTHS)):
-        counted = [length for length in lengths if mini_batch is None or length <= max(LENGTHS)]
-        rows = {length: _count_entry_points(config, length, mini_batch or length, candidates) for length in counted}
-        for name in rows[counted[0]]:
+        short = [length for length in lengths if mini_batch is None or length <= max(LENGTHS)]
+        rows = {length: _count_entry_points(config, length, mini_batch or length, candidates) for length in short}
+        for name in rows[short[0]]:
             known = {length: row[name] for length, row in rows.items()}
             counts = tuple(known[x] if x in known else _continued(known, x) for x in lengths)
             curves.append(FlopCurve(name, mini_batch, lengths, counts))
@@ -155,6 +164,24 @@ def _count_entry_points(config: ModelConfig, length: int, mini_batch: int, candi
     return counts
 
 
+def _count_baseline(config: ModelConfig, length: int, candidates: int) -> dict[str, Flops]:
+    """The same of a baseline, which has no inner mini-batch."""
+    model, ids = _build(config, length, length)
+    items = torch.ones(1, candidates, dtype=torch.int64)
+    calls: dict[str, Callable[[], object]] = {
+        "forward": lambda: model.every_position(ids, model.item_embedding(ids)),
+        "rank": lambda: model(ids, items),
+    }
+    if model.streams:
+        with torch.no_grad():
+            user, state = model.user_state(ids), model.start_stream(1)
+        calls |= {
+            "step": lambda: model.step(ids[:, 0], state),
+            "score": lambda: model.match(user, model.item_vectors(items)),
+        }
+    return {name: _count(model, call) for name, call in calls.items()}
+
+
 def _measure(config: ModelConfig) -> Flops:
     counts = {length: _count_every_position(config, length) for length in LENGTHS}
     return Flops(
@@ -164,18 +191,24 @@ def _measure(config: ModelConfig) -> Flops:
 
 
 def _count_every_position(config: ModelConfig, length: int) -> Flops:
-    model, ids = _sample(config, length, length)
-    return _count(model, lambda: _read_every_position(model, ids, model.correction(model.scn.encode(ids))))
+    model, ids = _build(config, length, length)
+    return _count(model, lambda: model.every_position(ids, model.item_embedding(ids)))
 
 
 def _sample(config: ModelConfig, length: int, mini_batch: int) -> tuple[CoCorrRec, Tensor]:
+    model, ids = _build(config, length, mini_batch)
+    assert isinstance(model, CoCorrRec)
+    return model, ids
+
+
+def _build(config: ModelConfig, length: int, mini_batch: int) -> tuple[Ranker, Tensor]:
     config = dataclasses.replace(config, vocab_size=_VOCABULARY, mini_batch=mini_batch, sequence_length=length)
     model = build_model(config, generator=torch.Generator().manual_seed(0)).eval()
     return model, torch.ones(1, length, dtype=torch.int64)
 
 
 @torch.no_grad()
-def _count(model: CoCorrRec, call: Callable[[], object]) -> Flops:
+def _count(model: Ranker, call: Callable[[], object]) -> Flops:
     with count_layers(model) as operations, FlopCounterMode(display=False) as counter:
         call()
     return Flops(paper=PAPER_BATCH * sum(operations), all=counter.get_total_flops())
@@ -195,7 +228,10 @@ def count_layers(model: nn.Module) -> Iterator[list[int]]:
     def hook(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         operations.append(_layer_operations(layer, inputs[0], output))
 
-    counted = [x for x in model.modules() if isinstance(x, (nn.Linear, nn.LayerNorm, nn.GRU))]
+    # What the released implementation ran as one operation, its counter did not see.
+    fused = {id(x) for layer in model.modules() if getattr(layer, "fused", False) for x in layer.modules()}
+    layers = (x for x in model.modules() if isinstance(x, (nn.Linear, nn.LayerNorm, nn.GRU)))
+    counted = [x for x in layers if id(x) not in fused]
     handles = [layer.register_forward_hook(hook) for layer in counted]
     try:
         yield operations

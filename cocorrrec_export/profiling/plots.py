@@ -127,6 +127,10 @@ def _memory(figure: "Figure", document: dict[str, Any]) -> bool:
 def _flops(figure: "Figure", document: dict[str, Any]) -> bool:
     if not document["flops"]:
         return False
+    if not any(curve["mini_batch"] for curve in document["flops"]):
+        figure.set_size_inches(_WIDTH, 3.3)
+        _curves(figure.subplots(), document, None, "")
+        return True
     figure.set_size_inches(_WIDTH, 6.6)
     above, below = figure.subplots(2, 1)
     _curves(above, document, None, "mini-batch as long as the sequence")

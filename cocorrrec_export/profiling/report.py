@@ -76,10 +76,11 @@ def part_rows(document: dict[str, Any]) -> list[list[str]]:
 
 def flop_rows(document: dict[str, Any]) -> list[list[str]]:
     """One row a curve: what, mini-batch, per token in both conventions, one call at ten clicks."""
+    growing = "length" if any(curve["mini_batch"] for curve in document["flops"]) else "none"
     return [
         [
             curve["name"],
-            "length" if curve["mini_batch"] is None else str(curve["mini_batch"]),
+            growing if curve["mini_batch"] is None else str(curve["mini_batch"]),
             f"{curve['per_token']['all']:,}",
             f"{curve['per_token']['paper'] / 1e6:.2f} M",
             f"{curve['all'][0]:,}",
@@ -157,7 +158,8 @@ def _page(document: dict[str, Any], titles: dict[str, str], pictures: dict[str, 
             parts.append(_table(FLOP_COLUMNS, flop_rows(document)))
             parts.append(
                 '<p class="note">Counted on the plain model. Two operations a multiply-accumulate, one user; the paper '
-                "convention counts layers alone over a batch of 1,024. scn and scn+gcn read out every position.</p>"
+                "convention counts layers alone over a batch of 1,024. scn, scn+gcn and forward read out every "
+                "position.</p>"
             )
         if name == "memory_over_length":
             parts.append(_table(SLOPE_COLUMNS, slope_rows(document)))

@@ -15,7 +15,7 @@ from cocorrrec_export.data.statistics import Statistics
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.metrics import ranking_metrics
 from cocorrrec_export.modeling.config import PADDING_ID
-from cocorrrec_export.modeling.joint import CoCorrRec
+from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.training.checkpoint import CheckpointClock, RunState, load_checkpoint, save_checkpoint
 from cocorrrec_export.training.config import TrainConfig
 from cocorrrec_export.training.losses import bce_loss, softmax_loss
@@ -48,7 +48,7 @@ class Listener:
 
 
 def fit(
-    model: CoCorrRec,
+    model: Ranker,
     data: TrainingData,
     config: TrainConfig,
     *,
@@ -132,10 +132,10 @@ def _set_learning_rate(optimiser: torch.optim.Optimizer, config: TrainConfig, st
 
 
 def train_step(
-    model: CoCorrRec, train: Examples, rows: np.ndarray, negatives: np.ndarray | None, config: TrainConfig
+    model: Ranker, train: Examples, rows: np.ndarray, negatives: np.ndarray | None, config: TrainConfig
 ) -> Tensor:
     """Loss of the examples ``rows``, its gradients added to those of the parameters."""
-    device = model.scn.item_embedding.weight.device
+    device = model.item_embedding.weight.device
     ids = torch.from_numpy(train.histories[rows]).to(device, torch.int64)  # [B, L]
     targets = torch.from_numpy(train.targets[rows]).to(device, torch.int64)  # [B]
     if negatives is None:
@@ -145,16 +145,15 @@ def train_step(
     candidates = torch.cat((targets[:, None], torch.from_numpy(negatives).to(device, torch.int64)), dim=1)
     # The table's gradient is dense: allocating it, once for each look-up, takes longer than the whole network. So the
     # rows are looked up outside the graph, and their gradients added into a gradient that stays allocated.
-    table = model.scn.item_embedding.weight
+    table = model.item_embedding.weight
     lookup = torch.cat((ids, candidates), dim=1)  # [B, L + C]
     embedded = table.detach()[lookup].requires_grad_()
     clicks, items = embedded.split((ids.shape[1], candidates.shape[1]), dim=1)
-    vectors = model.scn.item_mlp(items)  # [B, C, D]
-    users = model.read(ids, model.scn.encode_rows(clicks))
-    loss = bce_loss((vectors @ users.unsqueeze(-1)).squeeze(-1))
+    vectors = model.item_side(items)  # [B, C, D]
+    loss = bce_loss(model.match(model.read_rows(ids, clicks), vectors))
     if config.alone_weight and model.gcn is not None:
-        alone = model.read(ids, model.scn.encode_rows(clicks), corrected=False)
-        loss = loss + config.alone_weight * bce_loss((vectors @ alone.unsqueeze(-1)).squeeze(-1))
+        alone = model.read_rows(ids, clicks, corrected=False)
+        loss = loss + config.alone_weight * bce_loss(model.match(alone, vectors))
     loss.backward()
     _add_row_gradients(table, lookup, embedded)
     return loss
@@ -168,8 +167,8 @@ def _add_row_gradients(table: Tensor, lookup: Tensor, embedded: Tensor) -> None:
     table.grad[PADDING_ID].zero_()
 
 
-def _softmax_step(model: CoCorrRec, ids: Tensor, targets: Tensor, config: TrainConfig) -> Tensor:
-    items = model.scn.item_vectors(torch.arange(model.scn.item_embedding.num_embeddings, device=ids.device))
+def _softmax_step(model: Ranker, ids: Tensor, targets: Tensor, config: TrainConfig) -> Tensor:
+    items = model.item_side(model.item_embedding.weight)
     loss = softmax_loss(model.user_state(ids) @ items.T, targets)
     if config.alone_weight and model.gcn is not None:
         loss = loss + config.alone_weight * softmax_loss(model.user_state(ids, corrected=False) @ items.T, targets)
@@ -177,7 +176,7 @@ def _softmax_step(model: CoCorrRec, ids: Tensor, targets: Tensor, config: TrainC
 
 
 def _finish_epoch(
-    model: CoCorrRec, data: TrainingData, config: TrainConfig, state: RunState, steps: int, listener: Listener
+    model: Ranker, data: TrainingData, config: TrainConfig, state: RunState, steps: int, listener: Listener
 ) -> None:
     model.eval()
     record: dict[str, float] = {"epoch": state.epoch + 1, "loss": state.loss_sum / steps}

@@ -11,9 +11,10 @@ import torch
 
 from cocorrrec_export.data.catalogue import encode_catalogue
 from cocorrrec_export.data.evaluation_set import EvaluationSet
-from cocorrrec_export.data.held_out import DataSource, evaluation_set, load_source
+from cocorrrec_export.data.held_out import evaluation_set
 from cocorrrec_export.data.interactions import Interactions
 from cocorrrec_export.data.negatives import NegativeSampler
+from cocorrrec_export.data.sources import DataSource, load_source, resolve_source
 from cocorrrec_export.data.splits import leave_last_out
 from cocorrrec_export.data.statistics import statistics
 from cocorrrec_export.errors import CocorrrecError, UsageError, nearest
@@ -133,6 +134,7 @@ def train(
     checkpoint = out / CHECKPOINT
     _check_folder(out, checkpoint, resume=resume)
     torch_device = resolve_device(device)
+    config = dataclasses.replace(config, data=resolve_source(data_file, config.data))
     prepared = _prepare(data_file, config)
     if listener is not None:
         listener.on_data(statistics(prepared.interactions), len(prepared.training.train))

@@ -11,12 +11,12 @@ from torch import Tensor
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.errors import UsageError
 from cocorrrec_export.metrics import per_user_metrics, ranking_metrics
-from cocorrrec_export.modeling.joint import CoCorrRec
+from cocorrrec_export.modeling.ranker import Ranker
 
 
 @torch.no_grad()
 def score_candidates(
-    model: CoCorrRec, histories: Tensor, candidates: Tensor, *, corrected: bool = True, batch_size: int = 1024
+    model: Ranker, histories: Tensor, candidates: Tensor, *, corrected: bool = True, batch_size: int = 1024
 ) -> NDArray[np.float32]:
     """Logits of every candidate.
 
@@ -30,17 +30,17 @@ def score_candidates(
     Returns:
         ``[U, C]`` float32. The order of the logits is that of the scores.
     """
-    device = model.scn.item_embedding.weight.device
+    device = model.item_embedding.weight.device
     # The item side does not depend on the user: once for the whole table instead of once for each candidate.
-    items = model.scn.item_vectors(torch.arange(model.scn.item_embedding.num_embeddings, device=device))  # [V, D]
+    items = model.item_side(model.item_embedding.weight)  # [V, D]
     rows = []
     for ids, targets in zip(histories.split(batch_size), candidates.split(batch_size), strict=True):
-        user = model.user_state(ids.to(device), corrected=corrected)  # [B, D]
-        rows.append((items[targets.to(device)] @ user.unsqueeze(-1)).squeeze(-1).cpu())
+        user = model.user_state(ids.to(device), corrected=corrected)
+        rows.append(model.match(user, items[targets.to(device)]).cpu())
     return torch.cat(rows).numpy()
 
 
-def evaluate_model(model: CoCorrRec, held_out: EvaluationSet) -> dict[str, dict[str, float]]:
+def evaluate_model(model: Ranker, held_out: EvaluationSet) -> dict[str, dict[str, float]]:
     """Metrics on a held-out set: ``corrected`` where the model has a GCN, and ``alone``, as without a network."""
     ways = {"alone": False} if model.gcn is None else {"corrected": True, "alone": False}
     return {
@@ -62,7 +62,7 @@ class LateMetrics:
 
 
 def evaluate_late(
-    model: CoCorrRec, held_out: EvaluationSet, rates: Sequence[float], *, draws: int, seed: int
+    model: Ranker, held_out: EvaluationSet, rates: Sequence[float], *, draws: int, seed: int
 ) -> list[LateMetrics]:
     """Metrics by the share of late answers: a user whose answer is late is ranked without it.
 

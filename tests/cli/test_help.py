@@ -26,10 +26,11 @@ COMMANDS = sorted(get_command(export.app).commands)  # type: ignore[attr-defined
 
 
 def test_no_help_page_imports_a_heavy_library() -> None:
+    nested = [["recipes", "show"], ["data", "prepare"], ["data", "statistics"]]
     program = f"""
 import sys
 from cocorrrec_export.cli import export, serve
-pages = [(export.app, page) for page in ([], *([name] for name in {COMMANDS}), ["recipes", "show"])]
+pages = [(export.app, page) for page in ([], *([name] for name in {COMMANDS}), *{nested})]
 for app, page in pages + [(serve.app, []), (serve.app, ["gcn"])]:
     try:
         app([*page, "--help"])
@@ -42,16 +43,17 @@ for app, page in pages + [(serve.app, []), (serve.app, ["gcn"])]:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, "data prepare", "data statistics"])
 def test_every_help_page_has_examples_that_start_with_the_command(cli: Cli, command: str) -> None:
-    ended = cli(command, "--help")
+    ended = cli(*command.split(), "--help")
     assert ended.code == 0
     assert "Examples:" in ended.stdout
     assert f"cocorr-export {command}" in ended.stdout
 
 
 def test_every_option_has_a_sentence() -> None:
-    for name, command in get_command(export.app).commands.items():  # type: ignore[attr-defined]
+    commands = get_command(export.app).commands  # type: ignore[attr-defined]
+    for name, command in [*commands.items(), *commands["data"].commands.items()]:
         for parameter in command.params:
             text = getattr(parameter, "help", None)
             assert text and text.endswith((".", ".]")), f"{name}: {parameter.name}: {text!r}"

@@ -10,6 +10,7 @@ from torch import Tensor
 from cocorrrec_export.errors import UsageError
 from cocorrrec_export.export import graphs
 from cocorrrec_export.export.device_form import DeviceSCN
+from cocorrrec_export.export.device_frame import Storage
 from cocorrrec_export.export.recipes import Recipe, shipped_recipe
 from cocorrrec_export.modeling.config import ModelConfig
 from tests.modeling import golden
@@ -41,7 +42,7 @@ def close(actual: Tensor, expected: Tensor) -> None:
 def test_device_form_equals_the_plain_model(options: dict[str, Any], item_side: str) -> None:
     config = ModelConfig(vocab_size=60, **options)
     model, L = random_model(config), config.sequence_length
-    device = DeviceSCN(model.scn, sequence_length=L, item_side=item_side)
+    device = DeviceSCN(model, sequence_length=L, storage=Storage(item_side=item_side))
     generator = torch.Generator().manual_seed(0)
     for clicks in range(L + 1):
         ids = torch.randint(1, 60, (1, L), generator=generator) * (torch.arange(L) < clicks)
@@ -62,7 +63,7 @@ def test_device_form_equals_the_plain_model(options: dict[str, Any], item_side: 
 def test_step_equals_the_plain_step_and_the_dual_form(mini_batch: int) -> None:
     config = ModelConfig(vocab_size=60, mini_batch=mini_batch)
     model = random_model(config)
-    step = graphs.Step(DeviceSCN(model.scn, sequence_length=10, item_side="computed"))
+    step = graphs.Step(DeviceSCN(model, sequence_length=10, storage=Storage()))
     items = torch.randint(1, 60, (35, 1), generator=torch.Generator().manual_seed(0))
     state = tuple(graphs.new_stream(config).values())
     plain = model.scn.start_stream(1)
@@ -80,7 +81,7 @@ def test_step_equals_the_plain_step_and_the_dual_form(mini_batch: int) -> None:
 def test_golden_cases(golden_dir: Path, case: str) -> None:
     model, tensors = golden.load_case(golden_dir / f"{case}.safetensors")
     ids, targets = tensors["in.clk_sequence"], tensors["in.target_id"]
-    device = DeviceSCN(model.scn, sequence_length=ids.shape[1], item_side="computed")
+    device = DeviceSCN(model, sequence_length=ids.shape[1], storage=Storage())
     for row, (history, target) in enumerate(zip(ids.int(), targets.int(), strict=True)):
         inputs = (history[None], target.reshape(1, 1))
         correction = model.correction(model.scn.encode(history[None].long()))

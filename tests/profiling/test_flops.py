@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from cocorrrec_export.modeling.config import ModelConfig
+from cocorrrec_export.modeling.config import Architecture, ModelConfig
 from cocorrrec_export.profiling import flops
 from cocorrrec_export.profiling.flops import (
     LENGTHS,
@@ -95,3 +95,27 @@ def test_layers_by_hand() -> None:
     assert operations == [3 * 25_408]
     layers(torch.zeros(2, 3))
     assert len(operations) == 1, "hooks outlive the block"
+
+
+BASELINES = {
+    "din": (3 * 64**2, "12.58"),
+    "gru4rec": (64**2 + 25_408, "30.21"),
+    "sasrec": (64**2 + 2 * 64 * 256 + 8 * 64, "38.27"),
+    "bert4rec": (2 * (4 * 64**2 + 2 * 64 * 256), "100.66"),
+    "mamba4rec": (4 * 64 * 256 + 20 * 64, "68.42"),
+}
+"""Multiply-accumulates a token of one user, and what the paper prints, in millions over the batch."""
+
+
+@pytest.mark.parametrize("architecture", BASELINES)
+def test_baselines(architecture: Architecture) -> None:
+    per_user, printed = BASELINES[architecture]
+    config = ModelConfig(vocab_size=30_000, architecture=architecture)
+    counted = scn_flops(config)
+    assert counted.paper == PAPER_BATCH * per_user
+    assert f"{counted.paper / 1e6:.2f}" == printed
+    curves = {curve.name: curve for curve in flop_curves(config, candidates=7)}
+    assert curves["forward"].per_token == counted
+    assert set(curves) - {"step", "score"} == {"forward", "rank"}
+    if "step" in curves:  # its cost does not grow
+        assert curves["step"].per_token == Flops(0, 0) and curves["step"].at(10).all > 0

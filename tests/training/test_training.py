@@ -242,7 +242,7 @@ def test_options_replace_what_the_file_says(tmp_path: Path) -> None:
     path = tmp_path / "train.toml"
     path.write_text("[training]\nseed = 1\nepochs = 4\n[data.columns]\nuser = 'u'\n")
     config = RunConfig.read(path, {"training.seed": 9, "data.columns.item": "i", "model.gcn": False})
-    assert dataclasses.asdict(config.data.columns) == {"user": "u", "item": "i", "time": ""}
+    assert dataclasses.asdict(config.data.columns) == {"user": "u", "item": "i", "time": "", "rating": ""}
     assert (config.training.seed, config.training.epochs, config.model) == (9, 4, {"gcn": False})
 
 

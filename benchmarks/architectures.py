@@ -1,0 +1,275 @@
+"""``rank`` of every architecture over the length of the history, in ExecuTorch and LiteRT, on one thread, in one run.
+
+Weights are random: they change neither time nor size. Each program is exported in int8 for 100 candidates by the
+recipes that ship, and run by the native runner: latency of every call, planned arena, heap, file. Beside ``rank``:
+
+- a click of the streaming form (``step``) of the models that have one, against ``rank`` of SASRec for one candidate,
+  which has to read the whole history again;
+- SASRec as it is trained, which computes every position, converted without a device form, in float32.
+
+Writes docs/architectures.md, its picture, and all raw samples as JSON.
+
+    python benchmarks/architectures.py --json architectures.json
+"""
+
+import argparse
+import dataclasses
+import importlib.metadata
+import json
+import platform
+import statistics
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import plain
+import torch
+from torch import Tensor
+
+from cocorrrec_export.export.recipes import shipped_recipes
+from cocorrrec_export.export.shapes import export_shapes
+from cocorrrec_export.files import publish_file
+from cocorrrec_export.modeling.build import ARCHITECTURES, build_model
+from cocorrrec_export.modeling.config import ModelConfig
+from cocorrrec_export.modeling.layers import pick_rows
+from cocorrrec_export.modeling.ranker import last_position
+from cocorrrec_export.modeling.store import ModelFolder, open_model, save_model
+from cocorrrec_export.profiling.bundle import ensure_bundle, host_abi
+from cocorrrec_export.profiling.host import Host, open_host
+from cocorrrec_export.profiling.measure import Settings, Shape, measure_shapes
+from cocorrrec_export.profiling.runs import Program
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "architectures.md"
+PICTURE = ROOT / "docs" / "architectures.png"
+TARGETS = ("executorch", "tflite")
+LENGTHS = (10, 25, 50, 100, 200)
+CANDIDATES = 100
+VOCABULARY = 10_000
+STREAMING = ("cocorrrec", "gru4rec", "mamba4rec")
+SETTINGS = Settings(iterations=300, warmup=50)
+TITLES = {
+    "cocorrrec": "CoCorrRec (SCN)",
+    "din": "DIN",
+    "gru4rec": "GRU4Rec",
+    "sasrec": "SASRec",
+    "bert4rec": "BERT4Rec",
+    "mamba4rec": "Mamba4Rec",
+    "sasrec-plain": "SASRec, every position, float32",
+}
+
+
+def model_folder(architecture: str, length: int, parent: Path) -> ModelFolder:
+    """A random model on disk, whose tables of positions, if any, are long enough."""
+    path = parent / f"{architecture}-{length}"
+    if not path.exists():
+        config = ModelConfig(vocab_size=VOCABULARY, architecture=architecture, sequence_length=length)
+        path.mkdir()
+        save_model(path, build_model(config, generator=torch.Generator().manual_seed(1)), config, name=path.name)
+    return open_model(path)
+
+
+def measure_export(
+    host: Host, target: str, folder: ModelFolder, length: int, candidates: int, entry_point: str, out: Path
+) -> dict:
+    recipe = next(x for x in shipped_recipes() if (x.kind, x.target, x.precision) == ("scn", target, "int8"))
+    recipe = dataclasses.replace(recipe, candidates=candidates, entry_points=(entry_point,))
+    own = Path(tempfile.mkdtemp(dir=out))
+    shapes = export_shapes(folder, recipe, [(length, candidates)], (entry_point,), own, progress=lambda _: None)
+    (row,) = measure_shapes(host, shapes, SETTINGS, lambda _: None)
+    return row
+
+
+class EveryPosition(torch.nn.Module):
+    """SASRec with the state after every click, as it comes out of most toolkits; the last one is taken."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor, candidates: Tensor) -> Tensor:
+        model = self.model
+        states = model.every_position(ids, model.item_embedding(ids))
+        user = model.user_mlp(pick_rows(states, last_position(ids)))
+        return torch.sigmoid(model.match(user, model.item_vectors(candidates)))
+
+
+def measure_plain(host: Host, target: str, length: int, out: Path) -> dict:
+    config = ModelConfig(vocab_size=VOCABULARY, architecture="sasrec", sequence_length=length)
+    module = EveryPosition(build_model(config, generator=torch.Generator().manual_seed(1))).eval()
+    example = (torch.ones(1, length, dtype=torch.int32), torch.ones(1, CANDIDATES, dtype=torch.int32))
+    path = out / f"plain{length}.{'pte' if target == 'executorch' else 'tflite'}"
+    plain.export_plain(target, module, example, path)
+    contract = plain.contract(length, CANDIDATES)
+    generator = np.random.default_rng(0)
+    case = {spec.name: generator.integers(1, VOCABULARY, spec.shape, dtype=np.int32) for spec in contract.inputs}
+    shape = Shape(length, CANDIDATES, Program(path, (contract,)), {"rank": case})
+    (row,) = measure_shapes(host, [shape], SETTINGS, lambda _: None)
+    return row
+
+
+def run(architectures: list[str], lengths: list[int], targets: list[str]) -> list[dict]:
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        for target in targets:
+            with open_host(target, ensure_bundle(target, host_abi(), print), timeout_s=300) as host:
+                for length in lengths:
+                    for name in architectures:
+                        model = model_folder(name, length, out)
+                        wanted = [("rank", CANDIDATES)]
+                        if name in STREAMING and length == lengths[0]:
+                            wanted.append(("step", CANDIDATES))
+                        if name == "sasrec":
+                            wanted.append(("rank", 1))
+                        for entry_point, candidates in wanted:
+                            row = measure_export(host, target, model, length, candidates, entry_point, out)
+                            rows.append({"target": target, "architecture": name} | row)
+                            print(f"{target} {name} {entry_point} L={length} C={candidates}: {row['p50_us']} us")
+                    try:
+                        row = measure_plain(host, target, length, out)
+                    except Exception as error:  # what a toolkit says of the plain model is the finding
+                        print(f"{target} plain SASRec, L={length}: {type(error).__name__}: {error}")
+                        continue
+                    rows.append({"target": target, "architecture": "sasrec-plain"} | row)
+    return rows
+
+
+# ---------------------------------------------------------------------- the page
+
+
+def find(rows: list[dict], target: str, architecture: str, entry_point: str, length: int, candidates: int) -> dict:
+    wanted = (target, architecture, entry_point, length, candidates)
+    keys = ("target", "architecture", "entry_point", "length", "candidates")
+    return next((row for row in rows if tuple(row[key] for key in keys) == wanted), {})
+
+
+def table(rows: list[dict], target: str, lengths: list[int], cell, title: str) -> list[str]:
+    lines = [
+        f"**{title}**",
+        "",
+        "| | " + " | ".join(f"L = {x}" for x in lengths) + " |",
+        "|---" * (1 + len(lengths)) + "|",
+    ]
+    for name, label in TITLES.items():
+        found = [find(rows, target, name, "rank", length, CANDIDATES) for length in lengths]
+        if any(found):
+            lines.append(f"| {label} | " + " | ".join(cell(row) if row else "-" for row in found) + " |")
+    return [*lines, ""]
+
+
+def page(results: dict) -> str:
+    rows, lengths = results["rows"], results["lengths"]
+    lines = [
+        "# Architectures on the device",
+        "",
+        "Written by `python benchmarks/architectures.py`: one run, one machine, one thread, int8, "
+        f"{CANDIDATES} candidates, {VOCABULARY:,} items, random weights, the native runner. The machine does other "
+        "work too: read ratios.",
+        "",
+        f"{results['machine']}; " + ", ".join(f"{k} {v}" for k, v in results["versions"].items()) + ".",
+        "",
+        "What each export computes for a `rank`: the SCN every mini-batch of ten clicks, one after the other; SASRec "
+        "keys and values of all clicks and one query; BERT4Rec one whole block and one query of the second; GRU4Rec "
+        "and Mamba4Rec one click after the other; DIN keys and values, to which each candidate attends.",
+        "",
+        "![latency and memory](architectures.png)",
+        "",
+    ]
+    for target in results["targets"]:
+        lines += [f"## {target}", ""]
+        lines += table(
+            rows, target, lengths, lambda row: f"{row['p50_us']:.0f} / {row['p99_us']:.0f}", "Latency, p50 / p99 in us"
+        )
+        lines += table(
+            rows,
+            target,
+            lengths,
+            lambda row: f"{statistics.median(row['heap_over_idle_bytes']) / 2**20:.2f}",
+            "Heap of loading and calling, MiB",
+        )
+        if target == "executorch":
+            lines += table(
+                rows, target, lengths, lambda row: f"{row['planned_bytes'] / 1024:.0f}", "Planned arena, KiB"
+            )
+        lines += table(rows, target, lengths, lambda row: f"{row['program_bytes'] / 1e6:.2f}", "File, MB")
+        lines += comparison(rows, target, lengths)
+    return "\n".join(lines)
+
+
+def comparison(rows: list[dict], target: str, lengths: list[int]) -> list[str]:
+    lines = [
+        "**The SCN against SASRec.** `rank`: latency of the SCN's by that of SASRec's, as exported and as it is "
+        "trained (every position, float32). A click: `step` of the SCN by `rank` of SASRec for one candidate.",
+        "",
+        "| L | `rank` / SASRec | `rank` / SASRec, every position | a click / SASRec |",
+        "|---|---|---|---|",
+    ]
+    step = find(rows, target, "cocorrrec", "step", lengths[0], CANDIDATES)
+    for length in lengths:
+        scn = find(rows, target, "cocorrrec", "rank", length, CANDIDATES)
+        others = (
+            (scn, find(rows, target, "sasrec", "rank", length, CANDIDATES)),
+            (scn, find(rows, target, "sasrec-plain", "rank", length, CANDIDATES)),
+            (step, find(rows, target, "sasrec", "rank", length, 1)),
+        )
+        cells = (f"{mine['p50_us'] / other['p50_us']:.2f}" if mine and other else "-" for mine, other in others)
+        lines.append(f"| {length} | " + " | ".join(cells) + " |")
+    clicks = (
+        f"{TITLES[name]} {row['p50_us']:.1f}"
+        for name in STREAMING
+        if (row := find(rows, target, name, "step", lengths[0], CANDIDATES))
+    )
+    return [*lines, "", "`step`, p50 in us, whatever the length: " + ", ".join(clicks) + ".", ""]
+
+
+def plot(results: dict, path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4 * len(results["targets"])), layout="constrained")
+    panels = figure.subplots(len(results["targets"]), 2, squeeze=False)
+    for (left, right), target in zip(panels, results["targets"], strict=True):
+        for name, label in TITLES.items():
+            own = [
+                x for x in (find(results["rows"], target, name, "rank", n, CANDIDATES) for n in results["lengths"]) if x
+            ]
+            if not own:
+                continue
+            lengths, style = [row["length"] for row in own], ":" if name == "sasrec-plain" else "-"
+            left.plot(lengths, [row["p50_us"] for row in own], style, marker="o", label=label)
+            heap = [statistics.median(row["heap_over_idle_bytes"]) / 2**20 for row in own]
+            right.plot(lengths, heap, style, marker="o")
+        left.set(title=f"{target}: p50 of `rank`, us", xlabel="clicks", yscale="log")
+        right.set(title=f"{target}: heap, MiB", xlabel="clicks", ylim=(0, None))
+        left.grid(alpha=0.3)
+        right.grid(alpha=0.3)
+        left.legend(fontsize=7)
+    FigureCanvasAgg(figure).print_png(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--architectures", nargs="+", default=list(ARCHITECTURES), choices=list(ARCHITECTURES))
+    parser.add_argument("--lengths", nargs="+", type=int, default=list(LENGTHS))
+    parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
+    parser.add_argument("--json", type=Path, help="all raw samples")
+    arguments = parser.parse_args()
+    results = {
+        "machine": f"{platform.machine()}, {platform.system()} {platform.release()}",
+        "versions": {x: importlib.metadata.version(x) for x in ("torch", "executorch", "ai-edge-litert")},
+        "lengths": arguments.lengths,
+        "targets": arguments.targets,
+        "rows": run(arguments.architectures, arguments.lengths, arguments.targets),
+    }
+    if arguments.json:
+        with publish_file(arguments.json) as staging:
+            staging.write_text(json.dumps(results))
+    with publish_file(PICTURE) as staging:
+        plot(results, staging)
+    with publish_file(PAGE) as staging:
+        staging.write_text(page(results) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""``cocorr-export reproduce``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cocorrrec_export.cli import console, options
+
+EPILOG = """
+Examples:
+
+  cocorr-export reproduce --data beauty.csv.gz --min-item 3 --min-user 13 --paper beauty --out reproduction
+
+  cocorr-export reproduce --data clicks.csv --models cocorrrec,sasrec --seeds 1,2,3,4,5 --out mine
+
+  cocorr-export reproduce --data clicks.csv --quick --out quick
+"""
+
+FULL = {"seeds": "1,2,3", "learning_rates": "0.001,0.002,0.005,0.01", "mini_batches": "1,2,5,10,20"}
+QUICK = {"seeds": "1,2", "learning_rates": "0.002", "mini_batches": "5,20"}
+
+
+def reproduce(
+    data: options.RequiredData,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the results; run again, the command goes on in it.")],
+    config: Annotated[
+        Path | None, typer.Option("--config", help="TOML file as for train: settings that all models share.")
+    ] = None,
+    models: Annotated[str | None, typer.Option(help="Models, with commas between them. Default: all seven.")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Seeds that each model is trained with.", show_default=FULL["seeds"])
+    ] = None,
+    learning_rates: Annotated[
+        str | None,
+        typer.Option(help="Learning rates to choose from, by validation.", show_default=FULL["learning_rates"]),
+    ] = None,
+    mini_batches: Annotated[
+        str | None,
+        typer.Option(help="Mini-batches of Figure 6, or 'none' to leave it out.", show_default=FULL["mini_batches"]),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Most epochs to train.")] = None,
+    user_column: Annotated[str | None, typer.Option(help="Header of the user column. Default: user.")] = None,
+    item_column: Annotated[str | None, typer.Option(help="Header of the item column. Default: item.")] = None,
+    time_column: Annotated[str | None, typer.Option(help="Header of the column to order by.")] = None,
+    min_item: Annotated[int | None, typer.Option(help="Keep items with at least this many interactions.")] = None,
+    min_user: Annotated[int | None, typer.Option(help="Then users with at least this many.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time. Default: the number of cores.")] = None,
+    keep_models: Annotated[bool, typer.Option("--keep-models", help="Keep the weights of every run.")] = False,
+    paper: Annotated[
+        str | None, typer.Option(help="The paper's data set that yours is a cut of: beauty, electronic or yelp.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Two seeds, one learning rate, one epoch: to see that all of it works.")
+    ] = False,
+    json: options.Json = False,
+) -> None:
+    """Train the paper's models on your data, and write its tables and figures of them.
+
+    Each model's learning rate is chosen on validation; then it is trained with every seed. Interrupt it at any time:
+    the same command goes on where it was. OUT/report.md is the place to start reading.
+    """
+    import os
+
+    from cocorrrec_export.cli.progress import RunBars
+    from cocorrrec_export.reproduction import plan as plans
+    from cocorrrec_export.reproduction.reproduce import reproduce as reproduce_all
+
+    overrides = {
+        "training.epochs": 1 if quick and epochs is None else epochs,
+        "data.columns.user": user_column,
+        "data.columns.item": item_column,
+        "data.columns.time": time_column,
+        "data.filters.min_item_interactions": min_item,
+        "data.filters.min_user_interactions": min_user,
+    }
+    settings = plans.read_config(config, {key: value for key, value in overrides.items() if value is not None})
+    sizes = QUICK if quick else FULL
+    plan = plans.Plan(
+        rows=plans.parse_rows(models) if models else tuple(plans.ROWS),
+        seeds=plans.parse_numbers(seeds or sizes["seeds"], int, "--seeds"),
+        learning_rates=plans.parse_numbers(learning_rates or sizes["learning_rates"], float, "--learning-rates"),
+        mini_batches=plans.parse_mini_batches(mini_batches or sizes["mini_batches"]),
+        config=settings,
+    )
+    with RunBars() as bars:
+        facts = reproduce_all(
+            plan,
+            data,
+            out,
+            paper_data=paper,
+            jobs=jobs or os.cpu_count() or 1,
+            keep_models=keep_models,
+            watcher=bars,
+            progress=bars.say,
+        )
+    if json:
+        console.print_json({"path": str(out), "results": facts})
+        return
+    from cocorrrec_export.metrics import METRICS
+
+    rows = ([row, *(f"{own[name]['mean']:.4f}" for name in METRICS)] for row, own in facts["table_1"].items())
+    console.print_table("mean over seeds", ("", *METRICS), rows)
+    console.log(f"report: {out / 'report.md'}")

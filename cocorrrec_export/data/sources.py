@@ -1,0 +1,117 @@
+"""From the ``[data]`` table and a file, of any format or a cut, to interactions."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from cocorrrec_export import __version__
+from cocorrrec_export.data.cut import Cut, is_cut, read_cut, write_cut
+from cocorrrec_export.data.formats import AUTO, check_format
+from cocorrrec_export.data.interactions import Filters, Interactions, load_interactions
+from cocorrrec_export.data.readers import Columns
+from cocorrrec_export.data.stream import Progress
+from cocorrrec_export.errors import CocorrrecError, UsageError
+from cocorrrec_export.files import sha256_file
+from cocorrrec_export.tables import check_types, from_table
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """The ``[data]`` table: how to read a file of interactions."""
+
+    columns: Columns = field(default_factory=Columns)
+    filters: Filters = field(default_factory=Filters)
+    format: str = AUTO
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_format(self.format)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], *, where: str) -> Self:
+        """Build from parsed TOML; ``where`` names the file and table in errors.
+
+        Raises:
+            UsageError: an unknown key or a value of the wrong type.
+        """
+        for key in ("columns", "filters"):
+            if not isinstance(values.get(key, {}), dict):
+                raise UsageError(f"{where}: {key} must be a table")
+        parts = {
+            "columns": from_table(Columns, values.get("columns", {}), where=f"{where}.columns"),
+            "filters": from_table(Filters, values.get("filters", {}), where=f"{where}.filters"),
+        }
+        return from_table(cls, values | parts, where=where)
+
+    def as_table(self) -> dict[str, Any]:
+        """The same as TOML tables."""
+        return {"format": self.format, "columns": asdict(self.columns), "filters": asdict(self.filters)}
+
+
+def load_source(path: Path, source: DataSource, *, progress: Progress | None = None) -> Interactions:
+    """Read, filter and order the interactions of ``path``; a cut is all of that already.
+
+    Raises:
+        UsageError: the file does not exist, lacks a column, or is a cut with other filters.
+        CocorrrecError: it is damaged, has a bad row, or nothing is left of it.
+    """
+    if is_cut(path):
+        cut = read_cut(path)
+        _made_with(path, cut, source)
+        return cut.interactions
+    return load_interactions(
+        path, columns=source.columns, filters=source.filters, format=source.format, progress=progress
+    )
+
+
+def resolve_source(path: Path, source: DataSource) -> DataSource:
+    """``source``, or what a cut was made with: a model trained from it then names the filters that were really used.
+
+    Raises:
+        UsageError: ``path`` is a cut, and ``source`` asks for filters that are neither its own nor the default ones.
+        CocorrrecError: it is a damaged cut.
+    """
+    return _made_with(path, read_cut(path), source) if is_cut(path) else source
+
+
+def make_cut(
+    path: Path, source: DataSource, out: Path, *, user_ids: bool = True, progress: Progress | None = None
+) -> Interactions:
+    """Read a file, and write its cut.
+
+    Args:
+        path: the original file.
+        source: how to read it, and what to keep.
+        out: the cut.
+        user_ids: keep the users' external ids in it.
+        progress: hears of the bytes read.
+
+    Raises:
+        UsageError: as :func:`load_source`, or ``path`` is a cut already.
+        CocorrrecError: as :func:`load_source`.
+    """
+    if is_cut(path):
+        raise UsageError(f"{path}: is a cut already; give the file that it was made from")
+    interactions = load_source(path, source, progress=progress)
+    file = {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_file(path)}
+    origin = {"toolkit_version": __version__, "file": file, "data": source.as_table()}
+    write_cut(out, interactions, origin, user_ids=user_ids)
+    return interactions
+
+
+def _made_with(path: Path, cut: Cut, source: DataSource) -> DataSource:
+    """What a cut was made with, if ``source`` does not ask for anything else."""
+    try:
+        made = DataSource.from_dict(dict(cut.origin["data"]), where=f"{path}, [data]")
+    except (KeyError, TypeError, ValueError):
+        raise CocorrrecError(f"{path}: a cut that does not say how it was made; make it again") from None
+    if source.filters not in (made.filters, Filters()):
+        raise UsageError(
+            f"{path}: was cut with {_say(made.filters)}, and cannot be filtered again with {_say(source.filters)}: "
+            f"leave the filters out, or make another cut of the original file"
+        )
+    return made
+
+
+def _say(filters: Filters) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in asdict(filters).items())

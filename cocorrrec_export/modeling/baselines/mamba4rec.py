@@ -1,0 +1,227 @@
+"""Mamba4Rec (Liu et al., 2024), as the paper's released implementation has it, with the scan in plain torch."""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from cocorrrec_export.modeling.baselines.frame import Baseline
+from cocorrrec_export.modeling.layers import pick_rows
+from cocorrrec_export.modeling.ranker import last_position
+
+LAYERS = 2
+STATE_SIZE = 32
+KERNEL = 4
+EXPAND = 2
+NORM_EPS = 1e-12
+_ROWS = 32  # of a batch, scanned at a time: what one step touches then stays in the processor's cache
+
+
+class MambaState(NamedTuple):
+    """All that the next click needs to know, of both layers."""
+
+    window: Tensor  # [B, layers, E, KERNEL - 1], the last inputs of the convolution
+    hidden: Tensor  # [B, layers, STATE_SIZE, E]
+
+
+class _Scan(torch.autograd.Function):
+    """``h_t = exp(d_t A) h_{t-1} + d_t x_t B_t``, ``y_t = h_t C_t``; the states are computed again for the gradient.
+
+    ``x, d [B, L, E]``, ``A [N, E]``, ``B, C [B, L, N]`` to ``y [B, L, E]``. Selective scan of Gu and Dao (2023),
+    Algorithm 2.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, d: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+        ctx.save_for_backward(x, d, A, B, C)
+        y = torch.empty_like(x)
+        for start in range(0, len(x), _ROWS):
+            rows = slice(start, start + _ROWS)
+            for t, (_, h) in enumerate(_states(x[rows], d[rows], A, B[rows])):
+                y[rows, t] = (C[rows, t].unsqueeze(1) @ h).squeeze(1)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        x, d, A, B, C = ctx.saved_tensors
+        (gy,) = gradients
+        gx, gd, gA, gB, gC = (torch.zeros_like(tensor) for tensor in (x, d, A, B, C))
+        for start in range(0, len(x), _ROWS):
+            rows = slice(start, start + _ROWS)
+            states = list(_states(x[rows], d[rows], A, B[rows]))
+            gh = torch.zeros_like(states[0][1])
+            for t in reversed(range(x.shape[1])):
+                decay, h = states[t]
+                gy_t, d_t, x_t = gy[rows, t], d[rows, t], x[rows, t]
+                gC[rows, t] = (h * gy_t.unsqueeze(1)).sum(-1)
+                gh.addcmul_(C[rows, t].unsqueeze(-1), gy_t.unsqueeze(1))
+                gB[rows, t] = (gh * (d_t * x_t).unsqueeze(1)).sum(-1)
+                input_gradient = (B[rows, t].unsqueeze(1) @ gh).squeeze(1)  # of d_t x_t
+                gx[rows, t] = input_gradient * d_t
+                gd[rows, t] = input_gradient * x_t
+                gh *= decay
+                if t:
+                    exponent = gh * states[t - 1][1]  # gradient of d_t A
+                    gA += (exponent * d_t.unsqueeze(1)).sum(0)
+                    gd[rows, t] += exponent.mul_(A).sum(1)
+        return gx, gd, gA, gB, gC
+
+
+def _states(x: Tensor, d: Tensor, A: Tensor, B: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The decay and the state of each position, ``[B, N, E]``."""
+    h = None
+    for t in range(x.shape[1]):
+        decay = (d[:, t].unsqueeze(1) * A).exp_()
+        update = (d[:, t] * x[:, t]).unsqueeze(1) * B[:, t].unsqueeze(-1)
+        h = update if h is None else torch.addcmul(update, decay, h)
+        yield decay, h
+
+
+class MambaMixer(nn.Module):
+    """A selective state-space layer (Mamba, Gu and Dao 2023): E = 2 D channels, each with N = 32 states.
+
+    Args:
+        hidden_size: D.
+    """
+
+    fused = True
+    """The released implementation runs the layer as one kernel, which its FLOP count does not see."""
+
+    def __init__(self, *, hidden_size: int) -> None:
+        super().__init__()
+        inner = EXPAND * hidden_size
+        self.rank = math.ceil(hidden_size / 16)
+        self.in_proj = nn.Linear(hidden_size, 2 * inner, bias=False)
+        self.conv_weight = nn.Parameter(torch.empty(inner, KERNEL))
+        self.conv_bias = nn.Parameter(torch.empty(inner))
+        self.x_proj = nn.Linear(inner, self.rank + 2 * STATE_SIZE, bias=False)
+        self.dt_proj = nn.Linear(self.rank, inner)
+        self.A_log = nn.Parameter(torch.empty(STATE_SIZE, inner))
+        self.D = nn.Parameter(torch.empty(inner))
+        self.out_proj = nn.Linear(inner, hidden_size, bias=False)
+
+    def initialise(self, generator: torch.Generator | None) -> None:
+        """The start of Mamba's released implementation: steps between 0.001 and 0.1, A = -1 .. -N."""
+        bound = self.rank**-0.5
+        self.dt_proj.weight.uniform_(-bound, bound, generator=generator)
+        low, high = math.log(0.001), math.log(0.1)
+        step = torch.empty_like(self.dt_proj.bias).uniform_(low, high, generator=generator).exp().clamp_min(1e-4)
+        self.dt_proj.bias.copy_(step + torch.log(-torch.expm1(-step)))  # the inverse of softplus
+        self.A_log.copy_(torch.arange(1, STATE_SIZE + 1).log().unsqueeze(1).expand_as(self.A_log))
+        self.D.fill_(1.0)
+        bound = KERNEL**-0.5
+        self.conv_weight.uniform_(-bound, bound, generator=generator)
+        self.conv_bias.uniform_(-bound, bound, generator=generator)
+
+    def forward(self, H: Tensor) -> Tensor:
+        """``H [B, L, D]`` to the same shape."""
+        x, gate = self.in_proj(H).chunk(2, dim=-1)  # [B, L, E]
+        padded = nn.functional.pad(x, (0, 0, KERNEL - 1, 0))
+        taps = [padded[:, k : k + x.shape[1]] * self.conv_weight[:, k] for k in range(KERNEL)]
+        x = nn.functional.silu(sum(taps, self.conv_bias))
+        d, B, C = self._select(x)
+        y: Tensor = _Scan.apply(x, d, -self.A_log.exp(), B, C)
+        return self._leave(y, x, gate)
+
+    def step(self, H: Tensor, window: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One click ``H [B, D]`` with this layer's state: the output ``[B, D]`` and the next state."""
+        x, gate = self.in_proj(H).chunk(2, dim=-1)
+        taps = torch.cat((window, x.unsqueeze(-1)), dim=-1)  # [B, E, KERNEL]
+        x = nn.functional.silu((taps * self.conv_weight).sum(-1) + self.conv_bias)
+        d, B, C = self._select(x)
+        decay = (d.unsqueeze(1) * -self.A_log.exp()).exp()
+        hidden = decay * hidden + (d * x).unsqueeze(1) * B.unsqueeze(-1)
+        y = (C.unsqueeze(1) @ hidden).squeeze(1)
+        return self._leave(y, x, gate), taps[..., 1:], hidden
+
+    def _select(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        step, B, C = self.x_proj(x).split((self.rank, STATE_SIZE, STATE_SIZE), dim=-1)
+        return nn.functional.softplus(self.dt_proj(step)), B, C
+
+    def _leave(self, y: Tensor, x: Tensor, gate: Tensor) -> Tensor:
+        return self.out_proj((y + x * self.D) * nn.functional.silu(gate))
+
+
+class MambaBlock(nn.Module):
+    """A mixer and a feed-forward network, each added to its input and normalised."""
+
+    def __init__(self, *, hidden_size: int, dropout: float) -> None:
+        super().__init__()
+        self.mixer = MambaMixer(hidden_size=hidden_size)
+        self.mixer_norm = nn.LayerNorm(hidden_size, eps=NORM_EPS)
+        self.ffn = nn.Sequential(
+            nn.Linear(hidden_size, 4 * hidden_size),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(4 * hidden_size, hidden_size),
+        )
+        self.ffn_norm = nn.LayerNorm(hidden_size, eps=NORM_EPS)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x [B, L, D]`` to the same shape."""
+        return self.feed_forward(x, self.mixer(x))
+
+    def feed_forward(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """What follows the mixer, row by row."""
+        x = self.mixer_norm(self.dropout(mixed) + x)
+        return self.ffn_norm(self.dropout(self.ffn(x)) + x)
+
+
+class Mamba4Rec(Baseline):
+    """Two blocks over the clicks; the score is the product with the item's own row.
+
+    Args:
+        vocab_size: V.
+        hidden_size: D.
+        dropout: share of features dropped in training.
+    """
+
+    streams = True
+
+    def __init__(self, *, vocab_size: int, hidden_size: int, dropout: float = 0.0) -> None:
+        super().__init__(vocab_size=vocab_size, hidden_size=hidden_size, dropout=dropout)
+        self.input_norm = nn.LayerNorm(hidden_size, eps=NORM_EPS)
+        self.blocks = nn.ModuleList(MambaBlock(hidden_size=hidden_size, dropout=dropout) for _ in range(LAYERS))
+
+    def initialise(self, *, std: float, generator: torch.Generator | None) -> None:  # noqa: ARG002
+        """The mixers start as Mamba's do."""
+        for block in self._blocks():
+            block.mixer.initialise(generator)
+
+    def read_rows(self, ids: Tensor, clicks: Tensor, *, corrected: bool = True) -> Tensor:  # noqa: ARG002
+        """The user state ``[B, D]``; the last feed-forward network reads the last click alone."""
+        x, last = self.input_norm(self.dropout(clicks)), last_position(ids)
+        *first, final = self._blocks()
+        for block in first:
+            x = block(x)
+        return final.feed_forward(pick_rows(x, last), pick_rows(final.mixer(x), last))
+
+    def every_position(self, ids: Tensor, clicks: Tensor, *, corrected: bool = True) -> Tensor:  # noqa: ARG002
+        """The last block's outputs, ``[B, L, D]``."""
+        x = self.input_norm(self.dropout(clicks))
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    def _blocks(self) -> list[MambaBlock]:
+        return [block for block in self.blocks if isinstance(block, MambaBlock)]
+
+    def start_stream(self, batch: int) -> MambaState:
+        """The state before the first click: zeros."""
+        inner = EXPAND * self.item_embedding.embedding_dim
+        zeros = self.item_embedding.weight.new_zeros
+        return MambaState(zeros(batch, LAYERS, inner, KERNEL - 1), zeros(batch, LAYERS, STATE_SIZE, inner))
+
+    def step(self, items: Tensor, state: MambaState) -> tuple[MambaState, Tensor]:
+        """Read one click ``items [B]``: the next state and the user state ``[B, D]``."""
+        x = self.input_norm(self.item_embedding(items))
+        windows, hiddens = [], []
+        for index, block in enumerate(self._blocks()):
+            mixed, window, hidden = block.mixer.step(x, state.window[:, index], state.hidden[:, index])
+            x = block.feed_forward(x, mixed)
+            windows.append(window)
+            hiddens.append(hidden)
+        return MambaState(torch.stack(windows, 1), torch.stack(hiddens, 1)), x

@@ -1,0 +1,147 @@
+"""What is trained: every model, each with every learning rate, then with every seed."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from cocorrrec_export.errors import UsageError, nearest
+from cocorrrec_export.training.run import RunConfig
+
+ROWS: dict[str, dict[str, Any]] = {
+    "CoCorrRec": {"model.architecture": "cocorrrec", "model.gcn": True},
+    "CoCorrRec w/o GCN": {"model.architecture": "cocorrrec", "model.gcn": False},
+    "DIN": {"model.architecture": "din"},
+    "GRU4Rec": {"model.architecture": "gru4rec"},
+    "SASRec": {"model.architecture": "sasrec"},
+    "BERT4Rec": {"model.architecture": "bert4rec"},
+    "Mamba4Rec": {"model.architecture": "mamba4rec"},
+}
+"""The rows of the paper's Table 1, and what makes each of them in a config."""
+
+NAMES = {name.lower().replace(" w/o ", "-no-"): name for name in ROWS}
+"""What each row is called on the command line and in folders."""
+
+LEARNING_RATES = (1e-3, 2e-3, 5e-3, 1e-2)
+"""Those that the paper chooses from."""
+
+MINI_BATCHES = (1, 2, 5, 10, 20)
+MINI_BATCH_ROW = "CoCorrRec w/o GCN"
+MINI_BATCH_LENGTH = 20
+"""Of the paper's Figure 6: b, at L = 20."""
+
+DEFAULTS: dict[str, Any] = {
+    "model.dropout": 0.2,
+    "training.epochs": 8,
+    "training.patience": 1,
+    "training.weight_decay": 0.01,
+    "training.alone_weight": 1.0,
+}
+"""Where the user gives no config: the same for every model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One model to train and measure."""
+
+    row: str
+    learning_rate: float
+    seed: int
+    mini_batch: int | None = None
+    """Of Figure 6, at its sequence length; else the config's own."""
+
+    @property
+    def name(self) -> str:
+        """What its folder is called."""
+        row = next(name for name, row in NAMES.items() if row == self.row)
+        suffix = "" if self.mini_batch is None else f"-b{self.mini_batch}"
+        return f"{row}{suffix}-lr{self.learning_rate:g}-seed{self.seed}"
+
+    def overrides(self) -> dict[str, Any]:
+        """What it changes in the config, by dotted key."""
+        changes = ROWS[self.row] | {"training.learning_rate": self.learning_rate, "training.seed": self.seed}
+        if self.mini_batch is not None:
+            changes |= {"model.mini_batch": self.mini_batch, "model.sequence_length": MINI_BATCH_LENGTH}
+        return changes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that is trained, and how.
+
+    Raises:
+        UsageError: no model, seed or learning rate, or one given twice.
+    """
+
+    rows: tuple[str, ...] = tuple(ROWS)
+    seeds: tuple[int, ...] = (1, 2, 3)
+    learning_rates: tuple[float, ...] = LEARNING_RATES
+    mini_batches: tuple[int, ...] = MINI_BATCHES
+    config: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "seeds", "learning_rates"):
+            values = getattr(self, name)
+            if not values or len(set(values)) != len(values):
+                raise UsageError(f"{name.replace('_', ' ')}: give at least one, and each once; got {values}")
+
+    def choice_runs(self, row: str) -> list[Run]:
+        """Those that the learning rate of ``row`` is chosen from."""
+        return [Run(row=row, learning_rate=rate, seed=self.seeds[0]) for rate in self.learning_rates]
+
+    def seed_runs(self, row: str, learning_rate: float) -> list[Run]:
+        """Those that the figures of ``row`` are of; the first is one of :meth:`choice_runs`."""
+        return [Run(row=row, learning_rate=learning_rate, seed=seed) for seed in self.seeds]
+
+    def mini_batch_runs(self, learning_rate: float) -> list[Run]:
+        """Those of Figure 6."""
+        base = Run(row=MINI_BATCH_ROW, learning_rate=learning_rate, seed=self.seeds[0])
+        return [replace(base, mini_batch=size) for size in self.mini_batches]
+
+
+def parse_rows(text: str) -> tuple[str, ...]:
+    """Rows from names with commas between them.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    rows = []
+    for part in text.split(","):
+        name = part.strip().lower()
+        if name not in NAMES:
+            raise UsageError(f"unknown model '{name}' ({nearest(name, NAMES)})")
+        rows.append(NAMES[name])
+    return tuple(rows)
+
+
+def parse_numbers(text: str, kind: type[int] | type[float], what: str) -> tuple[Any, ...]:
+    """Numbers with commas between them.
+
+    Raises:
+        UsageError: something else.
+    """
+    try:
+        return tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{what}: expected numbers with commas between them, got '{text}'") from None
+
+
+def parse_mini_batches(text: str) -> tuple[int, ...]:
+    """The same for mini-batches; ``none`` is none of them.
+
+    Raises:
+        UsageError: something else.
+    """
+    return () if text == "none" else parse_numbers(text, int, "--mini-batches")
+
+
+def read_config(path: Path | None, overrides: dict[str, Any]) -> RunConfig:
+    """The settings that all models share: of ``path``, else :data:`DEFAULTS`; ``overrides``, by dotted key, win.
+
+    Raises:
+        UsageError: as in training, or a setting that each run decides.
+    """
+    config = RunConfig.read(path, overrides if path is not None else DEFAULTS | overrides)
+    decided = [key for key in ("architecture", "gcn") if key in config.model]
+    if decided:
+        raise UsageError(f"{path}, [model]: {' and '.join(decided)} follow from the model of each run; remove them")
+    return config

@@ -1,0 +1,83 @@
+"""The pictures of a reproduction."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cocorrrec_export.reproduction.analysis import Score
+from cocorrrec_export.reproduction.costs import Cost
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MARKERS = "osD^vPX"
+
+
+def _save(figure: "Figure", path: Path, kind: str) -> None:
+    """Write PNG or SVG; the same figures give the same file."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    if kind == "png":
+        FigureCanvasAgg(figure).print_png(path)
+        return
+    with matplotlib.rc_context({"svg.hashsalt": "reproduction", "svg.fonttype": "path"}):
+        FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
+
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def plot_rows(table: dict[str, dict[str, Score]], path: Path, kind: str) -> None:
+    """Table 1: a panel a metric, a point a model, with the spread over seeds."""
+    figure = _figure(10, 3.2)
+    for axes, (name, title) in zip(
+        figure.subplots(1, 3), (("uauc", "UAUC"), ("ndcg@10", "NDCG@10"), ("hr@10", "HR@10")), strict=True
+    ):
+        places = np.arange(len(table))[::-1]
+        means = [own[name].mean for own in table.values()]
+        spread = [own[name].std or 0.0 for own in table.values()]
+        axes.errorbar(means, places, xerr=spread, fmt="o", capsize=3)
+        axes.set_yticks(places, list(table) if name == "uauc" else [""] * len(table))
+        axes.set_title(title)
+        axes.grid(axis="x", alpha=0.3)
+    _save(figure, path, kind)
+
+
+def plot_costs(costs: dict[str, Cost], path: Path, kind: str) -> None:
+    """Figure 4: FLOPs in both conventions and peak memory over the length."""
+    figure = _figure(11, 3.6)
+    panels: list[Any] = list(figure.subplots(1, 3))
+    for marker, (name, cost) in zip(_MARKERS, costs.items(), strict=False):
+        lengths = cost.flops.lengths
+        panels[0].plot(lengths, [x.paper / 1e6 for x in cost.flops.counts], marker=marker, label=name)
+        panels[1].plot(lengths, [x.all / 1e6 for x in cost.flops.counts], marker=marker)
+        if cost.peak_bytes is not None:
+            panels[2].plot(lengths, [x / 2**20 for x in cost.peak_bytes], marker=marker)
+    titles = ("million FLOPs, `paper`", "million FLOPs, `all`", "peak memory of a batch of 1,024, MiB")
+    for axes, title in zip(panels, titles, strict=True):
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("sequence length")
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+    panels[0].legend(fontsize=7)
+    _save(figure, path, kind)
+
+
+def plot_mini_batches(ndcg: dict[int, float], inference_ms: dict[int, float], path: Path, kind: str) -> None:
+    """Figure 6: ranking and time over the mini-batch."""
+    figure = _figure(6, 3.4)
+    left = figure.subplots()
+    sizes = list(ndcg)
+    left.plot(range(len(sizes)), list(ndcg.values()), marker="o", color="tab:blue")
+    left.set(xlabel="mini-batch", ylabel="NDCG@10 (dots)")
+    left.set_xticks(range(len(sizes)), [str(size) for size in sizes])
+    right = left.twinx()
+    right.plot(range(len(sizes)), [inference_ms[size] for size in sizes], marker="s", color="tab:orange")
+    right.set(ylabel="ms for a user (squares)", ylim=(0, None))
+    _save(figure, path, kind)

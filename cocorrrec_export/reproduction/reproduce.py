@@ -1,0 +1,65 @@
+"""From a file of interactions to the paper's tables and figures."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cocorrrec_export.errors import UsageError, nearest
+from cocorrrec_export.modeling.config import ModelConfig
+from cocorrrec_export.reproduction.costs import inference_times, measure_costs
+from cocorrrec_export.reproduction.paper import TABLE_2
+from cocorrrec_export.reproduction.plan import MINI_BATCH_ROW, Plan, Run
+from cocorrrec_export.reproduction.report import Findings, write_report
+from cocorrrec_export.reproduction.run import with_run
+from cocorrrec_export.reproduction.schedule import Watcher, train_all
+
+
+def reproduce(
+    plan: Plan,
+    data_file: Path,
+    out: Path,
+    *,
+    paper_data: str | None = None,
+    jobs: int = 1,
+    keep_models: bool = False,
+    watcher: Watcher | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Train what ``plan`` asks for, measure costs, and write the report into ``out``.
+
+    Args:
+        plan: models, seeds and learning rates.
+        data_file: interactions.
+        out: folder; what is done already in it is not done again.
+        paper_data: the paper's data set that the file is a cut of.
+        jobs: runs at a time.
+        keep_models: leave the weights of each run.
+        watcher: hears of the runs.
+        progress: hears what is being done after them.
+
+    Returns:
+        What ``results.json`` says.
+
+    Raises:
+        UsageError: ``out`` holds runs of other settings or data, or an unknown data set of the paper.
+        CocorrrecError: the data cannot be used, or a run failed.
+    """
+    if paper_data is not None and paper_data not in TABLE_2:
+        raise UsageError(f"unknown data set of the paper: '{paper_data}' ({nearest(paper_data, TABLE_2)})")
+    results = train_all(plan, data_file, out, jobs=jobs, keep_models=keep_models, watcher=watcher)
+    vocab_size = next(iter(results.rows.values()))[0].facts["statistics"]["items"] + 1
+    configs = {row: _config(plan, row, vocab_size) for row in plan.rows}
+    costs = measure_costs(configs, progress=progress)
+    inference_ms: dict[int, float] = {}
+    if results.mini_batches:
+        progress("time by mini-batch")
+        inference_ms = inference_times(configs[MINI_BATCH_ROW], list(results.mini_batches))
+    progress("writing the report")
+    name = data_file.name.split(".")[0]
+    return write_report(Findings(plan, results, costs, inference_ms, name, paper_data), out)
+
+
+def _config(plan: Plan, row: str, vocab_size: int) -> ModelConfig:
+    run = Run(row=row, learning_rate=plan.learning_rates[0], seed=plan.seeds[0])
+    table = with_run(plan.config, run).model | {"vocab_size": vocab_size}
+    return ModelConfig.from_dict(table, where=row)

@@ -1,0 +1,161 @@
+"""One run: train a model, measure it on the held-out users, keep each user's places and drop the weights."""
+
+import dataclasses
+import json
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cocorrrec_export.data.held_out import held_out_set
+from cocorrrec_export.errors import CocorrrecError, UsageError
+from cocorrrec_export.files import publish_file, sha256_file
+from cocorrrec_export.metrics import metrics_of_places, places
+from cocorrrec_export.modeling.store import count_parameters, load_model, open_model, read_tensors, write_tensors
+from cocorrrec_export.reproduction.plan import Run
+from cocorrrec_export.training import run as training
+from cocorrrec_export.training.loop import Listener
+from cocorrrec_export.training.scoring import score_candidates
+
+RESULT = "result.json"
+PLACES = "places.safetensors"
+MODEL = "model"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run found."""
+
+    run: Run
+    facts: dict[str, Any]
+    """``settings``, ``parameters``, ``best_epoch``, ``epochs`` run, ``validation`` metrics, ``negatives``, ``seconds``,
+    ``data``.
+    """
+    places: dict[str, NDArray[np.int64]]
+    """``<way>.above`` and ``<way>.tied``, each ``[users]``; the ways are ``corrected`` and ``alone``."""
+
+    @property
+    def validation(self) -> float:
+        """What the learning rate is chosen by."""
+        settings = self.facts["settings"]
+        return float(self.facts["validation"][settings["training"]["monitor"]])
+
+    def per_user(self) -> dict[str, NDArray[np.float64]]:
+        """Each metric ``[users]``, with the cloud's correction where the model has a GCN."""
+        way = "corrected" if "corrected.above" in self.places else "alone"
+        return metrics_of_places(
+            self.places[f"{way}.above"], self.places[f"{way}.tied"], negatives=self.facts["negatives"]
+        )
+
+
+def read_result(run: Run, folder: Path, settings: dict[str, Any], data: str) -> Result | None:
+    """The result of a run that was done before; None where there is none.
+
+    Args:
+        run: which.
+        folder: of the run.
+        settings: that it must have been trained with.
+        data: digest of the file that it must have been trained on.
+
+    Raises:
+        UsageError: it was trained with other settings or data.
+        CocorrrecError: its files are damaged.
+    """
+    path = folder / RESULT
+    if not path.is_file():
+        return None
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        same = facts["settings"] == settings and facts["data"] == data
+    except (ValueError, KeyError, TypeError) as error:
+        raise CocorrrecError(f"{path}: damaged ({error}): remove the folder, and it is run again") from None
+    if not same:
+        raise UsageError(f"{folder} is of other settings or data: give another --out")
+    tensors = read_tensors(folder / PLACES)
+    return Result(run, facts, {name: tensor.numpy().astype(np.int64) for name, tensor in tensors.items()})
+
+
+def perform(
+    run: Run, folder: Path, config: training.RunConfig, data_file: Path, *, keep_model: bool, listener: Listener
+) -> None:
+    """Train and measure, going on where an earlier try was stopped; the result's files are written at the end.
+
+    Args:
+        run: which.
+        folder: of the run.
+        config: settings, the run's own included.
+        data_file: interactions.
+        keep_model: leave the trained model in ``folder``.
+        listener: hears of progress.
+
+    Raises:
+        CocorrrecError: as in training.
+    """
+    started = time.monotonic()
+    out = folder / MODEL
+    if not (out / "model.toml").is_file():
+        checkpoint = (out / training.CHECKPOINT).is_file()
+        if out.exists() and not checkpoint:
+            shutil.rmtree(out)  # stopped in its first minute, or while it wrote its last files
+        training.train(
+            data_file,
+            config,
+            out,
+            name=run.name,
+            device="cpu",
+            weights_only=True,
+            resume=checkpoint,
+            listener=listener,
+        )
+    model_folder = open_model(out)
+    held_out = held_out_set(model_folder, data_file)
+    model = load_model(model_folder)
+    tensors = {}
+    for way in ("alone",) if model.gcn is None else ("corrected", "alone"):
+        scores = score_candidates(model, held_out.histories, held_out.candidates, corrected=way == "corrected")
+        for name, values in zip(("above", "tied"), places(scores), strict=True):
+            tensors[f"{way}.{name}"] = torch.from_numpy(values.astype(np.int16))
+    write_tensors(tensors, folder / PLACES)
+    log = (out / "metrics.jsonl").read_text(encoding="utf-8")
+    with publish_file(folder / "metrics.jsonl") as staging:
+        staging.write_text(log, encoding="utf-8")
+    facts = {
+        "settings": settings_of(config),
+        "data": sha256_file(data_file),
+        "statistics": model_folder.data["statistics"],
+        "training_examples": model_folder.data["training_examples"],
+        "parameters": count_parameters(model_folder),
+        "epochs": len(log.splitlines()),
+        "best_epoch": int(model_folder.metrics["validation"]["epoch"]),
+        "validation": model_folder.metrics["validation"],
+        "test": {way: model_folder.metrics[way] for way in ("corrected", "alone") if way in model_folder.metrics},
+        "negatives": held_out.candidates.shape[1] - 1,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    with publish_file(folder / RESULT) as staging:
+        staging.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    if not keep_model:
+        shutil.rmtree(out)
+
+
+def settings_of(config: training.RunConfig) -> dict[str, Any]:
+    """The settings as they are read back from JSON."""
+    tables: dict[str, Any] = json.loads(json.dumps(config.as_tables()))
+    return tables
+
+
+def with_run(config: training.RunConfig, run: Run) -> training.RunConfig:
+    """``config`` with what ``run`` changes in it."""
+    model, rest = dict(config.model), {}
+    for dotted, value in run.overrides().items():
+        table, key = dotted.split(".")
+        if table == "model":
+            model[key] = value
+        else:
+            rest[key] = value
+    return training.RunConfig(model=model, training=dataclasses.replace(config.training, **rest), data=config.data)

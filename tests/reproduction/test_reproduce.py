@@ -1,0 +1,189 @@
+"""``cocorr-export reproduce``: every model trained, stopped, gone on with, and written up."""
+
+import csv
+import json
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from cocorrrec_export.errors import UsageError
+from cocorrrec_export.modeling.config import ModelConfig
+from cocorrrec_export.profiling.flops import PAPER_BATCH, forward_curve
+from cocorrrec_export.reproduction import paper
+from cocorrrec_export.reproduction.costs import inference_times, measure_costs
+from cocorrrec_export.reproduction.plan import NAMES, ROWS, Plan, Run, parse_rows, read_config
+from cocorrrec_export.reproduction.run import settings_of, with_run
+from cocorrrec_export.reproduction.schedule import Watcher, train_all
+from tests.commands import Cli, start
+from tests.training.test_training import csv_file
+
+MACS = {
+    "CoCorrRec w/o GCN": 4 * 64**2 + 4 * 64,
+    "DIN": 3 * 64**2,
+    "GRU4Rec": 64**2 + 25_408,
+    "SASRec": 64**2 + 2 * 64 * 256 + 8 * 64,
+    "BERT4Rec": 2 * (4 * 64**2 + 2 * 64 * 256),
+    "Mamba4Rec": 4 * 64 * 256 + 20 * 64,
+}
+"""Multiply-accumulates of one token of one user, in the paper's convention."""
+PRINTED_DIGITS = {"CoCorrRec w/o GCN": 1}
+
+
+def config_of(row: str, **options: object) -> ModelConfig:
+    table = with_run(read_config(None, {}), Run(row=row, learning_rate=0.1, seed=1)).model
+    return ModelConfig.from_dict({"vocab_size": 40} | table | options, where="test")
+
+
+@pytest.mark.parametrize("row", MACS)
+def test_flops_per_token_are_those_published(row: str) -> None:
+    per_token = forward_curve(config_of(row)).per_token.paper
+    assert per_token == PAPER_BATCH * MACS[row]
+    assert round(per_token / 1e6, PRINTED_DIGITS.get(row, 2)) == paper.TABLE_4[row]
+
+
+def test_flops_per_token_of_the_joint_model() -> None:
+    assert round(forward_curve(config_of("CoCorrRec")).per_token.paper / 1e6, 2) == 82.44  # 82.7 are printed
+
+
+def small_plan(**options: object) -> Plan:
+    overrides = {"training.epochs": 1, "training.evaluation_negatives": 20}
+    defaults: dict[str, object] = {
+        "rows": ("GRU4Rec", "SASRec"),
+        "seeds": (1, 2),
+        "learning_rates": (0.002, 0.01),
+        "config": read_config(None, overrides),
+    }
+    return Plan(**(defaults | options))  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_the_best_learning_rate_is_taken_and_finished_runs_are_not_done_again(tmp_path: Path) -> None:
+    class Counting(Watcher):
+        started = 0
+
+        def on_start(self, run: Run, steps: int) -> None:  # noqa: ARG002
+            Counting.started += 1
+
+    data = csv_file(tmp_path / "clicks.csv")
+    first = train_all(small_plan(), data, tmp_path / "out", jobs=2, watcher=Counting())
+    assert Counting.started == 6  # two models, two learning rates, and one more seed
+    for row, tried in first.choice.items():
+        assert tried[first.chosen[row]] == max(tried.values())
+        assert [result.run.seed for result in first.rows[row]] == [1, 2]
+        assert not list((tmp_path / "out" / "runs").glob("*/model"))  # the weights are dropped
+    again = train_all(small_plan(), data, tmp_path / "out", jobs=2, watcher=Counting())
+    assert Counting.started == 6
+    assert again.chosen == first.chosen
+    with pytest.raises(UsageError, match="other settings or data"):
+        train_all(small_plan(config=read_config(None, {"training.epochs": 2})), data, tmp_path / "out", jobs=1)
+
+
+@pytest.mark.slow
+def test_reproduce_writes_the_paper_s_tables_and_figures(tmp_path: Path, cli: Cli) -> None:
+    data = csv_file(tmp_path / "clicks.csv")
+    config = tmp_path / "config.toml"
+    config.write_text("[training]\nevaluation_negatives = 20\n")
+    out = tmp_path / "out"
+    ended = cli(
+        "reproduce", "--data", data, "--config", config, "--quick", "--paper", "beauty", "--out", out, "--json"
+    )  # fmt: skip
+    assert ended.code == 0, ended.stderr
+    facts = json.loads(ended.stdout)["results"]
+    assert facts == json.loads((out / "results.json").read_text())
+    assert set(facts["table_1"]) == set(facts["table_4"]) == set(ROWS)
+    assert set(facts["differences"]) == set(ROWS) - {"CoCorrRec"}
+    assert set(facts["figure_6"]) == {"5", "20"}
+    for row, cost in facts["table_4"].items():
+        assert cost["memory_per_token"] > 0
+        assert cost["flops_per_token"]["paper"] == pytest.approx(1e6 * paper.TABLE_4[row], rel=0.004)
+    for name in ("table1", "figure4", "figure6"):
+        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert "</svg>" in (out / f"{name}.svg").read_text()
+    report = (out / "report.md").read_text()
+    for row in ROWS:
+        assert f"| {row} |" in report
+    assert report.count("in the paper") >= len(paper.TABLE_1["beauty"])
+    with (out / "table1_seeds.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 2 * len(ROWS)
+    for name in re.findall(r"\]\((\S+)\)", report):
+        assert (out / name).is_file()
+
+
+@pytest.mark.slow
+def test_an_interrupted_reproduction_goes_on(tmp_path: Path, cli: Cli) -> None:
+    data = csv_file(tmp_path / "clicks.csv")
+    arguments = (
+        "reproduce",
+        "--data",
+        data,
+        "--quick",
+        "--models",
+        "cocorrrec-no-gcn,gru4rec",
+        "--out",
+        tmp_path / "o",
+    )
+    process = start(*arguments, cwd=tmp_path)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "o" / "runs").glob("*/result.json")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" not in stderr
+    assert "interrupted" in stderr
+    ended = cli(*arguments, "--json")
+    assert ended.code == 0, ended.stderr
+    assert set(json.loads(ended.stdout)["results"]["table_1"]) == {"CoCorrRec w/o GCN", "GRU4Rec"}
+
+
+@pytest.mark.slow
+def test_costs_grow_with_the_length() -> None:
+    cost = measure_costs({"GRU4Rec": config_of("GRU4Rec")})["GRU4Rec"]
+    assert cost.peak_bytes is not None
+    assert cost.peak_bytes[-1] > cost.peak_bytes[0] > 0
+    times = inference_times(config_of("CoCorrRec w/o GCN"), (1, 20))
+    assert times[1] > times[20]  # twenty mini-batches instead of one
+
+
+def test_rows_by_name() -> None:
+    assert parse_rows("sasrec, cocorrrec-no-gcn") == ("SASRec", "CoCorrRec w/o GCN")
+    assert len(NAMES) == len(ROWS) == len(paper.TABLE_4)
+    with pytest.raises(UsageError, match=r"unknown model 'sasrek'.*sasrec"):
+        parse_rows("sasrek")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--seeds", "1,x"), "--seeds: expected numbers"),
+        (("--seeds", "1,1"), "each once"),
+        (("--models", "bert"), "unknown model 'bert'"),
+        (("--paper", "books"), "unknown data set of the paper"),
+    ],
+)
+def test_wrong_options_are_usage_errors(tmp_path: Path, cli: Cli, arguments: tuple[str, ...], message: str) -> None:
+    data = csv_file(tmp_path / "clicks.csv")
+    ended = cli("reproduce", "--data", data, "--out", tmp_path / "out", *arguments)
+    assert ended.code == 2
+    assert message in ended.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_run_decides_cannot_be_configured(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text('[model]\narchitecture = "din"\n')
+    with pytest.raises(UsageError, match="architecture follow"):
+        read_config(path, {})
+
+
+def test_settings_survive_json() -> None:
+    config = with_run(read_config(None, {}), Run(row="SASRec", learning_rate=0.002, seed=7))
+    settings = settings_of(config)
+    assert settings["model"]["architecture"] == "sasrec"
+    assert (settings["training"]["learning_rate"], settings["training"]["seed"]) == (0.002, 7)
+    assert json.loads(json.dumps(settings)) == settings
