@@ -53,8 +53,12 @@ wheel: setup ## Build the wheel
 runner-wheel: setup ## Build the wheel of runners for phones, in dist-runner/
 	$(BIN)/python scripts/runner_wheel.py
 
-test-device: setup ## The profiler against a real adbd; needs root and scripts/install_test_device.sh
+test-device: $(VENV)/.zig ## The profiler against a real adbd; needs root and scripts/install_test_device.sh
 	$(BIN)/python -m pytest -m device
+
+$(VENV)/.zig: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt ziglang
+	touch $@
 
 clean: ## Remove what was built and installed
 	rm -rf $(VENV) $(OLDER) dist dist-runner build .mypy_cache .pytest_cache .ruff_cache .coverage

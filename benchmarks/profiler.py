@@ -1,17 +1,19 @@
 """How far the profiler's own figures can be trusted.
 
-Three measurements on this machine, and a table of faults:
+Five measurements on this machine, and a table of faults:
 
 1. what a call of the runner costs by itself: a program that does nothing but copy one number;
 2. the same file through the runner and through the Python runtime, in turns within one run;
 3. ten profiles in a row: how far their medians lie apart;
-4. with --faults, every fault of tests/device: what is said, exit code, and seconds until it is said.
+4. every block of the heap of `rank`, by who took it (heap_trace.c, which needs gcc): what it is made of;
+5. a profile of every export that is named, by the command line;
+6. with --faults, every fault of tests/device: what is said, exit code, and seconds until it is said.
 
 Writes docs/profiler_benchmark.md and its picture. Only ratios within one run are worth reading: a machine that does
 other work slows everything.
 
-    cocorr-export scn --target executorch --precision int8
-    python benchmarks/profiler.py dist/scn-executorch-int8 --faults
+    cocorr-export scn --target executorch --precision int8     # and the other exports
+    python benchmarks/profiler.py dist/scn-executorch-int8 dist/scn-executorch-fp32 dist/gcn-onnx-fp32 --faults
 """
 
 import argparse
@@ -25,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +42,8 @@ from cocorrrec_export.parity.vectors import read_vectors
 from cocorrrec_export.profiling.bundle import Bundle, ensure_bundle, host_abi
 from cocorrrec_export.profiling.compare import median_ratio_interval
 from cocorrrec_export.profiling.host import Host, open_host
-from cocorrrec_export.profiling.runs import Call, pack
+from cocorrrec_export.profiling.measure import heap_over_idle_bytes
+from cocorrrec_export.profiling.runs import Call, pack, read_report
 from cocorrrec_export.runtime.open import open_runtime
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -108,6 +112,117 @@ def profiles_in_a_row(artifact: Artifact, host: Host) -> dict[str, list[float]]:
     return medians
 
 
+class Weightless(nn.Module):
+    """Delegated operators that have no weights to pack."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor]:
+        """A product of matrices, and of numbers."""
+        return (torch.bmm(x, y) * y,)
+
+
+def weightless_program(folder: Path) -> tuple[Path, EntryPoint]:
+    square = (1, 16, 16)
+    inputs = tuple(TensorSpec(name, "float32", square) for name in ("x", "y"))
+    contract = EntryPoint("weightless", inputs, (TensorSpec("z", "float32", square),))
+    path = folder / "weightless.pte"
+    sample = (torch.zeros(square), torch.zeros(square))
+    export_executorch([GraphSpec(contract, Weightless().eval(), sample)], path, metadata={})
+    return path, contract
+
+
+# Stages at which a runner asks for the size of its heap, as the trace counts them.
+BEFORE, FILE, READ, LOADED, OWN, CALLED, END = 2, 3, 4, 5, 7, 8, 9
+XNNPACK = "libexecutorch_backend_xnnpack.so"
+
+
+@dataclass(frozen=True)
+class Block:
+    """What was given out and not given back."""
+
+    stage: int
+    function: str
+    bytes: int
+    library: str
+
+
+def heap_blocks(bundle: Bundle, program: Path, call: Call, folder: Path) -> tuple[list[Block], dict]:
+    """Everything that is on the heap at the end of a run, and the runner's report."""
+    library, trace, inputs = folder / "heap_trace.so", folder / "trace.txt", folder / "inputs.bin"
+    source = ROOT / "benchmarks" / "heap_trace.c"
+    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", source, "-o", library, "-ldl"], check=True)
+    inputs.write_bytes(call.inputs)
+    options = call.options(model=str(program), inputs=str(inputs), outputs=str(folder / "outputs.bin"), trace="")
+    loader, *rest = bundle.command(str(bundle.path))
+    command = [loader, "--preload", str(library), *rest, *options]
+    done = subprocess.run(
+        command, env=os.environ | {"HEAP_TRACE": str(trace)}, capture_output=True, text=True, check=True
+    )
+    live: dict[str, Block] = {}
+    stage = 0
+    for line in trace.read_text().splitlines():
+        what, function, size, address, owner = line.split(" ", 4)
+        if what == "S":
+            stage += 1
+        elif what == "A":
+            live[address] = Block(stage, function, int(size), owner)
+        else:
+            live.pop(address, None)
+        if stage == END:
+            break
+    return list(live.values()), read_report(done.stdout, done.stderr, done.returncode, call)
+
+
+def heap_terms(artifact: Artifact, bundle: Bundle, folder: Path) -> dict[str, int]:
+    """Bytes of the heap of ``rank`` by what they are for."""
+    path, contract = weightless_program(folder)
+    blocks, _ = heap_blocks(bundle, path, Call(contract=contract, inputs=bytes(2 * 4 * 256)), folder)
+    objects = {x.bytes for x in blocks if x.library == XNNPACK and x.function == "posix_memalign" and x.stage < LOADED}
+    contract = next(entry for entry in artifact.entry_points if entry.name == "rank")
+    call = Call(contract=contract, inputs=pack(contract, cases_of(artifact, "rank")[:1]))
+    blocks, report = heap_blocks(bundle, artifact.program, call, folder)
+    terms = dict.fromkeys(
+        (FILE_TERM, ARENA_TERM, PACKED_TERM, WORKSPACE_TERM, GRAPH_TERM, RUNTIME_TERM, MALLOC_TERM), 0
+    )
+    for block in blocks:
+        if block.stage < BEFORE or OWN - 1 <= block.stage < OWN:
+            continue
+        aligned = block.library == XNNPACK and block.function == "posix_memalign"
+        if block.stage == FILE:
+            terms[FILE_TERM] += block.bytes
+        elif block.bytes == report["planned_bytes"] and block.stage == READ:
+            terms[ARENA_TERM] += block.bytes
+        elif aligned and block.stage >= LOADED:
+            terms[WORKSPACE_TERM] += block.bytes
+        elif aligned and block.bytes not in objects:
+            terms[PACKED_TERM] += block.bytes
+        elif block.library == XNNPACK:
+            terms[GRAPH_TERM] += block.bytes
+        else:
+            terms[RUNTIME_TERM] += block.bytes
+    terms[MALLOC_TERM] = heap_over_idle_bytes(report) - sum(terms.values())
+    return terms
+
+
+FILE_TERM = "the file: tables, constants, program"
+ARENA_TERM = "the planned arena"
+PACKED_TERM = "packed copies of the matrices, by XNNPACK"
+WORKSPACE_TERM = "XNNPACK's workspace, from the first call"
+GRAPH_TERM = "XNNPACK's operators and graph"
+RUNTIME_TERM = "objects of ExecuTorch and its delegates"
+MALLOC_TERM = "malloc's own: headers, alignment"
+
+
+def host_profiles(artifacts: list[Artifact]) -> list[dict]:
+    """Each export through the command line, in a folder of its own."""
+    found = []
+    for artifact in artifacts:
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-c", "from cocorrrec_export.cli.profile import main; main()", "run"]
+            command += [str(artifact.path.resolve()), "--host", "--json", "--output", f"{folder}/profile"]
+            found.append(json.loads(subprocess.check_output(command, cwd=ROOT, text=True)))
+    return found
+
+
 def faults() -> list[dict]:
     """Run tests/device and collect what was said."""
     with tempfile.TemporaryDirectory() as folder:
@@ -141,7 +256,16 @@ def draw(times: dict[str, dict[str, list[int]]], medians: dict[str, list[float]]
         FigureCanvasSVG(figure).print_svg(PICTURE, metadata={"Date": None})
 
 
-def page(empty: list[int], times: dict, medians: dict, bundle: Bundle, artifact: Artifact, rows: list[dict]) -> str:
+def page(
+    empty: list[int],
+    times: dict,
+    medians: dict,
+    terms: dict[str, int],
+    profiles: list[dict],
+    bundle: Bundle,
+    artifact: Artifact,
+    rows: list[dict],
+) -> str:
     p50, p99 = (np.percentile(empty, q) / 1000 for q in (50, 99))
     lines = [
         "# How far the profiler's figures can be trusted",
@@ -173,10 +297,27 @@ def page(empty: list[int], times: dict, medians: dict, bundle: Bundle, artifact:
         spread = (max(values) - min(values)) / middle
         lines.append(f"| `{name}` | {min(values):.2f} | {middle:.2f} | {max(values):.2f} | {spread:.1%} |")
     lines += ["", f"![medians]({PICTURE.name})", ""]
+    total = sum(terms.values())
+    lines += [
+        "The heap of `rank`, every block of it, one case:",
+        "",
+        "| what | bytes | share |",
+        "|---|---|---|",
+        *(f"| {name} | {size:,} | {size / total:.1%} |" for name, size in terms.items()),
+        f"| all | {total:,} | |",
+        "",
+        "Every export through `cocorr-profile --host`, one run:",
+        "",
+        "| export | file, bytes | entry point | p50, us | p99, us | cold load, ms | peak, kB | heap, bytes | planned "
+        "| parity: largest difference |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+        *(profile_row(profile, entry) for profile in profiles for entry in profile["entry_points"]),
+        "",
+    ]
     if rows:
         lines += [
-            "Faults of the device, with a real adb and a real adbd (`tests/device`); seconds from the fault, or from "
-            "the start of the command, to its end:",
+            "Faults of the device, with a real adb and a real adbd (`tests/device`); seconds from the fault, "
+            "from the call that hangs, or from the start of the command, to its end:",
             "",
             "| test | what is said | exit code | seconds |",
             "|---|---|---|---|",
@@ -187,13 +328,26 @@ def page(empty: list[int], times: dict, medians: dict, bundle: Bundle, artifact:
     return "\n".join(lines)
 
 
+def profile_row(profile: dict, entry: dict) -> str:
+    run, parity = entry["runs"][0], profile["parity"]
+    cells = [
+        profile["artifact"]["name"], f"{profile['artifact']['bytes']:,}", f"`{entry['name']}`", f"{run['p50_us']:.1f}",
+        f"{run['p99_us']:.1f}", f"{statistics.median(entry['cold_load_ns']) / 1e6:.2f}",
+        f"{entry['peak_over_idle_kb']:,}", f"{entry['heap_over_idle_bytes']:,}",
+        f"{entry['planned_bytes']:,}" if entry["planned_bytes"] else "not told",
+        f"{parity['max_abs']:.2g}, {parity['verdict']}",
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("artifact", type=Path, help="an ExecuTorch export")
+    parser.add_argument("artifact", type=Path, help="an ExecuTorch export with 'rank'")
+    parser.add_argument("others", type=Path, nargs="*", help="exports to profile beside it")
     parser.add_argument("--faults", action="store_true", help="run tests/device too (root, minutes)")
     parser.add_argument("--json", type=Path, help="file for all raw samples")
     options = parser.parse_args()
@@ -208,11 +362,14 @@ def main() -> None:
         empty = host.run(path, call).report["latency_ns"]
         times = in_turns(artifact, host)
         medians = profiles_in_a_row(artifact, host)
+        terms = heap_terms(artifact, bundle, Path(folder))
+    profiles = host_profiles([artifact, *(open_artifact(path) for path in options.others)])
     rows = faults() if options.faults else []
     draw(times, medians)
-    PAGE.write_text(page(empty, times, medians, bundle, artifact, rows), encoding="utf-8")
+    PAGE.write_text(page(empty, times, medians, terms, profiles, bundle, artifact, rows), encoding="utf-8")
     if options.json:
-        raw = {"empty_ns": empty, "in_turns_ns": times, "medians_us": medians, "faults": rows}
+        raw = {"empty_ns": empty, "in_turns_ns": times, "medians_us": medians, "heap": terms, "profiles": profiles}
+        raw["faults"] = rows
         options.json.write_text(json.dumps(raw, indent=2), encoding="utf-8")
     print(PAGE.read_text())
 

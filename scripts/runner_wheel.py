@@ -50,6 +50,9 @@ def main() -> None:
         project = Path(folder)
         module = project / WHEEL_MODULE
         bundles = [build_bundle(target, abi, module) for target in installed() for abi in ABIS]
+        if any(bundle.manifest["compiler"].startswith("zig ") for bundle in bundles):
+            # Their licences are others, and may not be all there.
+            sys.exit("the wheel is built with Debian's compilers: apt install g++ g++-aarch64-linux-gnu")
         (module / "__init__.py").write_text('"""Runner bundles of cocorrrec-export."""\n', encoding="utf-8")
         names = ", ".join(bundle.name for bundle in bundles)
         (project / "README.md").write_text(README.format(names=names), encoding="utf-8")

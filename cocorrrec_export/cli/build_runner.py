@@ -15,6 +15,8 @@ Examples:
 
   cocorr-profile build-runner --abi aarch64 --target executorch
 
+  cocorr-profile build-runner --abi aarch64 --sysroot debian-arm64   with zig, where there is no cross compiler
+
   cocorr-profile build-runner --out runners --json
 """
 
@@ -28,9 +30,15 @@ def build_runner(
         Path | None,
         typer.Option("--out", help="Folder for the bundles. Default: this user's cache, where they are found."),
     ] = None,
+    sysroot: Annotated[
+        Path | None,
+        typer.Option("--sysroot", help="Root folder of a Linux of that ABI: zig compiles, its C runtime is taken."),
+    ] = None,
     json: options.Json = False,
 ) -> None:
-    """Build the runner that is pushed to phones, from the runtime's own wheel and Debian's (cross) compiler."""
+    """Build the runner that is pushed to phones, from the runtime's own wheel and Debian's (cross) compiler, or zig."""
+    if sysroot is not None and (abi is None or len(abi) != 1 or not sysroot.is_dir()):
+        raise UsageError("--sysroot is the root folder of a Linux system of one ABI: name that with --abi")
     from cocorrrec_export.profiling.bundle import ABIS, RUNTIMES, build_bundle, bundle_bytes, bundles_dir, installed
 
     for given, known, what in ((target, RUNTIMES, "target"), (abi, ABIS, "abi")):
@@ -42,7 +50,7 @@ def build_runner(
         for name in target or installed():
             for machine in abi or ABIS:
                 progress(f"building the {name} runner for {machine}")
-                built.append(build_bundle(name, machine, out or bundles_dir()))
+                built.append(build_bundle(name, machine, out or bundles_dir(), sysroot=sysroot))
     if json:
         console.print_json([{"path": str(bundle.path)} | bundle.manifest for bundle in built])
         return

@@ -159,12 +159,14 @@ def print_profile(document: dict[str, Any], place: Path, *, as_json: bool) -> No
         FLOP_COLUMNS,
         LATENCY_COLUMNS,
         MEMORY_COLUMNS,
+        PART_COLUMNS,
         SLOPE_COLUMNS,
         flop_rows,
         latency_rows,
         machine_rows,
         memory_rows,
         parity_line,
+        part_rows,
         slope_rows,
     )
 
@@ -172,6 +174,7 @@ def print_profile(document: dict[str, Any], place: Path, *, as_json: bool) -> No
     console.print_table(document["artifact"]["name"], ("", ""), machine_rows(document))
     console.print_table(parity_line(document), LATENCY_COLUMNS, latency_rows(document))
     console.print_table("", MEMORY_COLUMNS, memory_rows(document))
+    console.print_table("", PART_COLUMNS, part_rows(document))
     if machine["throttled"]:
         console.log("warning: taken on a hot or throttling device: do not compare its times")
     if machine["emulated"]:

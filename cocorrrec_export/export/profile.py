@@ -15,7 +15,7 @@ from cocorrrec_export.export.shapes import ENTRY_POINTS, export_shapes, recipe_o
 from cocorrrec_export.files import publish_directory, sha256_file
 from cocorrrec_export.modeling.store import ModelFolder, find_model, open_model, shipped_models
 from cocorrrec_export.parity.vectors import read_vectors
-from cocorrrec_export.profiling.bundle import RUNTIMES, Bundle
+from cocorrrec_export.profiling.bundle import RUNTIMES
 from cocorrrec_export.profiling.document import assemble
 from cocorrrec_export.profiling.flops import FlopCurve, flop_curves
 from cocorrrec_export.profiling.measure import Settings, Subject, chosen_entry_points, measure, measure_shapes, slopes
@@ -83,7 +83,7 @@ def profile(
     document = assemble(
         artifact=_describe(artifact, model),
         machine=facts | {"before": before, "after": after, "throttled": is_hot(before) or is_hot(after)},
-        runner=_runner(opened.bundle, artifact),
+        runner={"runtime": opened.runtime, "id": opened.bundle_id},
         settings={
             "iterations": request.settings.iterations,
             "warmup": request.settings.warmup,
@@ -170,12 +170,6 @@ def _program_digest(artifact: Artifact) -> str:
         return found
     lines = (f"{digest}  {path}\n" for path, digest in sorted(digests.items()) if path.startswith(f"{name}/"))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _runner(bundle: Bundle | None, artifact: Artifact) -> dict[str, Any]:
-    if bundle is not None:
-        return {"runtime": bundle.runtime, "id": bundle.id}
-    return {"runtime": f"{artifact.manifest['parity']['executed_by']}, through Python", "id": None}
 
 
 def parse_numbers(text: str, option: str, *, low: int, high: int) -> tuple[int, ...]:

@@ -31,6 +31,9 @@ MANIFEST = "bundle.json"
 RUNNER = "runner"
 WHEEL_MODULE = "cocorrrec_runner"
 """The package of prebuilt bundles, which ``make runner-wheel`` builds and the extra ``android`` installs."""
+ZIG = "ziglang"
+"""A compiler from the package index, which needs nothing of the system."""
+_ZIG_OPTIONS = ("-D_LIBCPP_ABI_VARIANT_INDEX_TYPE_OPTIMIZATION",)  # std::variant as in the libraries' libstdc++
 _DOWNLOAD_SECONDS = 600
 _COMPILE_SECONDS = 300
 
@@ -81,15 +84,17 @@ class Abi:
 
     name: str
     android: str
-    compiler: str
+    triplet: str
     loader: str
     debian_suffix: str
     """What Debian appends to the names of the cross compiler's libraries."""
+    elf_machine: int
+    """In the header of its libraries."""
 
 
 ABIS = {
-    "aarch64": Abi("aarch64", "arm64-v8a", "aarch64-linux-gnu-g++", "ld-linux-aarch64.so.1", "-arm64-cross"),
-    "x86_64": Abi("x86_64", "x86_64", "x86_64-linux-gnu-g++", "ld-linux-x86-64.so.2", "-amd64-cross"),
+    "aarch64": Abi("aarch64", "arm64-v8a", "aarch64-linux-gnu", "ld-linux-aarch64.so.1", "-arm64-cross", 183),
+    "x86_64": Abi("x86_64", "x86_64", "x86_64-linux-gnu", "ld-linux-x86-64.so.2", "-amd64-cross", 62),
 }
 _C_RUNTIME = (
     "libc.so.6",
@@ -101,6 +106,8 @@ _C_RUNTIME = (
     "libgcc_s.so.1",
 )
 _DEBIAN_PACKAGES = ("libc6", "libstdc++6", "libgcc-s1")
+_GLIBC = "2.34"
+"""What the wheels of the runtimes need."""
 
 
 @dataclass(frozen=True)
@@ -202,8 +209,68 @@ def ensure_bundle(target: str, abi: str, progress: Callable[[str], None]) -> Bun
     return build_bundle(target, abi, bundles_dir())
 
 
-def build_bundle(target: str, abi: str, out: Path) -> Bundle:
+@dataclass(frozen=True)
+class Toolchain:
+    """A compiler for one ABI, and where the C runtime that travels along is taken from.
+
+    Args:
+        machine: the ABI.
+        command: how the compiler is started.
+        root: where the folders of the C runtime are; None: the compiler knows.
+        system: root folder of the system whose packages those files are from.
+        suffix: of the names of these packages.
+    """
+
+    machine: Abi
+    command: tuple[str, ...]
+    root: Path | None = None
+    system: Path = Path("/")
+    suffix: str = ""
+
+    @property
+    def version(self) -> str:
+        """What the compiler calls itself."""
+        if self.root is not None:
+            return f"zig {importlib.metadata.version(ZIG)}"
+        return subprocess.check_output([*self.command, "--version"], text=True, timeout=60).splitlines()[0]
+
+    def runtime_file(self, name: str) -> Path:
+        """A library of the C runtime, or its loader.
+
+        Raises:
+            CocorrrecError: it is not where it should be.
+        """
+        if self.root is None:
+            asked = subprocess.check_output([*self.command, f"-print-file-name={name}"], text=True, timeout=60).strip()
+            if not Path(asked).is_absolute() or not Path(asked).is_file():
+                raise CocorrrecError(f"{self.command[0]} does not know its {name}: this needs that of Debian or Ubuntu")
+            return Path(asked).resolve()
+        found = _runtime_file(self.root, self.machine, name)
+        if found is None:
+            raise CocorrrecError(f"{self.root} holds no {name} for {self.machine.name}, and a runner needs one")
+        return found
+
+
+def _runtime_file(root: Path, machine: Abi, name: str) -> Path | None:
+    """A library of an ABI in a Linux system, where distributions put it."""
+    for folder in (f"lib/{machine.triplet}", f"usr/lib/{machine.triplet}", "lib64", "usr/lib64", "lib", "usr/lib"):
+        path = root / folder / name
+        if path.is_file():
+            with path.open("rb") as file:
+                header = file.read(20)
+            if header[:4] == b"\x7fELF" and int.from_bytes(header[18:20], "little") == machine.elf_machine:
+                return path.resolve()
+    return None
+
+
+def build_bundle(target: str, abi: str, out: Path, *, sysroot: Path | None = None) -> Bundle:
     """Compile a runner and put everything that it needs beside it, in a folder of its own under ``out``.
+
+    Args:
+        target: of an export.
+        abi: of the device.
+        out: folder for the bundle's folder.
+        sysroot: root folder of a Linux system of this ABI; its C runtime is taken, and zig compiles.
 
     Raises:
         CocorrrecError: no runtime, no compiler, no wheel for this ABI, or the compiler's first complaint.
@@ -215,17 +282,19 @@ def build_bundle(target: str, abi: str, out: Path) -> Bundle:
             f"{family.package} is not installed: pip install 'cocorrrec-export[{target}]', "
             "or install the finished runners: pip install 'cocorrrec-export[android]'"
         )
-    compiler = _find_compiler(machine)
+    toolchain = _find_toolchain(machine, sysroot)
     out.mkdir(parents=True, exist_ok=True)
     with _wheel(family, version, abi) as wheel, tempfile.TemporaryDirectory(dir=out, prefix=".build-") as work:
         staging = Path(work)
         libraries = [f"lib{name}.so" for name in family.linked + family.registering]
         for name in libraries:
             shutil.copy(wheel / family.folder / name, staging / name)
-        _compile(family, compiler, wheel, staging)
-        loader = _copy_c_runtime(machine, compiler, staging)
-        _write_notices(family, machine, wheel, staging)
-        manifest = _describe(staging, family, machine, version, loader, compiler)
+        _compile(family, toolchain, wheel, staging)
+        for name in (machine.loader, *_C_RUNTIME):
+            shutil.copy(toolchain.runtime_file(name), staging / name)
+        (staging / machine.loader).chmod(0o755)
+        _write_notices(family, toolchain, wheel, staging)
+        manifest = _describe(staging, family, machine, version, toolchain.version)
         destination = out / f"{target}-{version}-{abi}-{manifest['id']}"
         with publish_directory(destination) as folder:
             for path in staging.iterdir():
@@ -256,16 +325,32 @@ def _source_digest(family: RuntimeFamily) -> str:
     return digest.hexdigest()
 
 
-def _find_compiler(machine: Abi) -> str:
-    names = [machine.compiler, *(["g++"] if machine.name == platform.machine() else [])]
-    for name in names:
-        if found := shutil.which(name):
-            return found
-    package = "g++" if machine.name == platform.machine() else f"g++-{machine.compiler.removesuffix('-g++')}"
-    raise CocorrrecError(
-        f"no compiler for {machine.name}: on Debian or Ubuntu run 'apt install {package}', elsewhere install the "
-        "finished runners: pip install 'cocorrrec-export[android]'"
+def _find_toolchain(machine: Abi, sysroot: Path | None) -> Toolchain:
+    """Debian's (cross) compiler; else zig, with the C runtime of ``sysroot``, of this machine or of a cross package."""
+    native = machine.name == platform.machine() and sys.platform == "linux"
+    suffix = "" if native else machine.debian_suffix
+    if sysroot is None:
+        for name in (f"{machine.triplet}-g++", *(["g++"] if native else [])):
+            if found := shutil.which(name):
+                return Toolchain(machine, (found,), suffix=suffix)
+    package = "g++" if native else f"g++-{machine.triplet}"
+    hint = (
+        f"on Debian or Ubuntu run 'apt install {package}', elsewhere install the finished runners: "
+        "pip install 'cocorrrec-export[android]'"
     )
+    if importlib.util.find_spec(ZIG) is None:
+        raise CocorrrecError(f"no compiler for {machine.name}: {hint}, or zig: pip install 'cocorrrec-export[zig]'")
+    zig = (sys.executable, "-m", ZIG, "c++", "-target", f"{machine.triplet}.{_GLIBC}", *_ZIG_OPTIONS)
+    root = sysroot or (Path("/") if native else Path("/usr") / machine.triplet)
+    if _runtime_file(root, machine, "libc.so.6") is None:
+        raise CocorrrecError(
+            f"zig compiles for {machine.name}, but a runner also takes a C library along, and {root} has none for it: "
+            f"name with --sysroot the root folder of a Linux system or container image of {machine.name} with glibc "
+            f"{_GLIBC} or newer and libstdc++; or {hint}"
+        )
+    if sysroot is not None:
+        return Toolchain(machine, zig, root, system=sysroot)
+    return Toolchain(machine, zig, root, suffix=suffix)
 
 
 @contextmanager
@@ -288,51 +373,47 @@ def _wheel(family: RuntimeFamily, version: str, abi: str) -> Iterator[Path]:
         yield Path(folder) / "wheel"
 
 
-def _compile(family: RuntimeFamily, compiler: str, wheel: Path, folder: Path) -> None:
-    command = [compiler, "-std=c++17", "-O2", "-Wno-deprecated-declarations", f"-ffile-prefix-map={SOURCES}=."]
+def _compile(family: RuntimeFamily, toolchain: Toolchain, wheel: Path, folder: Path) -> None:
+    command = [*toolchain.command, "-std=c++17", "-O2", "-Wno-deprecated-declarations"]
+    command += [f"-ffile-prefix-map={SOURCES}=."]
     command += [f"-isystem{wheel / include}" for include in family.includes]
     command += [f"-D{definition}" for definition in family.definitions]
     command += [str(SOURCES / family.sources[0]), "-o", str(folder / RUNNER), f"-L{folder}"]
     command += [f"-l{name}" for name in family.linked]
-    command += ["-Wl,--push-state,--no-as-needed", *(f"-l{name}" for name in family.registering), "-Wl,--pop-state"]
+    command += ["-Wl,--no-as-needed", *(f"-l{name}" for name in family.registering), "-Wl,--as-needed"]
     command += ["-Wl,--allow-shlib-undefined", "-lpthread", "-s"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_COMPILE_SECONDS)
     if done.returncode:
         lines = done.stderr.splitlines()
         first = next((line for line in lines if "error" in line or "undefined" in line), lines[0] if lines else "?")
-        raise CocorrrecError(f"{compiler} cannot build the {family.name} runner: {first}")
+        raise CocorrrecError(f"{toolchain.version} cannot build the {family.name} runner: {first}")
 
 
-def _copy_c_runtime(machine: Abi, compiler: str, folder: Path) -> str:
-    """Copy the loader and the C and C++ libraries that the compiler links against; the loader's name."""
-    for name in (machine.loader, *_C_RUNTIME):
-        asked = subprocess.check_output([compiler, f"-print-file-name={name}"], text=True, timeout=60).strip()
-        path = Path(asked)
-        if not path.is_absolute() or not path.is_file():
-            raise CocorrrecError(f"{compiler} does not know its {name}: this needs the compiler of Debian or Ubuntu")
-        shutil.copy(path.resolve(), folder / name)
-    (folder / machine.loader).chmod(0o755)
-    return machine.loader
-
-
-def _write_notices(family: RuntimeFamily, machine: Abi, wheel: Path, folder: Path) -> None:
+def _write_notices(family: RuntimeFamily, toolchain: Toolchain, wheel: Path, folder: Path) -> None:
     """The licences of everything in the bundle, and where its sources are."""
-    suffix = "" if machine.name == platform.machine() else machine.debian_suffix
     lines = [
         "This folder holds programs and libraries of several licences, each in full beside this file.",
         f"runner: Apache-2.0, part of cocorrrec-export; its sources are {' and '.join(family.sources)}.",
         f"lib*{family.name}* and other libraries of {family.package}: LICENSE-{family.package}.txt.",
         "The C library and loader: LGPL-2.1-or-later. libstdc++, libgcc_s: GPL-3.0-or-later with the GCC Runtime "
-        "Library Exception. They are unchanged files of these Debian packages, whose sources 'apt-get source' fetches:",
+        "Library Exception. They are unchanged files",
     ]
-    for package in _DEBIAN_PACKAGES:
-        name = package + suffix
-        text = Path("/usr/share/doc") / name / "copyright"
-        if not text.is_file():
-            raise CocorrrecError(f"{text} is absent: a bundle must carry the licence of the C runtime inside it")
-        shutil.copy(text, folder / f"LICENSE-{package}.txt")
-        query = ["dpkg-query", "-W", "-f", "${source:Package} ${source:Version}", name]
-        lines.append(f"  {name}: {subprocess.check_output(query, text=True, timeout=60)}")
+    packages = {name: f"{name}{toolchain.suffix}" for name in _DEBIAN_PACKAGES}
+    texts = {name: toolchain.system / "usr/share/doc" / full / "copyright" for name, full in packages.items()}
+    if all(text.is_file() for text in texts.values()):
+        lines[-1] += " of these Debian packages, whose sources 'apt-get source' fetches:"
+        for name, full in packages.items():
+            shutil.copy(texts[name], folder / f"LICENSE-{name}.txt")
+            lines.append(f"  {full}: {_debian_source(toolchain.system, full)}")
+    elif toolchain.root is None:
+        raise CocorrrecError(f"{texts['libc6']} is absent: a bundle must carry the licence of the C runtime inside it")
+    else:
+        lines[0] = "This bundle is for use by whoever built it: the licence texts of its C runtime are not in it."
+        lines[-1] += " of the system that it was built on."
+    if toolchain.root is not None:
+        text = importlib.metadata.distribution(ZIG).locate_file(f"{ZIG}/lib/libcxx/LICENSE.TXT")
+        shutil.copy(str(text), folder / "LICENSE-libcxx.txt")
+        lines.append("libc++ and compiler-rt, which zig linked into the runner: Apache-2.0 with the LLVM exceptions.")
     licences = sorted(wheel.glob(f"{family.package.replace('-', '_')}-*.dist-info/licenses/LICENSE*"))
     if not licences:
         raise CocorrrecError(f"the wheel of {family.package} holds no licence text")
@@ -342,15 +423,22 @@ def _write_notices(family: RuntimeFamily, machine: Abi, wheel: Path, folder: Pat
     (folder / "NOTICE.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _describe(
-    folder: Path, family: RuntimeFamily, machine: Abi, version: str, loader: str, compiler: str
-) -> dict[str, Any]:
+def _debian_source(system: Path, package: str) -> str:
+    """Name and version of the source package that an installed package was built from."""
+    query = ["dpkg-query", f"--admindir={system / 'var/lib/dpkg'}", "-W", "-f", "${source:Package} ${source:Version}\n"]
+    try:
+        said = subprocess.run([*query, package], capture_output=True, text=True, check=False, timeout=60).stdout
+    except FileNotFoundError:  # not on this computer
+        said = ""
+    return said.partition("\n")[0] or "its version is in the changelog of that system's package"
+
+
+def _describe(folder: Path, family: RuntimeFamily, machine: Abi, version: str, compiled_by: str) -> dict[str, Any]:
     files = [
         {"path": path.name, "bytes": path.stat().st_size, "sha256": sha256_file(path)}
         for path in sorted(folder.iterdir())
     ]
     content = "".join(f"{file['sha256']}  {file['path']}\n" for file in files)
-    compiled_by = subprocess.check_output([compiler, "--version"], text=True, timeout=60).splitlines()[0]
     return {
         "schema_version": 1,
         "id": hashlib.sha256(content.encode()).hexdigest()[:16],
@@ -358,7 +446,7 @@ def _describe(
         "package": family.package,
         "version": version,
         "abi": machine.name,
-        "loader": loader,
+        "loader": machine.loader,
         "compiler": compiled_by,
         "source_sha256": _source_digest(family),
         "files": files,

@@ -1,6 +1,7 @@
 """This machine as one to measure on."""
 
 import contextlib
+import importlib.metadata
 import os
 import platform
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cocorrrec_export.errors import CocorrrecError
+from cocorrrec_export.extras import require
 from cocorrrec_export.profiling.bundle import Bundle
 from cocorrrec_export.profiling.runs import Call, Measured, RunError, read_report
 
@@ -87,25 +89,36 @@ def _run(command: list[str], timeout_s: float, environment: dict[str, str]) -> t
     return (128 - code if code < 0 else code), stdout, stderr
 
 
+def worker_runtime(target: str) -> str | None:
+    """The runtime that a worker of ours, in Python, runs files of a target with; None: a native runner does.
+
+    Raises:
+        CocorrrecError: this machine has no Core ML.
+    """
+    if target == "onnx":
+        require("onnx")
+        return f"onnxruntime {importlib.metadata.version('onnxruntime')}"
+    if target == "coreml":
+        if platform.system() != "Darwin":
+            raise CocorrrecError("coreml files are profiled on a Mac: Core ML is a part of macOS")
+        return f"coreml {platform.mac_ver()[0]}"
+    return None
+
+
 @contextlib.contextmanager
 def open_host(target: str, bundle: Bundle | None, *, timeout_s: float) -> Iterator[Host]:
     """This machine for files of one target; a folder for tensors is removed at the end.
 
     Args:
         target: of the export.
-        bundle: the runner; None for ONNX, which a worker of our own runs.
+        bundle: the runner; None where a worker of our own runs the files: see :func:`worker_runtime`.
         timeout_s: of one run.
-
-    Raises:
-        CocorrrecError: nothing here runs files of this target.
     """
     if bundle is not None:
         command, environment = bundle.command(str(bundle.path)), {}
-    elif target == "onnx":
-        command = [sys.executable, "-m", "cocorrrec_export.profiling.onnx_worker"]
-        environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "OMP_NUM_THREADS": "1"}
     else:
-        raise CocorrrecError(f"nothing here runs {target} files: export for executorch, tflite or onnx")
+        command = [sys.executable, "-m", f"cocorrrec_export.profiling.{target}_worker"]
+        environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory(prefix="cocorr-profile-") as folder:
         yield Host(command, Path(folder), timeout_s=timeout_s, environment=environment)
 

@@ -147,6 +147,7 @@ def _measure_entry(
         "memory": {stage: first.report["memory"][stage] for stage in MEMORY_STAGES},
         "peak_over_idle_kb": peak_over_idle_kb(first.report),
         "heap_over_idle_bytes": heap_over_idle_bytes(first.report),
+        "heap_parts": heap_parts(first.report),
         "runs": runs,
         "operators": operators,
     }
@@ -235,6 +236,27 @@ def heap_over_idle_bytes(report: dict[str, Any]) -> int:
     """What malloc gave out since: program, arena, packed weights; no pages of code, and exact to the byte."""
     found: int = report["memory"]["end"]["heap_bytes"] - report["memory"]["before_load"]["heap_bytes"]
     return found
+
+
+def heap_parts(report: dict[str, Any]) -> dict[str, int]:
+    """What :func:`heap_over_idle_bytes` is made of, in bytes.
+
+    Returns:
+        ``program``: what reading the file gave out (0 where the runtime does not read it in a step of its own);
+        ``planned``: the arena; ``load``: what else the load did, which are packed copies of weights and the objects of
+        runtime and delegate; ``first_call``, mostly workspace; ``later``.
+    """
+    before, loaded, called, end = (
+        report["memory"][stage]["heap_bytes"] for stage in ("before_load", "loaded", "first_call", "end")
+    )
+    program, planned = report["program_bytes"], report["planned_bytes"]
+    return {
+        "program": program,
+        "planned": planned,
+        "load": loaded - before - program - planned,
+        "first_call": called - loaded,
+        "later": end - called,
+    }
 
 
 def _finite(value: float) -> float | None:

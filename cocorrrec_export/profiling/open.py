@@ -6,16 +6,18 @@ from dataclasses import dataclass
 
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.profiling.bundle import RUNTIMES, Bundle, ensure_bundle, host_abi
-from cocorrrec_export.profiling.host import open_host
+from cocorrrec_export.profiling.host import open_host, worker_runtime
 from cocorrrec_export.profiling.runs import Machine
 
 
 @dataclass(frozen=True)
 class OpenedMachine:
-    """A machine, and the runner on it; None: the target's Python runtime."""
+    """A machine, and what runs files on it."""
 
     machine: Machine
-    bundle: Bundle | None
+    runtime: str
+    bundle_id: str | None
+    """None: the target's Python runtime."""
 
 
 @contextlib.contextmanager
@@ -25,9 +27,17 @@ def open_on_host(target: str, *, timeout_s: float, progress: Callable[[str], Non
     Raises:
         CocorrrecError: it cannot run files of this target.
     """
-    bundle = None if target == "onnx" else ensure_bundle(target, host_abi(), progress)
+    runtime = worker_runtime(target)
+    bundle = ensure_bundle(target, host_abi(), progress) if runtime is None else None
     with open_host(target, bundle, timeout_s=timeout_s) as host:
-        yield OpenedMachine(host, bundle)
+        if bundle is not None:
+            yield _with_bundle(host, bundle)
+        else:
+            yield OpenedMachine(host, f"{runtime}, through Python", None)
+
+
+def _with_bundle(machine: Machine, bundle: Bundle) -> OpenedMachine:
+    return OpenedMachine(machine, bundle.runtime, bundle.id)
 
 
 @contextlib.contextmanager
@@ -47,4 +57,4 @@ def open_on_device(
     adb = choose_device(find_adb(), serial)
     progress(f"connecting to {adb.serial}")
     with open_device(adb, target, timeout_s=timeout_s, cool_down_s=cool_down_s, progress=progress) as (device, bundle):
-        yield OpenedMachine(device, bundle)
+        yield _with_bundle(device, bundle)

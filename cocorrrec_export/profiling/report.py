@@ -14,6 +14,7 @@ REPORT = "report.html"
 LATENCY_COLUMNS = ("latency, us", "p50", "p90", "p99")
 MEMORY_COLUMNS = ("load and memory", "cold load ms", "first call ms", "peak kB", "heap bytes", "planned")
 FLOP_COLUMNS = ("FLOPs", "mini-batch", "a token", "a token, paper convention", "one call at 10 clicks")
+PART_COLUMNS = ("heap, bytes", "file", "arena", "rest of the load", "first call", "later")
 SLOPE_COLUMNS = ("bytes a token", "planned", "peak", "heap")
 
 _STYLE = """
@@ -62,6 +63,14 @@ def memory_rows(document: dict[str, Any]) -> list[list[str]]:
             f"{entry['planned_bytes']:,}" if entry["planned_bytes"] else "not told",
         ]
         for entry in document["entry_points"]
+    ]
+
+
+def part_rows(document: dict[str, Any]) -> list[list[str]]:
+    """One row an entry point, in the order of :data:`PART_COLUMNS`."""
+    parts = ("program", "planned", "load", "first_call", "later")
+    return [
+        [entry["name"], *(f"{entry['heap_parts'][part]:,}" for part in parts)] for entry in document["entry_points"]
     ]
 
 
@@ -137,6 +146,9 @@ def _page(document: dict[str, Any], titles: dict[str, str], pictures: dict[str, 
         "Peak is VmHWM at the end over that of the runner before it did anything; it holds the pages of the runtime's "
         "libraries that were touched, which Memory by stage tells apart. Heap is what malloc has given out since the "
         "load began: the program, the arena and packed weights. Planned is the arena alone.</p>",
+        _table(PART_COLUMNS, part_rows(document)),
+        '<p class="note">The rest of the load is what delegates make of the weights, and objects of the runtime; the '
+        "first call gives out workspace. Where the file is not read in a step of its own, it is in the rest.</p>",
     ]
     for name, text in titles.items():
         parts.append(f"<h2>{html.escape(text)}</h2><figure>{_inline(pictures[name], name)}</figure>")

@@ -177,7 +177,9 @@ def _check_report(report: dict[str, Any], call: Call, what: str) -> None:
         and all(isinstance(sample, int) and sample >= 0 for sample in samples)
         and isinstance(memory, dict)
         and memory.keys() == set(MEMORY_STAGES)
-        and all(isinstance(report.get(key), int) for key in ("load_ns", "first_call_ns", "planned_bytes"))
+        and all(
+            isinstance(report.get(key), int) for key in ("load_ns", "first_call_ns", "planned_bytes", "program_bytes")
+        )
     )
     if not whole:
         raise RunError(f"{what} answered something else than was asked: {str(report)[:200]}")

@@ -36,7 +36,7 @@ class CoreMLRuntime:
         self._functions: dict[str, Predict]
         if platform.system() == "Darwin":
             self.executed_by = f"coreml {platform.mac_ver()[0]}"
-            self._functions = {name: _apple(path, name) for name in self.entry_points}
+            self._functions = {name: apple_function(path, name) for name in self.entry_points}
         else:
             self.executed_by = f"mil-numpy {__version__}"
             functions = compile_functions(package, list(self.entry_points))
@@ -107,8 +107,12 @@ def _show(specs: Iterable[object]) -> str:
     return ", ".join(f"{ascii(x.name[:60])[1:-1]} {x.dtype} {list(x.shape)}" for x in specs)  # type: ignore[attr-defined]
 
 
-def _apple(path: Path, function: str) -> Predict:
-    """One function, loaded by Core ML."""
+def apple_function(path: Path, function: str) -> Predict:
+    """One function, loaded by Core ML, which only macOS has.
+
+    Raises:
+        CocorrrecError: Core ML cannot load it.
+    """
     with quiet():
         import coremltools as ct
 

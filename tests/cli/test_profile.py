@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,7 @@ def test_version(tmp_path: Path) -> None:
         (["compare", "a.json", "b.json"], 2, "a.json: no such file"),
         (["compare", "a.json", "b.json", "--fail-over", "much"], 2, "--fail-over takes a share such as 10% or 0.1"),
         (["build-runner", "--abi", "arm"], 2, "unknown abi 'arm' (known: aarch64, x86_64)"),
+        (["build-runner", "--sysroot", "elsewhere", "--abi", "aarch64"], 2, "--sysroot is the root folder of a Linux"),
         (["--hots"], 2, "No such option"),
     ],
 )
@@ -121,6 +123,30 @@ def test_a_profile_of_this_machine_then_a_comparison(
     assert compared.returncode == 0, compared.stderr
     changes = {change["what"]: change for change in json.loads(compared.stdout)["changes"]}
     assert changes["file"]["verdict"] == "same" and changes["rank: planned memory"]["verdict"] == "same"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("export", ["scn_fp32", "onnx_int8"])
+def test_other_exports(request: pytest.FixtureRequest, runners: Path, tmp_path: Path, export: str) -> None:
+    """The model of these is nobody's: no FLOPs then."""
+    artifact: Artifact = request.getfixturevalue(export)
+    options = ("--host", "--iterations", "5", "--entry-point", "rank", "--output", "profile", "--json")
+    done = run(artifact.path, *options, cwd=tmp_path, XDG_CACHE_HOME=str(runners))
+    assert done.returncode == 0, done.stderr
+    profile = json.loads(done.stdout)
+    assert profile["artifact"]["precision"] == artifact.manifest["precision"] and profile["flops"] == []
+    assert profile["parity"]["verdict"] == "pass" and profile["parity"]["cases"] > 20
+    (rank,) = profile["entry_points"]
+    assert sum(rank["heap_parts"].values()) == rank["heap_over_idle_bytes"] > 0
+    assert ("onnxruntime" in profile["runner"]["runtime"]) == (profile["runner"]["id"] is None) == ("onnx" in export)
+
+
+def test_core_ml_is_for_a_mac(coreml_fp32: Artifact, tmp_path: Path) -> None:
+    if platform.system() == "Darwin":
+        pytest.skip("this is one")
+    done = run(coreml_fp32.path, "--host", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: coreml files are profiled on a Mac: Core ML is a part of macOS"
 
 
 def test_a_regression_is_exit_code_1(tmp_path: Path) -> None:

@@ -8,14 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from cocorrrec_export.profiling import adb
-from cocorrrec_export.profiling.bundle import Bundle
+from cocorrrec_export.profiling.bundle import Bundle, build_bundle
 from cocorrrec_export.profiling.device import BASE, choose_device
-from tests.conftest import ROOT
+from tests.conftest import ROOT, absent
 from tests.device.adbd import AdbServer, TestDevice
 from tests.device.conftest import MakeDevice
 from tests.device.fake_unauthorised import unauthorised_device
@@ -103,6 +104,27 @@ def test_a_profile_on_either_processor(
     cleaned = finish(start(tiny_scn, tmp_path / "none", "--clean", cwd=tmp_path))
     assert cleaned[0] == 0 and "removed" in cleaned[2]
     assert device.files() == []
+
+
+@pytest.mark.usefixtures("device")
+def test_a_runner_that_zig_compiled(tiny_scn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where there is no g++; the C runtime is that of Debian's cross package."""
+    if find_spec("ziglang") is None:
+        absent("needs zig: pip install 'cocorrrec-export[zig]'")
+    cache = tmp_path / "cache"
+    with monkeypatch.context() as without:
+        without.setenv("PATH", str(tmp_path))
+        built = build_bundle("executorch", "aarch64", cache / "cocorrrec-export" / "runners")
+    assert built.manifest["compiler"].startswith("zig ")
+    assert {"LICENSE-libc6.txt", "LICENSE-libcxx.txt"} <= {file["path"] for file in built.manifest["files"]}
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    options = ("--iterations", "20", "--per-operator")
+    code, stdout, stderr = finish(start(tiny_scn, tmp_path / "report", *options, cwd=tmp_path))
+    assert code == 0, stderr
+    profile = json.loads(stdout)
+    assert profile["runner"]["id"] == built.id
+    assert profile["parity"]["verdict"] == "pass" and profile["parity"]["cases"] > 40
+    assert all(entry["operators"] for entry in profile["entry_points"])
 
 
 def test_litert_on_the_phone(device: TestDevice, tiny_tflite: Path, tmp_path: Path) -> None:

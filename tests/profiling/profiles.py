@@ -53,6 +53,7 @@ _PROFILE: dict[str, Any] = {
             "memory": dict.fromkeys(("idle", "before_load", "loaded", "first_call", "end"), _MEMORY),
             "peak_over_idle_kb": 4,
             "heap_over_idle_bytes": 6000,
+            "heap_parts": {"program": 5100, "planned": 500, "load": 300, "first_call": 100, "later": 0},
             "runs": [_RUN, _RUN | {"threads": 2}],
             "operators": [{"name": "add <1>", "backend": None, "operators": 2, "mean_us": 0.5}],
         }

@@ -63,9 +63,38 @@ def test_damage_is_noticed(executorch_bundle: Bundle, tmp_path: Path) -> None:
         Bundle.open(copy)
 
 
+def a_library(path: Path, elf_machine: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\x7fELF" + bytes(14) + elf_machine.to_bytes(2, "little") + bytes(100))
+
+
+def test_which_toolchain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Debian's compiler if there is one; else zig, with a C runtime of the right processor."""
+    find, phone = bundle._find_toolchain, bundle.ABIS["aarch64"]
+    root = tmp_path / "arm64"
+    a_library(root / "lib64" / "libc.so.6", 62)
+    a_library(root / "usr/lib/aarch64-linux-gnu" / "libc.so.6", 183)
+    monkeypatch.setattr(bundle.importlib.util, "find_spec", lambda _: True)
+    with_zig = find(phone, root)
+    assert with_zig.command[1:3] == ("-m", "ziglang") and "aarch64-linux-gnu.2.34" in with_zig.command
+    assert with_zig.runtime_file("libc.so.6") == root / "usr/lib/aarch64-linux-gnu" / "libc.so.6"
+    assert (with_zig.system, with_zig.suffix) == (root, "")
+    with pytest.raises(CocorrrecError, match=r"arm64 holds no libm\.so\.6 for aarch64"):
+        with_zig.runtime_file("libm.so.6")
+    with pytest.raises(CocorrrecError, match=r"arm64/usr has none for it: name with --sysroot"):
+        find(bundle.ABIS["x86_64"], root / "usr")
+    compiler = tmp_path / "bin" / "aarch64-linux-gnu-g++"
+    a_library(compiler, 62)
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", str(compiler.parent))
+    assert find(phone, None).command == (str(compiler),)
+    assert find(phone, root).command == with_zig.command
+
+
 def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(bundle.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(CocorrrecError, match=r"no compiler for x86_64: .*apt install g\+\+.*\[android\]"):
         build_bundle("executorch", "x86_64", tmp_path)
-    with pytest.raises(CocorrrecError, match=r"apt install g\+\+-aarch64-linux-gnu"):
+    with pytest.raises(CocorrrecError, match=r"apt install g\+\+-aarch64-linux-gnu.*or zig: pip install .*\[zig\]"):
         build_bundle("executorch", "aarch64", tmp_path)

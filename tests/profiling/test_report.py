@@ -13,6 +13,7 @@ from cocorrrec_export.profiling.document import read_profile, write_profile
 from cocorrrec_export.profiling.plots import PLOTS
 from cocorrrec_export.profiling.report import write_report
 from cocorrrec_export.resources import PROFILE_SCHEMA
+from tests.conftest import ROOT
 from tests.profiling.profiles import small_profile
 
 VOID = {"meta", "link", "br", "path", "use", "rect", "image"}
@@ -86,6 +87,12 @@ def test_warnings_are_on_the_page(tmp_path: Path) -> None:
     text = (tmp_path / "report.html").read_text()
     for words in ("do not compare its times", "say nothing about a phone", "is &lt;wrong&gt;", "not finite"):
         assert words in text
+
+
+def test_the_sample_in_the_docs_is_one() -> None:
+    sample = read_profile(ROOT / "docs" / "sample_profile")
+    assert {row["length"] for row in sample["shapes"]["rows"]} >= {10, 25}
+    assert all(sum(x["heap_parts"].values()) == x["heap_over_idle_bytes"] for x in sample["entry_points"])
 
 
 def test_a_profile_goes_there_and_back(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ REPORT: dict[str, Any] = {
     "load_ns": 5,
     "first_call_ns": 6,
     "planned_bytes": 7,
+    "program_bytes": 6,
     "latency_ns": [1, 2],
     "memory": dict.fromkeys(MEMORY_STAGES, 0),
     "complete": True,

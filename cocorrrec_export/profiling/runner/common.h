@@ -104,6 +104,11 @@ struct Memory {
   size_t heap = 0;
 };
 
+inline size_t heap_bytes() {
+  struct mallinfo2 heap = mallinfo2();
+  return heap.uordblks + heap.hblkhd;
+}
+
 inline Memory memory() {
   Memory m;
   FILE* file = fopen("/proc/self/status", "r");
@@ -116,8 +121,7 @@ inline Memory memory() {
     sscanf(line, "Threads: %ld", &m.threads);
   }
   fclose(file);
-  struct mallinfo2 heap = mallinfo2();
-  m.heap = heap.uordblks + heap.hblkhd;
+  m.heap = heap_bytes();
   return m;
 }
 
@@ -157,15 +161,17 @@ int measure(int argc, char** argv) {
     fail("%s has %zu bytes, not a multiple of the %zu that one call of %s takes", o.inputs.c_str(), inputs.size(), in,
          o.entry.c_str());
   size_t cases = inputs.size() / in;
-  std::vector<uint8_t> outputs(cases * out);
+  size_t own = heap_bytes();
+  std::vector<uint8_t> outputs(cases * out), scratch(out);
+  own = heap_bytes() - own;  // the measuring loop's, not the program's
   start = now_ns();
   program.call(inputs.data(), outputs.data());
   int64_t first_call_ns = now_ns() - start;
   Memory called = memory();
+  called.heap -= own;
   for (size_t i = 1; i < cases; i++) program.call(&inputs[i * in], &outputs[i * out]);
   write_file(o.outputs, outputs.data(), outputs.size());
 
-  std::vector<uint8_t> scratch(out);
   for (long i = 0; i < o.warmup; i++) program.call(&inputs[i % cases * in], scratch.data());
   for (long i = 0; i < o.iterations; i++) {
     start = now_ns();
@@ -174,11 +180,12 @@ int measure(int argc, char** argv) {
   }
   program.finish();
   Memory end = memory();
+  end.heap -= own;
 
   printf("\n{\"runner\": 1, \"ok\": true, \"entry_point\": \"%s\", \"threads\": %ld, \"process_threads\": %ld, \"cases\": %zu, \"load_ns\": %lld, "
-         "\"first_call_ns\": %lld, \"planned_bytes\": %lld, \"memory\": {",
+         "\"first_call_ns\": %lld, \"planned_bytes\": %lld, \"program_bytes\": %lld, \"memory\": {",
          o.entry.c_str(), o.threads, end.threads, cases, (long long)load_ns, (long long)first_call_ns,
-         (long long)program.planned_bytes());
+         (long long)program.planned_bytes(), (long long)program.program_bytes());
   print_memory("idle", idle, false);
   print_memory("before_load", before, false);
   print_memory("loaded", loaded, false);

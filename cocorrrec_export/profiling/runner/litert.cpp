@@ -80,7 +80,9 @@ class Program {
  public:
   explicit Program(const runner::Options& o) : options_(o) {
     check(LiteRtCreateEnvironment(0, nullptr, &environment_), "cannot start LiteRT");
+    size_t before = runner::heap_bytes();
     check(LiteRtCreateModelFromFile(environment_, o.model.c_str(), &model_), "cannot load " + o.model);
+    program_bytes_ = runner::heap_bytes() - before;
     LiteRtSignature signature = find_signature();
     LiteRtOptions options;
     check(LiteRtCreateOptions(&options), "no options");
@@ -99,6 +101,7 @@ class Program {
   size_t input_bytes() const { return inputs_.bytes; }
   size_t output_bytes() const { return outputs_.bytes; }
   int64_t planned_bytes() const { return 0; }
+  int64_t program_bytes() const { return program_bytes_; }
 
   void finish() {
     if (!profiler_) return;
@@ -118,8 +121,8 @@ class Program {
     std::string text = "{\"calls\": " + std::to_string(calls_) + ", \"kinds\": [";
     const char* comma = "";
     for (const auto& [key, sums] : kinds) {
-      text += std::string(comma) + "[\"" + runner::plain(key.first.c_str()) + "\", " + (key.second ? "true" : "false") + ", " +
-              std::to_string(sums.first) + ", " + std::to_string(sums.second) + "]";
+      text += std::string(comma) + "[\"" + runner::plain(key.first.c_str()) + "\", " + (key.second ? "true" : "false") +
+              ", " + std::to_string(sums.first) + ", " + std::to_string(sums.second) + "]";
       comma = ", ";
     }
     text += "]}";
@@ -223,6 +226,7 @@ class Program {
   LiteRtProfiler profiler_ = nullptr;
   LiteRtParamIndex signature_ = 0;
   long calls_ = 0;
+  int64_t program_bytes_ = 0;
   Side inputs_, outputs_;
 };
 
