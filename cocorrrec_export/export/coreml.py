@@ -111,8 +111,8 @@ def _stays_float32(op: Any) -> bool:
     following = {child.op_type for output in op.outputs for child in output.child_ops}
     if op.op_type == "linear":  # a mean of squares
         return bool(following & {"rsqrt", "sqrt"})
-    if op.op_type == "mul":  # a square, or by the reciprocal of a deviation, which of a row of zeros is beyond float16
-        return op.x is op.y or any(x.op is not None and x.op.op_type == "rsqrt" for x in (op.x, op.y))
+    if op.op_type == "mul":
+        return op.x is op.y
     if op.op_type == "add":  # a divisor and what keeps it from zero; log(1 + x), where x may vanish beside 1
         return bool(following & {"real_div", "log"})
     if op.op_type == "exp":
