@@ -19,6 +19,7 @@ def models(json: options.Json = False) -> None:
     rows = [
         {
             "name": folder.name,
+            "architecture": folder.config.architecture,
             "items": folder.config.vocab_size - 1,
             "parameters": count_parameters(folder),
             "bytes": folder.weights_path.stat().st_size,
@@ -31,13 +32,14 @@ def models(json: options.Json = False) -> None:
     if json:
         console.print_json(rows)
         return
-    columns = ("name", "items", "parameters", "MB", "NDCG@10", "held-out users", "sha256")
+    columns = ("name", "architecture", "items", "parameters", "MB", "NDCG@10", "held-out users", "sha256")
     console.print_table(
         "models",
         columns,
         (
             [
                 folder.name,
+                folder.config.architecture,
                 f"{folder.config.vocab_size - 1:,}",
                 f"{count_parameters(folder):,}",
                 f"{folder.weights_path.stat().st_size / 1e6:.2f}",

@@ -16,7 +16,6 @@ from cocorrrec_export.export.device_frame import (
     Mean,
     Storage,
     constant,
-    leading,
     pick,
     product,
 )
@@ -52,6 +51,11 @@ def attend(query: Tensor, key: Tensor, value: Tensor, clicks: Clicks) -> Tensor:
     """
     logits = torch.bmm(query, key.transpose(1, 2)) * clicks.keep.unsqueeze(0) + clicks.out.unsqueeze(0)
     return torch.bmm(torch.softmax(logits, dim=-1), value)
+
+
+def later(length: int) -> Tensor:
+    """``[s, r]``, 1 where place r comes after place s."""
+    return torch.ones(length, length).triu(1)
 
 
 def position_rows(table: nn.Embedding, length: int) -> Tensor:
@@ -120,9 +124,11 @@ class DeviceGRU4Rec(DeviceRanker):
         self.hidden_proj = storage.projection(gru.get_parameter("weight_hh_l0") * sign[:, None], bias * sign)
         self.user_mlp = storage.layers(list(model.user_mlp))
         constant(self, "hidden_bias", (bias * sign).unsqueeze(0))  # [1, 3 D], what the first click gets
+        constant(self, "later", later(sequence_length))
         constant(self, "gate", (torch.arange(3 * size) // size == 1).to(torch.float32).unsqueeze(0))  # [1, 3 D]
 
     hidden_bias: Tensor
+    later: Tensor
     gate: Tensor
 
     def gate_inputs(self, rows: Tensor) -> Tensor:
@@ -142,7 +148,7 @@ class DeviceGRU4Rec(DeviceRanker):
     def read(self, ids: Tensor, rows: Tensor) -> Tensor:
         """User state ``[1, D]``."""
         length = ids.shape[1]
-        shut = (leading(self.places, length).unsqueeze(0) > self.last_click(ids)).to(torch.float32) * OUT  # [1, L]
+        shut = product(self.one_hot(self.last_click(ids), length), self.later) * OUT  # [1, L]
         x = self.gate_inputs(rows) + shut.view(length, 1) * self.gate
         h = None
         for t in range(length):
@@ -305,7 +311,7 @@ class DeviceMixer(nn.Module):
         constant(self, "A", -mixer.A_log.exp().unsqueeze(0))  # [1, N, E]
         constant(self, "D", mixer.D)
         constant(self, "before_first", torch.zeros(KERNEL - 1, self.inner))
-        constant(self, "later", torch.ones(sequence_length, sequence_length).triu(1))  # [s, r]: r > s
+        constant(self, "later", later(sequence_length))
 
     conv_weight: Tensor
     conv_bias: Tensor
@@ -355,8 +361,9 @@ class DeviceMixer(nn.Module):
             states.append(decay[t : t + 1] * states[-1] + added[t : t + 1])
         return self.read_out(s, torch.cat(states, dim=0))
 
-    def last(self, H: Tensor, here: Tensor, until: Tensor) -> Tensor:
-        """At the one-hot row ``here [1, L]`` alone, ``until [1, L]`` being 1 up to it: ``[1, D]``."""
+    def last(self, H: Tensor, here: Tensor) -> Tensor:
+        """At the one-hot row ``here [1, L]`` alone: ``[1, D]``."""
+        until = 1.0 - product(here, self.later)
         s, _ = self.select(H, self.before_first)
         rows, E = s.x.shape
         since = product(self.later, s.d * until.view(rows, 1))  # [L, E]: sum of the steps after each click
@@ -412,13 +419,11 @@ class DeviceMamba4Rec(DeviceRanker):
 
     def read(self, ids: Tensor, rows: Tensor) -> Tensor:
         """User state ``[1, D]``."""
-        last, length = self.last_click(ids), ids.shape[1]
-        here = self.one_hot(last, length)
-        until = (leading(self.places, length).unsqueeze(0) <= last).to(torch.float32)
+        here = self.one_hot(self.last_click(ids), ids.shape[1])
         x = self.input_norm(rows)
         for block in self._blocks()[:-1]:
             x = block.feed_forward(x, block.mixer.every(x))
-        return self.final.feed_forward(pick(here, x), self.final.mixer.last(x, here, until))
+        return self.final.feed_forward(pick(here, x), self.final.mixer.last(x, here))
 
     def _blocks(self) -> list[DeviceMambaBlock]:
         return [block for block in (*self.first, self.final) if isinstance(block, DeviceMambaBlock)]
@@ -431,6 +436,6 @@ class DeviceMamba4Rec(DeviceRanker):
             window, hidden = state[0][0, index].transpose(0, 1), state[1][:, index]
             mixed, window, hidden = block.mixer.step(x, window, hidden)
             x = block.feed_forward(x, mixed)
-            windows.append(window.transpose(0, 1).unsqueeze(0))
-            hiddens.append(hidden)
-        return torch.stack(windows, 1), torch.stack(hiddens, 1), x
+            windows.append(window.transpose(0, 1).unsqueeze(0).unsqueeze(0))
+            hiddens.append(hidden.unsqueeze(1))
+        return torch.cat(windows, dim=1), torch.cat(hiddens, dim=1), x

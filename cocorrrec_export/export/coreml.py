@@ -113,9 +113,11 @@ def _stays_float32(op: Any) -> bool:
         return bool(following & {"rsqrt", "sqrt"})
     if op.op_type == "mul":
         return op.x is op.y
-    if op.op_type == "add":  # a divisor and what keeps it from zero
-        return "real_div" in following
-    return op.op_type in ("rsqrt", "sqrt", "real_div")
+    if op.op_type == "add":  # a divisor and what keeps it from zero; log(1 + x), where x may vanish beside 1
+        return bool(following & {"real_div", "log"})
+    if op.op_type == "exp":
+        return any(_stays_float32(child) for output in op.outputs for child in output.child_ops)
+    return op.op_type in ("rsqrt", "sqrt", "real_div", "log")
 
 
 def _finish(path: Path, metadata: dict[str, str | int]) -> None:

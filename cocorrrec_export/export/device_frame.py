@@ -119,7 +119,8 @@ class DeviceLayerNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[n, size]`` to the same shape."""
         centred = x - self.mean(x)
-        return self.weight * (centred * torch.rsqrt(self.mean_plus_eps(centred * centred))) + self.bias
+        # A quotient, which is float32 in every program: the reciprocal for a row of zeros may be beyond float16.
+        return self.weight * (centred / torch.sqrt(self.mean_plus_eps(centred * centred))) + self.bias
 
 
 class DeviceRanker(nn.Module):

@@ -42,12 +42,13 @@ class GraphSpec:
         return self.contract.name
 
     @property
-    def dynamic_shapes(self) -> tuple[dict[int, Any] | None, ...]:
+    def dynamic_shapes(self) -> tuple[dict[int, Any] | None, ...] | None:
         """For torch.export: an input whose contract names its first dimension takes any size of it."""
-        return tuple(
+        shapes = tuple(
             {0: torch.export.Dim(spec.shape[0], min=1)} if isinstance(spec.shape[0], str) else None
             for spec in self.contract.inputs
         )
+        return shapes if any(shapes) else None
 
 
 class _Entry(nn.Module):

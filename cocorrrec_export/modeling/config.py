@@ -10,6 +10,9 @@ from cocorrrec_export.tables import check_types, from_table
 Architecture = Literal["cocorrrec", "din", "gru4rec", "sasrec", "bert4rec", "mamba4rec"]
 """CoCorrRec, and the baselines of its paper."""
 
+PADDING_ID = 0
+"""The item id that stands for 'no click'. Real items are 1 .. vocab_size - 1."""
+
 
 def check_architecture(name: str) -> None:
     """Raise for a name that is none.
@@ -19,10 +22,6 @@ def check_architecture(name: str) -> None:
     """
     if name not in get_args(Architecture):
         raise UsageError(f"unknown architecture '{name}' ({nearest(name, get_args(Architecture))})")
-
-
-PADDING_ID = 0
-"""The item id that stands for 'no click'. Real items are 1 .. vocab_size - 1."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -124,6 +124,31 @@ def _rsqrt(operands: Operands) -> Kernel:
     return _in_float32(lambda x: 1 / np.sqrt(x + epsilon))(operands)
 
 
+def _log(operands: Operands) -> Kernel:
+    epsilon = np.float32(operands.constant("epsilon", 1e-45))
+    return _in_float32(lambda x: np.log(x + epsilon))(operands)
+
+
+_erf = np.vectorize(math.erf, otypes=[np.float32])
+
+
+def _gelu(operands: Operands) -> Kernel:
+    mode = operands.constant("mode", "EXACT")
+    if mode != "EXACT":
+        raise ValueError(f"mode {_quoted(str(mode))} is not known")
+    return _in_float32(lambda x: x * np.float32(0.5) * (1 + _erf(x * np.float32(math.sqrt(0.5)))))(operands)
+
+
+def _softmax(operands: Operands) -> Kernel:
+    axis = operands.constant("axis", -1)
+
+    def softmax(x: Array) -> Array:
+        y = np.exp(x - x.max(axis=axis, keepdims=True))
+        return y / y.sum(axis=axis, keepdims=True)
+
+    return _in_float32(softmax)(operands)
+
+
 def _clip(operands: Operands) -> Kernel:
     dtype = operands.tensor("x").dtype
     low, high = (np.asarray(operands.constant(name)).astype(dtype) for name in ("alpha", "beta"))
@@ -276,25 +301,32 @@ def _shift_scale(operands: Operands) -> Kernel:
 
 
 OPERATORS: dict[str, Callable[[Operands], Kernel]] = {
+    "abs": _elementwise(np.abs, "x"),
     "add": _elementwise(np.add, "x", "y"),
     "cast": _cast,
     "clip": _clip,
     "concat": _concat,
     "constexpr_blockwise_shift_scale": _shift_scale,
     "equal": _elementwise(np.equal, "x", "y"),
+    "exp": _in_float32(np.exp),
     "expand_dims": _expand_dims,
     "floor": _elementwise(np.floor, "x"),
     "gather": _gather,
+    "gelu": _gelu,
     "linear": _linear,
+    "log": _log,
     "matmul": _matmul,
     "mul": _elementwise(np.multiply, "x", "y"),
     "not_equal": _elementwise(np.not_equal, "x", "y"),
     "real_div": _elementwise(np.divide, "x", "y"),
     "reduce_sum": _reduce_sum,
+    "relu": _in_float32(lambda x: np.maximum(x, 0)),
     "reshape": _reshape,
     "rsqrt": _rsqrt,
     "sigmoid": _in_float32(_sigmoid),
+    "silu": _in_float32(lambda x: x * _sigmoid(x)),
     "slice_by_index": _slice,
+    "softmax": _softmax,
     "sqrt": _in_float32(np.sqrt),
     "sub": _elementwise(np.subtract, "x", "y"),
     "tanh": _in_float32(np.tanh),

@@ -9,9 +9,11 @@ import jsonschema
 import pytest
 
 from cocorrrec_export.errors import CocorrrecError, UsageError
-from cocorrrec_export.profiling.document import read_profile, write_profile
+from cocorrrec_export.modeling.config import ModelConfig
+from cocorrrec_export.profiling.document import _curve, read_profile, write_profile
+from cocorrrec_export.profiling.flops import flop_curves
 from cocorrrec_export.profiling.plots import PLOTS
-from cocorrrec_export.profiling.report import write_report
+from cocorrrec_export.profiling.report import flop_rows, write_report
 from cocorrrec_export.resources import PROFILE_SCHEMA
 from tests.conftest import ROOT
 from tests.profiling.profiles import small_profile
@@ -131,3 +133,14 @@ def test_faulty_profiles(tmp_path: Path) -> None:
         read_profile(tmp_path)
     with pytest.raises(UsageError, match="no such file"):
         read_profile(tmp_path / "absent.json")
+
+
+def test_a_model_without_a_mini_batch_has_one_picture_of_flops(tmp_path: Path) -> None:
+    config = ModelConfig(vocab_size=50, architecture="din")
+    document = small_profile()
+    document["flops"] = [_curve(curve) for curve in flop_curves(config, candidates=7)]
+    assert [row[:2] for row in flop_rows(document)] == [["forward", "none"], ["rank", "none"]]
+    write_report(tmp_path, document, b"{}")
+    text = (tmp_path / "report.html").read_text()
+    Page(text)
+    assert "FLOPs over the sequence length" in text
