@@ -167,7 +167,7 @@ def test_what_is_computed_in_which_precision(coreml_exports: CoreMLExports) -> N
         # The squares, their means, and the divisors.
         roots = sum(half[kind, "float32"] for kind in ("rsqrt", "sqrt"))
         assert half["linear", "float32"] == half["mul", "float32"] == roots
-        assert 0 < half["add", "float32"] <= half["real_div", "float32"]  # a deviation needs nothing added
+        assert half["add", "float32"] <= half["real_div", "float32"]  # a layer norm adds within the mean
         in_half = sum(half[kind, "float16"] for kind in ARITHMETIC)
         assert in_half > 5 * sum(half[kind, "float32"] for kind in ARITHMETIC)
 
