@@ -94,8 +94,8 @@ def _join_biases(program: Any) -> None:
     import torch
 
     for node in list(program.graph.nodes):
-        if node.target is not torch.ops.aten.add.Tensor:
-            continue
+        if node.target is not torch.ops.aten.add.Tensor or any(user.op == "output" for user in node.users):
+            continue  # the program names its outputs: what is one must stay
         product, bias = node.args
         if not (isinstance(product, torch.fx.Node) and isinstance(bias, torch.fx.Node) and bias.op == "placeholder"):
             continue

@@ -161,7 +161,8 @@ def wide(recipe: Recipe) -> Recipe:
     """A random model of 60 items ranks by differences that fewer bits do not keep."""
     if recipe.precision == "fp32":
         return recipe
-    limits = dataclasses.replace(recipe.limits, top10_overlap=0.3, metrics_abs=0.3, ndcg10_rel=0.7)
+    twice = {name: 2 * getattr(recipe.limits, name) for name in ("max_abs", "max_rel")}
+    limits = dataclasses.replace(recipe.limits, **twice, top10_overlap=0.3, metrics_abs=0.3, ndcg10_rel=0.7)
     return dataclasses.replace(recipe, limits=limits)
 
 
