@@ -40,7 +40,7 @@ def export_tflite(
     with quiet():
         import litert_torch
     modules = copy.deepcopy([graph.module for graph in graphs])  # in one copy, so that they go on sharing weights
-    packed = _float_projections(modules)
+    packed = _float_projections(modules, graphs)
     progress(f"converting {len(graphs)} entry points")
     with quiet():
         _register_lowerings()
@@ -103,20 +103,40 @@ Packed = dict[bytes, tuple[NDArray[Any], NDArray[np.float32] | None]]
 """Bytes of a float32 constant, and what is stored instead: float16, or int8 with one scale a row."""
 
 
-def _float_projections(modules: list[nn.Module]) -> Packed:
-    """Put float32 projections in the place of packed ones, which the converter would unfold into float32 anyway."""
+def _float_projections(modules: list[nn.Module], graphs: Sequence[GraphSpec]) -> Packed:
+    """Put float32 projections in the place of packed ones, which the converter would unfold into float32 anyway.
+
+    Returns:
+        Those that the entry points use: of the others, the converter writes nothing.
+    """
+    used = _used(modules, graphs)
     packed: Packed = {}
     for owner in {id(x): x for module in modules for x in module.modules()}.values():
         for name, child in list(owner.named_children()):
             if isinstance(child, (HalfProjection, Int8Projection)):
                 plain = child.as_float()
                 setattr(owner, name, plain)
+                if id(child) not in used:
+                    continue
                 key = plain.weight.numpy().tobytes()
                 if isinstance(child, HalfProjection):
                     packed[key] = (plain.weight.numpy().astype(np.float16), None)
                 else:
                     packed[key] = (child.quantised.numpy(), child.scale.numpy())
     return packed
+
+
+@torch.no_grad()
+def _used(modules: list[nn.Module], graphs: Sequence[GraphSpec]) -> set[int]:
+    """Which modules, by ``id``, run when the entry points are called."""
+    seen: set[int] = set()
+    inner = {id(x): x for module in modules for x in module.modules()}
+    handles = [x.register_forward_hook(lambda x, *_: seen.add(id(x))) for x in inner.values()]
+    for module, graph in zip(modules, graphs, strict=True):
+        module(*graph.example)
+    for handle in handles:
+        handle.remove()
+    return seen
 
 
 def _pack_weights(model: Any, packed: Packed) -> None:
