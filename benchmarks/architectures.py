@@ -19,6 +19,7 @@ import json
 import platform
 import statistics
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -108,8 +109,10 @@ def measure_plain(host: Host, target: str, length: int, out: Path) -> dict:
     return row
 
 
-def run(architectures: list[str], lengths: list[int], targets: list[str]) -> list[dict]:
-    rows = []
+def run(
+    architectures: list[str], lengths: list[int], targets: list[str], rows: list[dict], keep: Callable[[], None]
+) -> None:
+    """Append to ``rows`` what is not in it yet, and call ``keep`` after each."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         for target in targets:
@@ -123,16 +126,21 @@ def run(architectures: list[str], lengths: list[int], targets: list[str]) -> lis
                         if name == "sasrec":
                             wanted.append(("rank", 1))
                         for entry_point, candidates in wanted:
+                            if find(rows, target, name, entry_point, length, candidates):
+                                continue
                             row = measure_export(host, target, model, length, candidates, entry_point, out)
                             rows.append({"target": target, "architecture": name} | row)
+                            keep()
                             print(f"{target} {name} {entry_point} L={length} C={candidates}: {row['p50_us']} us")
+                    if find(rows, target, "sasrec-plain", "rank", length, CANDIDATES):
+                        continue
                     try:
                         row = measure_plain(host, target, length, out)
                     except Exception as error:  # what a toolkit says of the plain model is the finding
                         print(f"{target} plain SASRec, L={length}: {type(error).__name__}: {error}")
                         continue
                     rows.append({"target": target, "architecture": "sasrec-plain"} | row)
-    return rows
+                    keep()
 
 
 # ---------------------------------------------------------------------- the page
@@ -253,18 +261,27 @@ def main() -> None:
     parser.add_argument("--architectures", nargs="+", default=list(ARCHITECTURES), choices=list(ARCHITECTURES))
     parser.add_argument("--lengths", nargs="+", type=int, default=list(LENGTHS))
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
-    parser.add_argument("--json", type=Path, help="all raw samples")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        default=Path("architectures.json"),
+        help="all raw samples; a run goes on from what is there",
+    )
     arguments = parser.parse_args()
+    rows = json.loads(arguments.json.read_text())["rows"] if arguments.json.is_file() else []
     results = {
         "machine": f"{platform.machine()}, {platform.system()} {platform.release()}",
         "versions": {x: importlib.metadata.version(x) for x in ("torch", "executorch", "ai-edge-litert")},
         "lengths": arguments.lengths,
         "targets": arguments.targets,
-        "rows": run(arguments.architectures, arguments.lengths, arguments.targets),
+        "rows": rows,
     }
-    if arguments.json:
+
+    def keep() -> None:
         with publish_file(arguments.json) as staging:
             staging.write_text(json.dumps(results))
+
+    run(arguments.architectures, arguments.lengths, arguments.targets, rows, keep)
     with publish_file(PICTURE) as staging:
         plot(results, staging)
     with publish_file(PAGE) as staging:
