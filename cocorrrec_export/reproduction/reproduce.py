@@ -1,9 +1,11 @@
 """From a file of interactions to the paper's tables and figures."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cocorrrec_export.data.sources import resolve_source
 from cocorrrec_export.errors import UsageError, nearest
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.reproduction.costs import inference_times, measure_costs
@@ -46,6 +48,9 @@ def reproduce(
     """
     if paper_data is not None and paper_data not in TABLE_2:
         raise UsageError(f"unknown data set of the paper: '{paper_data}' ({nearest(paper_data, TABLE_2)})")
+    # A cut says itself what it was made with, and the report has to say it too.
+    data = resolve_source(data_file, plan.config.data)
+    plan = dataclasses.replace(plan, config=dataclasses.replace(plan.config, data=data))
     results = train_all(plan, data_file, out, jobs=jobs, keep_models=keep_models, watcher=watcher)
     vocab_size = next(iter(results.rows.values()))[0].facts["statistics"]["items"] + 1
     configs = {row: _config(plan, row, vocab_size) for row in plan.rows}

@@ -121,3 +121,11 @@ def test_a_model_in_training_mode_is_refused() -> None:
     config = ModelConfig(vocab_size=60)
     with pytest.raises(ValueError, match=r"call eval\(\)"):
         graphs.scn_graphs(random_model(config).train(), config, recipe())
+
+
+def test_a_graph_that_executorch_crashes_on_is_refused() -> None:
+    config = ModelConfig(vocab_size=60, sequence_length=13)
+    model = random_model(config)
+    with pytest.raises(UsageError, match="sequence_length 13, mini_batch 10"):
+        graphs.scn_graphs(model, config, shipped_recipe("executorch-xnnpack-fp32"))
+    assert graphs.scn_graphs(model, config, shipped_recipe("tflite-xnnpack-fp32"))

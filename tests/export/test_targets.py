@@ -18,6 +18,7 @@ from cocorrrec_export.export.recipes import Recipe, choose_recipe, shipped_recip
 from cocorrrec_export.modeling.store import ModelFolder, load_model
 from cocorrrec_export.runtime.base import score_list
 from cocorrrec_export.runtime.open import describe, open_runtime
+from tests.models import model_folder
 
 
 def test_the_facts_stand_inside_the_files_too(phone_int8: Artifact, gcn_fp32: Artifact, tiny: ModelFolder) -> None:
@@ -156,3 +157,19 @@ def test_a_failing_trace_names_its_hop(tiny: ModelFolder, tmp_path: Path, monkey
 def test_the_verdict_of_each_file_is_repeated_by_parity(phone_int8: Artifact, tiny: ModelFolder) -> None:
     verdict = pipeline.check(phone_int8.path, model=str(tiny.path), data=None)
     assert verdict.as_dict() == json.loads((phone_int8.path / "manifest.json").read_text())["parity"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["executorch", "tflite", "onnx", "coreml"])
+def test_several_mini_batches(tmp_path: Path, target: str) -> None:
+    folder = model_folder(tmp_path / "model", sequence_length=25)
+    recipe = dataclasses.replace(choose_recipe("scn", target), entry_points=("rank",), candidates=20)
+    artifact = pipeline.export(pipeline.open_source(str(folder.path), None), recipe, tmp_path / "dist")
+    assert artifact.manifest["parity"]["tensors"]["max_abs"] < 1e-4
+
+
+@pytest.mark.slow
+def test_an_entry_point_that_scores_nothing_exports_alone(tmp_path: Path, tiny: ModelFolder) -> None:
+    recipe = dataclasses.replace(choose_recipe("scn", "tflite", precision="int8"), entry_points=("step",))
+    artifact = pipeline.export(pipeline.open_source(str(tiny.path), None), recipe, tmp_path)
+    assert [entry.name for entry in artifact.entry_points] == ["step"]
