@@ -31,7 +31,7 @@ test: setup ## Unit tests, linters and types: what CI runs first
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 test-slow: setup ## End-to-end tests of minutes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 test-tflite-runtime: setup $(OLDER)/.installed ## The same .tflite files in tflite-runtime 2.14, in an environment of its own
 	$(BIN)/python -m pytest -m tflite_runtime

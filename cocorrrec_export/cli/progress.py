@@ -8,6 +8,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -22,22 +23,20 @@ from cocorrrec_export.reproduction.schedule import Watcher
 from cocorrrec_export.training.loop import Listener
 
 
-class TrainingProgress(Listener):
-    """One bar an epoch with the loss, and one line with the validation metrics when it is done."""
+class _Bars:
+    """Bars on stderr while the block runs."""
 
-    def __init__(self, epochs: int) -> None:
-        self._epochs = epochs
+    def __init__(self, *columns: ProgressColumn) -> None:
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.4f}"),
+            *columns,
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
         )
-        self._task = self._progress.add_task("preparing", total=None, loss=float("nan"))
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -47,6 +46,15 @@ class TrainingProgress(Listener):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._progress.stop()
+
+
+class TrainingProgress(_Bars, Listener):
+    """One bar an epoch with the loss, and one line with the validation metrics when it is done."""
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+        super().__init__(TextColumn("loss {task.fields[loss]:.4f}"))
+        self._task = self._progress.add_task("preparing", total=None, loss=float("nan"))
 
     def on_data(self, statistics: Statistics, examples: int) -> None:
         """Print the data set's figures."""
@@ -69,30 +77,13 @@ class TrainingProgress(Listener):
         self._progress.console.print(f"epoch {record['epoch']:.0f}  {shown}{'  best' if best else ''}")
 
 
-class RunBars(Watcher):
+class RunBars(_Bars, Watcher):
     """A bar over all runs, one for each that is going on, and a line for each that is done."""
 
     def __init__(self) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
+        super().__init__()
         self._all = self._progress.add_task("runs", total=0)
         self._tasks: dict[Run, TaskID] = {}
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._progress.stop()
 
     def say(self, message: str) -> None:
         """Print what is being done when all runs are done."""

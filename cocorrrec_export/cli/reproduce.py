@@ -40,11 +40,14 @@ def reproduce(
         typer.Option(help="Mini-batches of Figure 6, or 'none' to leave it out.", show_default=FULL["mini_batches"]),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Most epochs to train.")] = None,
-    user_column: Annotated[str | None, typer.Option(help="Header of the user column. Default: user.")] = None,
-    item_column: Annotated[str | None, typer.Option(help="Header of the item column. Default: item.")] = None,
-    time_column: Annotated[str | None, typer.Option(help="Header of the column to order by.")] = None,
-    min_item: Annotated[int | None, typer.Option(help="Keep items with at least this many interactions.")] = None,
-    min_user: Annotated[int | None, typer.Option(help="Then users with at least this many.")] = None,
+    format: options.DataFormat = None,
+    user_column: options.UserColumn = None,
+    item_column: options.ItemColumn = None,
+    time_column: options.TimeColumn = None,
+    rating_column: options.RatingColumn = None,
+    min_rating: options.MinRating = None,
+    min_item: options.MinItem = None,
+    min_user: options.MinUser = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time. Default: the number of cores.")] = None,
     keep_models: Annotated[bool, typer.Option("--keep-models", help="Keep the weights of every run.")] = False,
     paper: Annotated[
@@ -68,9 +71,12 @@ def reproduce(
 
     overrides = {
         "training.epochs": 1 if quick and epochs is None else epochs,
+        "data.format": format,
         "data.columns.user": user_column,
         "data.columns.item": item_column,
         "data.columns.time": time_column,
+        "data.columns.rating": rating_column,
+        "data.filters.min_rating": min_rating,
         "data.filters.min_item_interactions": min_item,
         "data.filters.min_user_interactions": min_user,
     }
