@@ -6,7 +6,7 @@ OLDER := .venv-tflite-runtime
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-tflite-runtime test-device check format wheel runner-wheel clean
+.PHONY: help setup demo test test-slow test-tflite-runtime test-device start-test-device check format wheel runner-wheel clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -59,6 +59,9 @@ test-device: $(VENV)/.zig ## The profiler against a real adbd; needs root and sc
 $(VENV)/.zig: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt ziglang
 	touch $@
+
+start-test-device: setup ## Leave a test device running, for cocorr-profile to find; needs what test-device needs
+	$(BIN)/python -m tests.device.start
 
 clean: ## Remove what was built and installed
 	rm -rf $(VENV) $(OLDER) dist dist-runner build .mypy_cache .pytest_cache .ruff_cache .coverage

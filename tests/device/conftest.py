@@ -14,6 +14,7 @@ from cocorrrec_export.profiling.bundle import Bundle, ensure_bundle
 from tests.conftest import absent
 from tests.device import adbd
 from tests.device.adbd import AdbServer, TestDevice
+from tests.device.start import cache_folder
 from tests.models import model_folder
 
 MakeDevice = Callable[..., TestDevice]
@@ -25,10 +26,7 @@ def adbd_root() -> Path:
     reason = adbd.missing()
     if reason is not None:
         absent(reason)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "cocorrrec-export" / "test-device"
-    folder.mkdir(parents=True, exist_ok=True)
-    return adbd.fetch_adbd(folder)
+    return adbd.fetch_adbd(cache_folder())
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,47 @@
+"""Start a test device and leave it running, so that ``cocorr-profile`` finds it as it would find a phone.
+
+make start-test-device
+"""
+
+import os
+import signal
+import socket
+import tempfile
+from pathlib import Path
+
+from tests.device import adbd
+
+
+def cache_folder() -> Path:
+    """Where Debian's adbd is kept."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "cocorrrec-export" / "test-device"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def main() -> None:
+    """Until Ctrl-C."""
+    reason = adbd.missing()
+    if reason is not None:
+        raise SystemExit(f"error: {reason}")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder, adbd.adb_server(Path(folder) / "home", port) as server:
+        device = adbd.TestDevice(Path(folder), adbd.fetch_adbd(cache_folder()), subnet=20 + os.getpid() % 100)
+        try:
+            device.start()
+            server.connect(device.serial)
+            settings = {
+                name: value for name, value in server.environment.items() if name.startswith(("ADB", "ANDROID"))
+            }
+            print(f"{device.serial} is running; in another shell of the same user:")
+            print(" ".join(f"export {name}={value};" for name, value in settings.items()), flush=True)
+            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        finally:
+            device.stop()
+
+
+if __name__ == "__main__":
+    main()
