@@ -8,6 +8,7 @@ import signal
 import socket
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 from tests.device import adbd
 
@@ -20,8 +21,14 @@ def cache_folder() -> Path:
     return folder
 
 
+def _interrupt(_signum: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Until Ctrl-C."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell leaves the first ignored in what it starts by &
+        signal.signal(number, _interrupt)
     reason = adbd.missing()
     if reason is not None:
         raise SystemExit(f"error: {reason}")
@@ -38,7 +45,9 @@ def main() -> None:
             }
             print(f"{device.serial} is running; in another shell of the same user:")
             print(" ".join(f"export {name}={value};" for name, value in settings.items()), flush=True)
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+            signal.pause()
+        except KeyboardInterrupt:
+            print("stopping")
         finally:
             device.stop()
 
