@@ -32,6 +32,13 @@ MACS = {
 PRINTED_DIGITS = {"CoCorrRec w/o GCN": 1}
 
 
+def small_config(folder: Path) -> Path:
+    """Settings for data of 60 items, of which 100 negatives cannot be drawn."""
+    path = folder / "config.toml"
+    path.write_text("[training]\nevaluation_negatives = 20\n")
+    return path
+
+
 def config_of(row: str, **options: object) -> ModelConfig:
     table = with_run(read_config(None, {}), Run(row=row, learning_rate=0.1, seed=1)).model
     return ModelConfig.from_dict({"vocab_size": 40} | table | options, where="test")
@@ -84,12 +91,9 @@ def test_the_best_learning_rate_is_taken_and_finished_runs_are_not_done_again(tm
 @pytest.mark.slow
 def test_reproduce_writes_the_paper_s_tables_and_figures(tmp_path: Path, cli: Cli) -> None:
     data = csv_file(tmp_path / "clicks.csv")
-    config = tmp_path / "config.toml"
-    config.write_text("[training]\nevaluation_negatives = 20\n")
     out = tmp_path / "out"
-    ended = cli(
-        "reproduce", "--data", data, "--config", config, "--quick", "--paper", "beauty", "--out", out, "--json"
-    )  # fmt: skip
+    options = ("--quick", "--paper", "beauty", "--out", out, "--json")
+    ended = cli("reproduce", "--data", data, "--config", small_config(tmp_path), *options)
     assert ended.code == 0, ended.stderr
     facts = json.loads(ended.stdout)["results"]
     assert facts == json.loads((out / "results.json").read_text())
@@ -119,6 +123,8 @@ def test_an_interrupted_reproduction_goes_on(tmp_path: Path, cli: Cli) -> None:
         "reproduce",
         "--data",
         data,
+        "--config",
+        small_config(tmp_path),
         "--quick",
         "--models",
         "cocorrrec-no-gcn,gru4rec",
