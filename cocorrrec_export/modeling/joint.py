@@ -46,8 +46,7 @@ class CoCorrRec(Ranker):
     def every_position(self, ids: Tensor, clicks: Tensor, *, corrected: bool = True) -> Tensor:  # noqa: ARG002
         """The state after each click, ``[B, L, D]``."""
         H = self.scn.encode_rows(clicks)
-        Y = self.scn.ttt.every_position(H, self.correction(H) if corrected else None, self.scn.fusion)
-        return self.scn.output_norm(self.scn.ttt.output(Y))
+        return self.scn.every_position(H, self.correction(H) if corrected else None)
 
     def item_side(self, rows: Tensor) -> Tensor:
         """Two layers."""

@@ -52,6 +52,13 @@ class SCN(nn.Module):
         Y = self.ttt(H, last_position(ids), correction, self.fusion)
         return self.dropout(self.output_norm(self.ttt.output(Y)))
 
+    def every_position(self, H: Tensor, correction: Correction | None = None) -> Tensor:
+        """The state after each click, ``[B, L, D]``, from their encoding ``H [B, L, D]``.
+
+        The plain form, as in the paper; a phone that needs the last position alone computes less.
+        """
+        return self.output_norm(self.ttt.output(self.ttt.every_position(H, correction, self.fusion)))
+
     def item_vectors(self, items: Tensor) -> Tensor:
         """The item side, ``items [...]`` to ``[..., D]``. It does not depend on the user."""
         return self.item_mlp(self.item_embedding(items))

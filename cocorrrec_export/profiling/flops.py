@@ -28,7 +28,6 @@ from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.ranker import Ranker
-from cocorrrec_export.modeling.ttt import Correction
 
 LENGTHS = (10, 15, 20, 25)
 FIXED_MINI_BATCH = 10
@@ -54,7 +53,7 @@ class Flops:
 
 def scn_flops(config: ModelConfig) -> Flops:
     """The phone's network alone."""
-    return _measure(dataclasses.replace(config, gcn=False))
+    return forward_curve(dataclasses.replace(config, gcn=False)).per_token
 
 
 def gcn_flops(config: ModelConfig) -> Flops:
@@ -65,7 +64,7 @@ def gcn_flops(config: ModelConfig) -> Flops:
     """
     if not config.gcn:
         raise ValueError("a model without a GCN has no FLOPs of one")
-    return _measure(config) - scn_flops(config)
+    return forward_curve(config).per_token - scn_flops(config)
 
 
 def slope_per_token(count: Callable[[int], int]) -> int:
@@ -116,7 +115,7 @@ def flop_curves(config: ModelConfig, *, candidates: int) -> tuple[FlopCurve, ...
         candidates: of one call of the entry points that score.
     """
     if config.architecture != "cocorrrec":
-        counted = [_count_baseline(config, length, candidates) for length in LENGTHS]
+        counted = [_count_entry_points(config, length, length, candidates) for length in LENGTHS]
         return tuple(FlopCurve(name, None, LENGTHS, tuple(row[name] for row in counted)) for name in counted[0])
     curves = []
     for mini_batch, lengths in ((None, LENGTHS), (FIXED_MINI_BATCH, FIXED_LENGTHS)):
@@ -138,23 +137,28 @@ def _continued(known: dict[int, Flops], length: int) -> Flops:
 
 
 def _count_entry_points(config: ModelConfig, length: int, mini_batch: int, candidates: int) -> dict[str, Flops]:
-    """The count of one call of each half and entry point on the plain model."""
-    model, ids = _sample(config, length, mini_batch)
+    """The count of one call of the whole model, or of each half, and of each entry point, on the plain model."""
+    model, ids = _build(config, length, mini_batch)
     items = torch.ones(1, candidates, dtype=torch.int64)
+    calls: dict[str, Callable[[], object]] = {"rank": lambda: model(ids, items, corrected=False)}
+    if model.streams:
+        with torch.no_grad():
+            user, state = model.user_state(ids, corrected=False), model.start_stream(1)
+        calls |= {
+            "step": lambda: model.step(ids[:, 0], state),
+            "score": lambda: model.match(user, model.item_vectors(items)),
+        }
+    if not isinstance(model, CoCorrRec):
+        calls = {"forward": lambda: model.every_position(ids, model.item_embedding(ids))} | calls
+        return {name: _count(model, call) for name, call in calls.items()}
     scn = model.scn
     with torch.no_grad():
         H = scn.encode(ids)
-        user, state, correction = scn.user_state(ids, H), scn.start_stream(1), model.correction(H)
-    calls: dict[str, Callable[[], object]] = {
-        "scn": lambda: _read_every_position(model, ids, None),
-        "encode": lambda: scn.encode(ids),
-        "rank": lambda: scn(ids, items),
-        "step": lambda: scn.step(ids[:, 0], state),
-        "score": lambda: scn.score(user, items),
-    }
+        correction = model.correction(H)
+    calls = {"scn": lambda: scn.every_position(H), "encode": lambda: scn.encode(ids)} | calls
     if correction is not None:
         calls |= {
-            "scn+gcn": lambda: _read_every_position(model, ids, correction),
+            "scn+gcn": lambda: scn.every_position(H, correction),
             "rank_corrected": lambda: scn(ids, items, correction),
             "correct": lambda: model.correction(H),
         }
@@ -164,41 +168,9 @@ def _count_entry_points(config: ModelConfig, length: int, mini_batch: int, candi
     return counts
 
 
-def _count_baseline(config: ModelConfig, length: int, candidates: int) -> dict[str, Flops]:
-    """The same of a baseline, which has no inner mini-batch."""
-    model, ids = _build(config, length, length)
-    items = torch.ones(1, candidates, dtype=torch.int64)
-    calls: dict[str, Callable[[], object]] = {
-        "forward": lambda: model.every_position(ids, model.item_embedding(ids)),
-        "rank": lambda: model(ids, items),
-    }
-    if model.streams:
-        with torch.no_grad():
-            user, state = model.user_state(ids), model.start_stream(1)
-        calls |= {
-            "step": lambda: model.step(ids[:, 0], state),
-            "score": lambda: model.match(user, model.item_vectors(items)),
-        }
-    return {name: _count(model, call) for name, call in calls.items()}
-
-
-def _measure(config: ModelConfig) -> Flops:
-    counts = {length: _count_every_position(config, length) for length in LENGTHS}
-    return Flops(
-        paper=slope_per_token(lambda length: counts[length].paper),
-        all=slope_per_token(lambda length: counts[length].all),
-    )
-
-
 def _count_every_position(config: ModelConfig, length: int) -> Flops:
     model, ids = _build(config, length, length)
     return _count(model, lambda: model.every_position(ids, model.item_embedding(ids)))
-
-
-def _sample(config: ModelConfig, length: int, mini_batch: int) -> tuple[CoCorrRec, Tensor]:
-    model, ids = _build(config, length, mini_batch)
-    assert isinstance(model, CoCorrRec)
-    return model, ids
 
 
 def _build(config: ModelConfig, length: int, mini_batch: int) -> tuple[Ranker, Tensor]:
@@ -212,12 +184,6 @@ def _count(model: Ranker, call: Callable[[], object]) -> Flops:
     with count_layers(model) as operations, FlopCounterMode(display=False) as counter:
         call()
     return Flops(paper=PAPER_BATCH * sum(operations), all=counter.get_total_flops())
-
-
-def _read_every_position(model: CoCorrRec, ids: Tensor, correction: Correction | None) -> None:
-    # The plain form, as in the paper; a phone that needs the last position alone computes less.
-    scn, H = model.scn, model.scn.encode(ids)
-    scn.output_norm(scn.ttt.output(scn.ttt.every_position(H, correction, scn.fusion)))
 
 
 @contextmanager
