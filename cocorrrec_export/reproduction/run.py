@@ -1,6 +1,5 @@
 """One run: train a model, measure it on the held-out users, keep each user's places and drop the weights."""
 
-import dataclasses
 import json
 import shutil
 import time
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from cocorrrec_export.data.held_out import held_out_set
 from cocorrrec_export.errors import CocorrrecError, UsageError
-from cocorrrec_export.files import publish_file, sha256_file
+from cocorrrec_export.files import publish_file
 from cocorrrec_export.metrics import metrics_of_places, places
 from cocorrrec_export.modeling.store import count_parameters, load_model, open_model, read_tensors, write_tensors
 from cocorrrec_export.reproduction.plan import Run
@@ -81,7 +80,14 @@ def read_result(run: Run, folder: Path, settings: dict[str, Any], data: str) -> 
 
 
 def perform(
-    run: Run, folder: Path, config: training.RunConfig, data_file: Path, *, keep_model: bool, listener: Listener
+    run: Run,
+    folder: Path,
+    config: training.RunConfig,
+    data_file: Path,
+    *,
+    data: str,
+    keep_model: bool,
+    listener: Listener,
 ) -> None:
     """Train and measure, going on where an earlier try was stopped; the result's files are written at the end.
 
@@ -90,6 +96,7 @@ def perform(
         folder: of the run.
         config: settings, the run's own included.
         data_file: interactions.
+        data: digest of that file.
         keep_model: leave the trained model in ``folder``.
         listener: hears of progress.
 
@@ -126,7 +133,7 @@ def perform(
         staging.write_text(log, encoding="utf-8")
     facts = {
         "settings": settings_of(config),
-        "data": sha256_file(data_file),
+        "data": data,
         "statistics": model_folder.data["statistics"],
         "training_examples": model_folder.data["training_examples"],
         "parameters": count_parameters(model_folder),
@@ -151,11 +158,4 @@ def settings_of(config: training.RunConfig) -> dict[str, Any]:
 
 def with_run(config: training.RunConfig, run: Run) -> training.RunConfig:
     """``config`` with what ``run`` changes in it."""
-    model, rest = dict(config.model), {}
-    for dotted, value in run.overrides().items():
-        table, key = dotted.split(".")
-        if table == "model":
-            model[key] = value
-        else:
-            rest[key] = value
-    return training.RunConfig(model=model, training=dataclasses.replace(config.training, **rest), data=config.data)
+    return training.RunConfig.from_tables(config.as_tables(), run.overrides(), where=run.name)

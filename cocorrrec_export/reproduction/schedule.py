@@ -147,10 +147,9 @@ class _Pool:
         while self._waiting and len(self._working) < self._jobs:
             run = self._waiting.popleft()
             receiver, sender = self._context.Pipe(duplex=False)
-            arguments = (
-                sender, run, self._root / run.name, self._settings(run), self._data_file, self._keep_models
-            )  # fmt: skip
-            process = self._context.Process(target=_work, args=arguments, daemon=True)
+            arguments = (sender, run, self._root / run.name, self._settings(run), self._data_file)
+            facts = {"data": self._digest, "keep_model": self._keep_models}
+            process = self._context.Process(target=_work, args=arguments, kwargs=facts, daemon=True)
             process.start()
             sender.close()
             self._working[receiver] = (run, process)
@@ -197,7 +196,14 @@ class _Messages(Listener):
 
 
 def _work(
-    sender: connection.Connection, run: Run, folder: Path, config: RunConfig, data_file: Path, keep_model: bool
+    sender: connection.Connection,
+    run: Run,
+    folder: Path,
+    config: RunConfig,
+    data_file: Path,
+    *,
+    data: str,
+    keep_model: bool,
 ) -> None:
     import torch
 
@@ -205,7 +211,7 @@ def _work(
     torch.set_num_threads(1)
     try:
         listener = _Messages(sender.send, config.training.epochs)
-        perform(run, folder, config, data_file, keep_model=keep_model, listener=listener)
+        perform(run, folder, config, data_file, data=data, keep_model=keep_model, listener=listener)
         sender.send(("done",))
     except CocorrrecError as error:
         sender.send(("failed", str(error)))

@@ -51,7 +51,15 @@ class RunConfig:
             CocorrrecError: the file is no TOML.
         """
         tables = read_toml(path) if path is not None else {}
-        where = str(path) if path is not None else "options"
+        return cls.from_tables(tables, overrides or {}, where=str(path) if path is not None else "options")
+
+    @classmethod
+    def from_tables(cls, tables: dict[str, Any], overrides: dict[str, Any], *, where: str) -> "RunConfig":
+        """The same of tables that were read already; ``where`` names them in errors.
+
+        Raises:
+            UsageError: unknown tables or keys, or values out of range.
+        """
         unknown = [f"unknown table [{name}] ({nearest(name, _TABLES)})" for name in tables if name not in _TABLES]
         if unknown:
             raise UsageError(f"{where}: " + "; ".join(unknown))
@@ -59,7 +67,7 @@ class RunConfig:
         if no_tables:
             raise UsageError(f"{where}: " + "; ".join(no_tables))
         merged: dict[str, dict[str, Any]] = {name: dict(tables.get(name, {})) for name in _TABLES}
-        for dotted, value in (overrides or {}).items():
+        for dotted, value in overrides.items():
             *parents, key = dotted.split(".")
             table = merged
             for parent in parents:
