@@ -30,9 +30,6 @@ def draw_all(document: dict[str, Any], folder: Path) -> dict[str, str]:
     Returns:
         titles of the pictures that were made, by name.
     """
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,12 +38,23 @@ def draw_all(document: dict[str, Any], folder: Path) -> dict[str, str]:
         figure = Figure(figsize=(_WIDTH, 3.4), layout="constrained")
         if not plot(figure, document):
             continue
-        # The same profile gives the same file: no date, no random ids.
-        with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
-            FigureCanvasSVG(figure).print_svg(folder / f"{name}.svg", metadata={"Date": None})
-        FigureCanvasAgg(figure).print_png(folder / f"{name}.png")
+        for kind in ("svg", "png"):
+            save_figure(figure, folder / f"{name}.{kind}", kind, salt=name)
         made[name] = title
     return made
+
+
+def save_figure(figure: "Figure", path: Path, kind: str, *, salt: str) -> None:
+    """Write ``svg`` or ``png``; the same figure gives the same file: no date, and ids that follow from ``salt``."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    if kind == "png":
+        FigureCanvasAgg(figure).print_png(path)
+        return
+    with matplotlib.rc_context({"svg.hashsalt": salt, "svg.fonttype": "path"}):
+        FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
 
 
 def _latency(figure: "Figure", document: dict[str, Any]) -> bool:

@@ -1,7 +1,6 @@
 """What the models cost, whatever they were trained on: parameters, FLOPs and memory per token, time by mini-batch."""
 
 import dataclasses
-import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ from cocorrrec_export.reproduction.plan import MINI_BATCH_LENGTH
 TIMED_CALLS = 200
 _WARMUP = 50
 _VOCABULARY = 1000
-_STATUS = Path("/proc/self/status")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def measure_costs(
     for name, config in configs.items():
         progress(f"cost of {name}")
         parameters = sum(x.numel() for x in build_model(config).parameters())
-        peaks = [_peak(name, _at_length(config, length)) for length in LENGTHS] if _STATUS.exists() else None
+        peaks = [_peak(name, _at_length(config, length)) for length in LENGTHS] if _CLEAR_REFS.exists() else None
         found[name] = Cost(parameters, forward_curve(config), tuple(peaks) if peaks else None)
     return found
 
@@ -73,20 +72,16 @@ def peak_bytes(config: ModelConfig) -> int:
 
     Call it in a process of its own, by :func:`~cocorrrec_export.isolation.in_child`.
     """
+    from cocorrrec_export.profiling.worker import memory  # it needs a module that Windows has not
+
     torch.set_num_threads(1)
     model = build_model(config, generator=torch.Generator().manual_seed(0)).eval()
     ids = torch.randint(1, config.vocab_size, (PAPER_BATCH, config.sequence_length))
     model.every_position(ids[:1], model.item_embedding(ids[:1]))  # what is set up once
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is resident
-    before = _status("VmRSS")
+    _CLEAR_REFS.write_text("5")  # the peak starts anew from what is resident
+    before = memory()["resident_kb"]
     model.every_position(ids, model.item_embedding(ids))
-    return _status("VmHWM") - before
-
-
-def _status(key: str) -> int:
-    found = re.search(rf"{key}:\s+(\d+) kB", _STATUS.read_text())
-    assert found is not None
-    return int(found[1]) * 1024
+    return 1024 * (memory()["peak_kb"] - before)
 
 
 @torch.inference_mode()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cocorrrec_export.profiling.plots import save_figure
 from cocorrrec_export.reproduction.analysis import Score
 from cocorrrec_export.reproduction.costs import Cost
 
@@ -12,19 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MARKERS = "osD^vPX"
-
-
-def _save(figure: "Figure", path: Path, kind: str) -> None:
-    """Write PNG or SVG; the same figures give the same file."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
-    if kind == "png":
-        FigureCanvasAgg(figure).print_png(path)
-        return
-    with matplotlib.rc_context({"svg.hashsalt": "reproduction", "svg.fonttype": "path"}):
-        FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
+_SALT = "reproduction"
 
 
 def _figure(width: float, height: float) -> "Figure":
@@ -46,7 +35,7 @@ def plot_rows(table: dict[str, dict[str, Score]], path: Path, kind: str) -> None
         axes.set_yticks(places, list(table) if name == "uauc" else [""] * len(table))
         axes.set_title(title)
         axes.grid(axis="x", alpha=0.3)
-    _save(figure, path, kind)
+    save_figure(figure, path, kind, salt=_SALT)
 
 
 def plot_costs(costs: dict[str, Cost], path: Path, kind: str) -> None:
@@ -66,7 +55,7 @@ def plot_costs(costs: dict[str, Cost], path: Path, kind: str) -> None:
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
     panels[0].legend(fontsize=7)
-    _save(figure, path, kind)
+    save_figure(figure, path, kind, salt=_SALT)
 
 
 def plot_mini_batches(ndcg: dict[int, float], inference_ms: dict[int, float], path: Path, kind: str) -> None:
@@ -80,4 +69,4 @@ def plot_mini_batches(ndcg: dict[int, float], inference_ms: dict[int, float], pa
     right = left.twinx()
     right.plot(range(len(sizes)), [inference_ms[size] for size in sizes], marker="s", color="tab:orange")
     right.set(ylabel="ms for a user (squares)", ylim=(0, None))
-    _save(figure, path, kind)
+    save_figure(figure, path, kind, salt=_SALT)
