@@ -16,7 +16,7 @@ from cocorrrec_export.export.device_frame import (
     Storage,
     constant,
     leading,
-    product,
+    pick,
 )
 from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.layers import RMSNorm, rotate_pairs
@@ -208,12 +208,12 @@ class DeviceSCN(DeviceRanker):
             gradients.append(self.inner_gradient(torch.bmm(keys[:, rows], W), target[:, rows]))
             if rows.stop < length:
                 W = W - torch.bmm(taught[:, :, rows], gradients[-1])
-        here = product(last, self.positions)  # [1, 2 f + 3]
+        here = pick(last, self.positions)  # [1, 2 f + 3]
         rate, first, place = (here[:, 2 * size + column : 2 * size + column + 1] for column in range(3))
         earlier = (first - self.place).clamp(0.0, 1.0)
         until = (place + 1.0 - self.place).clamp(0.0, 1.0)
         weight = earlier * at_end[0] + (until - earlier) * rate  # [1, L]
-        XQ = self.query(product(last, H), here[:, :size], here[:, size : 2 * size])
+        XQ = self.query(pick(last, H), here[:, :size], here[:, size : 2 * size])
         query = torch.cat((XQ, self.ones[:, :1]), dim=2)
         read = torch.bmm(query, keys.transpose(1, 2)) * (x.rate * weight.unsqueeze(0))  # [h, 1, L]
         return self.read_out(XQ, torch.bmm(query, self.Wb1) - torch.bmm(read, torch.cat(gradients, dim=1)))
@@ -232,8 +232,7 @@ class DeviceSCN(DeviceRanker):
         grad = self.inner_gradient(torch.bmm(x.XK, W) + b, x.XV - x.XK)
         cos, sin, rate, mask = (torch.mm(here, table) for table in tables)
         mask = (mask if rows == self.mini_batch else mask[:, :rows]).unsqueeze(0)  # [1, 1, k]
-        clicked = torch.bmm(here.view(1, 1, rows), H.view(1, rows, self.hidden)).view(1, self.hidden)
-        XQ = self.query(clicked, cos, sin)
+        XQ = self.query(pick(here, H), cos, sin)
         eta = x.rate * rate.unsqueeze(0)  # [h, 1, k]
         attn = torch.bmm(XQ, x.XK.transpose(1, 2)) * mask
         b_bar = b - torch.bmm(eta * mask, grad)
