@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 import uuid
@@ -327,8 +328,11 @@ class AdbServer:
 
 
 @contextlib.contextmanager
-def adb_server(home: Path, port: int) -> Iterator[AdbServer]:
-    """A server that is ended at the end."""
+def adb_server(home: Path) -> Iterator[AdbServer]:
+    """A server on a free port, which is ended at the end."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     home.mkdir(parents=True, exist_ok=True)
     server = AdbServer({"HOME": str(home), "ANDROID_ADB_SERVER_PORT": str(port), "ADB_MDNS": "0"})
     try:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -38,10 +37,7 @@ def bundles(adbd_root: Path) -> dict[str, Bundle]:  # noqa: ARG001  # skips wher
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AdbServer]:
     """An adb server of this test's own; the code under test finds it by the environment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with adbd.adb_server(tmp_path / "home", port) as started:
+    with adbd.adb_server(tmp_path / "home") as started:
         for name, value in started.environment.items():
             if name != "HOME":
                 monkeypatch.setenv(name, value)

@@ -5,7 +5,6 @@ make start-test-device
 
 import os
 import signal
-import socket
 import tempfile
 from pathlib import Path
 from typing import NoReturn
@@ -32,10 +31,7 @@ def main() -> None:
     reason = adbd.missing()
     if reason is not None:
         raise SystemExit(f"error: {reason}")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder, adbd.adb_server(Path(folder) / "home", port) as server:
+    with tempfile.TemporaryDirectory() as folder, adbd.adb_server(Path(folder) / "home") as server:
         device = adbd.TestDevice(Path(folder), adbd.fetch_adbd(cache_folder()), subnet=20 + os.getpid() % 100)
         try:
             device.start()
