@@ -18,6 +18,7 @@ Examples:
 """
 
 FULL = {"seeds": "1,2,3", "learning_rates": "0.001,0.002,0.005,0.01", "mini_batches": "1,2,5,10,20"}
+"""Learning rates and mini-batches are those of the paper."""
 QUICK = {"seeds": "1,2", "learning_rates": "0.002", "mini_batches": "5,20"}
 
 

@@ -7,8 +7,7 @@ import torch
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.data.formats import AUTO
 from cocorrrec_export.data.negatives import NegativeSampler, evaluation_candidates
-from cocorrrec_export.data.sources import DataSource as DataSource
-from cocorrrec_export.data.sources import load_source as load_source
+from cocorrrec_export.data.sources import DataSource, load_source
 from cocorrrec_export.data.splits import Examples, leave_last_out
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.modeling.store import ModelFolder

@@ -1,6 +1,6 @@
 """What is trained: every model, each with every learning rate, then with every seed."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,6 @@ ROWS: dict[str, dict[str, Any]] = {
 NAMES = {name.lower().replace(" w/o ", "-no-"): name for name in ROWS}
 """What each row is called on the command line and in folders."""
 
-LEARNING_RATES = (1e-3, 2e-3, 5e-3, 1e-2)
-"""Those that the paper chooses from."""
-
-MINI_BATCHES = (1, 2, 5, 10, 20)
 MINI_BATCH_ROW = "CoCorrRec w/o GCN"
 MINI_BATCH_LENGTH = 20
 """Of the paper's Figure 6: b, at L = 20."""
@@ -72,11 +68,11 @@ class Plan:
         UsageError: no model, seed or learning rate, or one given twice.
     """
 
-    rows: tuple[str, ...] = tuple(ROWS)
-    seeds: tuple[int, ...] = (1, 2, 3)
-    learning_rates: tuple[float, ...] = LEARNING_RATES
-    mini_batches: tuple[int, ...] = MINI_BATCHES
-    config: RunConfig = field(default_factory=RunConfig)
+    rows: tuple[str, ...]
+    seeds: tuple[int, ...]
+    learning_rates: tuple[float, ...]
+    mini_batches: tuple[int, ...]
+    config: RunConfig
 
     def __post_init__(self) -> None:
         for name in ("rows", "seeds", "learning_rates"):

@@ -61,6 +61,7 @@ def small_plan(**options: object) -> Plan:
         "rows": ("GRU4Rec", "SASRec"),
         "seeds": (1, 2),
         "learning_rates": (0.002, 0.01),
+        "mini_batches": (),
         "config": read_config(None, overrides),
     }
     return Plan(**(defaults | options))  # type: ignore[arg-type]
