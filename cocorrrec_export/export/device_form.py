@@ -45,7 +45,7 @@ class DeviceSCN(DeviceRanker):
 
     def __init__(self, model: CoCorrRec, *, sequence_length: int, storage: Storage) -> None:
         scn, ttt = model.scn, model.scn.ttt
-        places = max(sequence_length, ttt.mini_batch)
+        places = -(-sequence_length // ttt.mini_batch) * ttt.mini_batch
         super().__init__(model, list(scn.item_mlp), sequence_length=places, storage=storage)
         self.heads, self.head_dim, self.mini_batch = ttt.num_heads, ttt.head_dim, ttt.mini_batch
         self.inner_loss = ttt.inner_loss
@@ -61,7 +61,10 @@ class DeviceSCN(DeviceRanker):
         constant(self, "rope_cos", ttt.rope_cos)  # [K, f]
         constant(self, "rope_sin", ttt.rope_sin)
         constant(self, "token_rate", ttt.token_rate().unsqueeze(1))  # [K, 1]
-        constant(self, "mask", torch.ones(self.mini_batch, self.mini_batch).tril())
+        # Of each place: rotation, token rate, and which places it sees. It is a weight, the tables above are operands:
+        # XNNPACK in ExecuTorch frees a weight's values once they are packed, also where an operand shares them.
+        sees = torch.ones(self.mini_batch, self.mini_batch).tril()
+        constant(self, "by_place", torch.cat((self.rope_cos, self.rope_sin, self.token_rate, sees), dim=1))
         constant(self, "W1", ttt.W1)  # [h, f, f]
         constant(self, "b1", ttt.b1)  # [h, 1, f]
         constant(self, "ln_weight", ttt.ln_weight.unsqueeze(1))  # [h, 1, f]
@@ -102,7 +105,7 @@ class DeviceSCN(DeviceRanker):
     rope_cos: Tensor
     rope_sin: Tensor
     token_rate: Tensor
-    mask: Tensor
+    by_place: Tensor
     W1: Tensor
     b1: Tensor
     ln_weight: Tensor
@@ -114,6 +117,12 @@ class DeviceSCN(DeviceRanker):
         """Rotary embedding of ``x [h, k, f]`` by the tables ``[k, f]``."""
         rows = x.shape[1]
         return x * cos.view(1, rows, -1) + nn.functional.linear(x, self.rotation) * sin.view(1, rows, -1)
+
+    def at_place(self, here: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Rotation, cos and sin ``[1, f]``, token rate ``[1, 1]`` and mask ``[1, K]`` of the place ``here [1, K]``."""
+        size = self.head_dim
+        row = torch.mm(here, self.by_place)
+        return row[:, :size], row[:, size : 2 * size], row[:, 2 * size : 2 * size + 1], row[:, 2 * size + 1 :]
 
     def split_heads(self, x: Tensor) -> Tensor:
         """``[k, D]`` to ``[h, k, f]``."""
@@ -170,16 +179,16 @@ class DeviceSCN(DeviceRanker):
 
         ``correction`` is the cloud's answer: ``k_attn [1, h, K, K]`` and ``k_b [1, h, K, f]``.
         """
-        length = ids.shape[1]
-        last = self.one_hot(self.last_click(ids), length)
+        length, index = ids.shape[1], self.last_click(ids)
+        if length > self.mini_batch and correction is None:
+            return self._read_long(H, self.one_hot(index, length))
+        last = self.one_hot(index, self.places.shape[0])  # to the end of the last mini-batch
         if length <= self.mini_batch:
             return self.read_out(*self._mini_batch(H, last, self.W1, self.b1, correction)[:2])
-        if correction is None:
-            return self._read_long(H, last)
         sizes = [min(self.mini_batch, length - at) for at in range(0, length, self.mini_batch)]
         W, b = self.W1, self.b1
         queries, outputs = [], []
-        for rows, here in zip(H.split(sizes), last.split(sizes, dim=1), strict=True):
+        for rows, here in zip(H.split(sizes), last.split(self.mini_batch, dim=1), strict=True):
             XQ, Z, x, grad = self._mini_batch(rows, here, W, b, correction)
             is_here = here.sum(dim=1, keepdim=True).unsqueeze(0)  # only the one with the last click answers
             queries.append(XQ * is_here)
@@ -221,17 +230,18 @@ class DeviceSCN(DeviceRanker):
     def _mini_batch(
         self, H: Tensor, here: Tensor, W: Tensor, b: Tensor, correction: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor, Clicks, Tensor]:
-        """Learn from the clicks ``H [k, D]`` and answer at the one that ``here [1, k]`` picks.
+        """Learn from the clicks ``H [k, D]`` and answer at the one that ``here [1, K]`` picks.
 
         Returns:
             Its query and ``Z``, both ``[h, 1, f]``; what was learned, and the gradient ``[h, k, f]``.
         """
         rows = H.shape[0]
-        tables = [leading(x, rows) for x in (self.rope_cos, self.rope_sin, self.token_rate, self.mask)]
-        x = self.project(H, *tables[:2])
+        x = self.project(H, leading(self.rope_cos, rows), leading(self.rope_sin, rows))
         grad = self.inner_gradient(torch.bmm(x.XK, W) + b, x.XV - x.XK)
-        cos, sin, rate, mask = (torch.mm(here, table) for table in tables)
-        mask = (mask if rows == self.mini_batch else mask[:, :rows]).unsqueeze(0)  # [1, 1, k]
+        cos, sin, rate, mask = self.at_place(here)
+        if rows < self.mini_batch:
+            here, mask = here[:, :rows], mask[:, :rows]
+        mask = mask.unsqueeze(0)  # [1, 1, k]
         XQ = self.query(pick(here, H), cos, sin)
         eta = x.rate * rate.unsqueeze(0)  # [h, 1, k]
         attn = torch.bmm(XQ, x.XK.transpose(1, 2)) * mask
@@ -290,7 +300,7 @@ class DeviceSCN(DeviceRanker):
         position = position.clamp(min=0)
         places = leading(self.places, self.mini_batch)
         here = (places == position).to(torch.float32).unsqueeze(0)  # [1, K]
-        cos, sin, rate = (torch.mm(here, table) for table in (self.rope_cos, self.rope_sin, self.token_rate))
+        cos, sin, rate, _ = self.at_place(here)
         H = self.encode(row)
         x = self.project(H, cos, sin)
         grad = x.rate * self.inner_gradient(torch.bmm(x.XK, W) + b, x.XV - x.XK)

@@ -233,13 +233,6 @@ def scn_graphs(model: Ranker, config: ModelConfig, recipe: Recipe) -> list[Graph
         raise UsageError(
             f"weights.activations '{recipe.activations}' is for coreml alone: {recipe.target} computes in fp32"
         )
-    whole, rest = divmod(config.sequence_length, config.mini_batch)
-    if recipe.target == "executorch" and "rank_corrected" in recipe.entry_points and whole and rest:
-        raise UsageError(
-            "ExecuTorch crashes on a rank_corrected whose last mini-batch is shorter than the others (sequence_length "
-            f"{config.sequence_length}, mini_batch {config.mini_batch}): train with a multiple of it, take another "
-            "target, or remove rank_corrected from the recipe's entry_points"
-        )
     storage = Storage(
         embedding=recipe.embedding,
         # A program that computes in float16 keeps all its weights so, and needs no casts of them in the graph.

@@ -12,9 +12,9 @@ from cocorrrec_export.export import graphs
 from cocorrrec_export.export.device_form import DeviceSCN
 from cocorrrec_export.export.device_frame import Storage
 from cocorrrec_export.export.recipes import Recipe, shipped_recipe
-from cocorrrec_export.modeling.config import ModelConfig
+from cocorrrec_export.modeling.config import Architecture, ModelConfig
 from tests.modeling import golden
-from tests.models import random_model
+from tests.models import random_model, random_ranker
 
 OPTIONS: list[dict[str, Any]] = [
     {},
@@ -123,9 +123,18 @@ def test_a_model_in_training_mode_is_refused() -> None:
         graphs.scn_graphs(random_model(config).train(), config, recipe())
 
 
-def test_a_graph_that_executorch_crashes_on_is_refused() -> None:
-    config = ModelConfig(vocab_size=60, sequence_length=13)
-    model = random_model(config)
-    with pytest.raises(UsageError, match="sequence_length 13, mini_batch 10"):
-        graphs.scn_graphs(model, config, shipped_recipe("executorch-xnnpack-fp32"))
-    assert graphs.scn_graphs(model, config, shipped_recipe("tflite-xnnpack-fp32"))
+PRODUCTS = {torch.ops.aten.linear.default, torch.ops.aten.mm.default, torch.ops.aten.matmul.default}
+
+
+@pytest.mark.parametrize("length", [7, 10, 15, 25])
+@pytest.mark.parametrize("architecture", graphs.FORMS)
+def test_no_constant_is_a_weight_here_and_an_operand_there(architecture: Architecture, length: int) -> None:
+    """XNNPACK in ExecuTorch packs a weight and frees its values: an operand that shares them reads freed memory."""
+    config = ModelConfig(vocab_size=60, architecture=architecture, sequence_length=length)
+    for graph in graphs.scn_graphs(random_ranker(config), config, recipe()):
+        program = torch.export.export(graph.module, graph.example)
+        for node in program.graph.nodes:
+            if node.name not in program.graph_signature.inputs_to_buffers:
+                continue
+            weight_of = [user for user in node.users if user.target in PRODUCTS and user.args[1] is node]
+            assert len(weight_of) in (0, len(node.users)), f"{graph.name}: {node.name} in {list(node.users)}"

@@ -160,10 +160,13 @@ def test_the_verdict_of_each_file_is_repeated_by_parity(phone_int8: Artifact, ti
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", ["executorch", "tflite", "onnx", "coreml"])
-def test_several_mini_batches(tmp_path: Path, target: str) -> None:
-    folder = model_folder(tmp_path / "model", sequence_length=25)
-    recipe = dataclasses.replace(choose_recipe("scn", target), entry_points=("rank",), candidates=20)
+@pytest.mark.parametrize(
+    ("target", "length"), [("executorch", 25), ("executorch", 15), ("tflite", 25), ("onnx", 25), ("coreml", 25)]
+)
+def test_several_mini_batches(tmp_path: Path, target: str, length: int) -> None:
+    folder = model_folder(tmp_path / "model", sequence_length=length)
+    entry_points = ("rank", "rank_corrected")
+    recipe = dataclasses.replace(choose_recipe("scn", target), entry_points=entry_points, candidates=20)
     artifact = pipeline.export(pipeline.open_source(str(folder.path), None), recipe, tmp_path / "dist")
     assert artifact.manifest["parity"]["tensors"]["max_abs"] < 1e-4
 
