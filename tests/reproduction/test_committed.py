@@ -1,0 +1,37 @@
+"""The reports that are kept in docs/reproduction: each figure of Table 1 follows from the runs beside it."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cocorrrec_export.metrics import METRICS
+from cocorrrec_export.reproduction.plan import ROWS, Run
+from cocorrrec_export.reproduction.run import read_result
+
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "reproduction"
+REPORTS = sorted(path.parent for path in FOLDER.glob("*/results.json"))
+
+
+@pytest.mark.parametrize("report", REPORTS, ids=lambda path: path.name)
+def test_table_1_follows_from_the_runs(report: Path) -> None:
+    results = json.loads((report / "results.json").read_text())
+    with (report / "table1_seeds.csv").open() as file:
+        table = {(row["model"], int(row["seed"])): row for row in csv.DictReader(file)}
+    assert len(results["seeds"]) >= 3 and set(results["table_1"]) == set(ROWS)
+    for model, rates in results["learning_rates"].items():
+        assert len(rates["validation"]) == 4
+        assert rates["chosen"] == float(max(rates["validation"], key=rates["validation"].__getitem__))
+        measured = []
+        for seed in results["seeds"]:
+            run = Run(row=model, learning_rate=rates["chosen"], seed=seed)
+            facts = json.loads((report / "runs" / run.name / "result.json").read_text())
+            result = read_result(run, report / "runs" / run.name, facts["settings"], facts["data"])
+            assert result is not None
+            metrics = {name: float(values.mean()) for name, values in result.per_user().items()}
+            assert metrics == pytest.approx({name: float(table[model, seed][name]) for name in METRICS}, abs=1e-6)
+            measured.append(metrics)
+        for name in METRICS:
+            assert results["table_1"][model][name]["mean"] == pytest.approx(np.mean([x[name] for x in measured]))
