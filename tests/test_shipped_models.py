@@ -9,6 +9,7 @@ import torch
 from cocorrrec_export.export import pipeline
 from cocorrrec_export.export.artifact import Artifact
 from cocorrrec_export.export.recipes import choose_recipe, expected_bytes
+from cocorrrec_export.modeling.build import ARCHITECTURES
 from cocorrrec_export.runtime.base import score_list
 from cocorrrec_export.runtime.open import open_runtime
 from tests.conftest import SHARED, need
@@ -71,3 +72,13 @@ def test_the_gcn(name: str, tmp_path: Path) -> None:
     gcn = pipeline.export(source, recipe, tmp_path)
     assert gcn.manifest["parity"]["tensors"]["max_rel"] <= 1e-4
     assert gcn.bytes == pytest.approx(expected_bytes(recipe, source.folder.config), rel=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name != "cocorrrec"])
+def test_a_baseline_exports_without_a_model_named(architecture: str, tmp_path: Path) -> None:
+    source = pipeline.open_source(None, None, architecture=architecture)
+    artifact = pipeline.export(source, choose_recipe("scn", "executorch", precision="int8"), tmp_path)
+    ndcg = artifact.manifest["parity"]["ranking"]["metrics"]["ndcg@10"]
+    assert abs(ndcg["artefact"] - ndcg["eager"]) <= NDCG_LOSS["int8"] * ndcg["eager"]
+    assert least_cosine(artifact, source) >= 0.999

@@ -32,7 +32,7 @@ def models(json: options.Json = False) -> None:
     if json:
         console.print_json(rows)
         return
-    columns = ("name", "architecture", "items", "parameters", "MB", "NDCG@10", "held-out users", "sha256")
+    columns = ("name", "architecture", "parameters", "MB", "NDCG@10", "users")
     console.print_table(
         "models",
         columns,
@@ -40,12 +40,10 @@ def models(json: options.Json = False) -> None:
             [
                 folder.name,
                 folder.config.architecture,
-                f"{folder.config.vocab_size - 1:,}",
                 f"{count_parameters(folder):,}",
                 f"{folder.weights_path.stat().st_size / 1e6:.2f}",
                 f"{folder.metrics.get('corrected', folder.metrics.get('alone', {})).get('ndcg@10', float('nan')):.4f}",
-                "shipped" if folder.evaluation_path.is_file() else "with --data",
-                folder.sha256[:16],
+                "shipped" if folder.evaluation_path.is_file() else "--data",
             ]
             for folder in folders
         ),
