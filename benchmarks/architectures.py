@@ -1,6 +1,7 @@
 """``rank`` of every architecture over the length of the history, in ExecuTorch and LiteRT, on one thread, in one run.
 
-Weights are random: they change neither time nor size. Each program is exported in int8 for 100 candidates by the
+Weights are random, those of norms too, since a converter drops a product with ones: they change neither time nor size.
+Each program is exported in int8 for 100 candidates by the
 recipes that ship, and run by the native runner: latency of every call, planned arena, heap, file. Beside ``rank``:
 
 - a click of the streaming form (``step``) of the models that have one, against ``rank`` of SASRec for one candidate,
@@ -33,7 +34,7 @@ from cocorrrec_export.files import publish_file
 from cocorrrec_export.modeling.build import ARCHITECTURES, build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.layers import pick_rows
-from cocorrrec_export.modeling.ranker import last_position
+from cocorrrec_export.modeling.ranker import Ranker, last_position
 from cocorrrec_export.modeling.store import ModelFolder, open_model, save_model
 from cocorrrec_export.profiling.bundle import ensure_bundle, host_abi
 from cocorrrec_export.profiling.host import Host, open_host
@@ -60,13 +61,22 @@ TITLES = {
 }
 
 
+def random_model(config: ModelConfig) -> Ranker:
+    generator = torch.Generator().manual_seed(1)
+    model = build_model(config, generator=generator)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.02 * torch.randn(weight.shape, generator=generator)
+    return model
+
+
 def model_folder(architecture: str, length: int, parent: Path) -> ModelFolder:
     """A random model on disk, whose tables of positions, if any, are long enough."""
     path = parent / f"{architecture}-{length}"
     if not path.exists():
         config = ModelConfig(vocab_size=VOCABULARY, architecture=architecture, sequence_length=length)
         path.mkdir()
-        save_model(path, build_model(config, generator=torch.Generator().manual_seed(1)), config, name=path.name)
+        save_model(path, random_model(config), config, name=path.name)
     return open_model(path)
 
 
@@ -97,7 +107,7 @@ class EveryPosition(torch.nn.Module):
 
 def measure_plain(host: Host, target: str, length: int, out: Path) -> dict:
     config = ModelConfig(vocab_size=VOCABULARY, architecture="sasrec", sequence_length=length)
-    module = EveryPosition(build_model(config, generator=torch.Generator().manual_seed(1))).eval()
+    module = EveryPosition(random_model(config)).eval()
     example = (torch.ones(1, length, dtype=torch.int32), torch.ones(1, CANDIDATES, dtype=torch.int32))
     path = out / f"plain{length}.{'pte' if target == 'executorch' else 'tflite'}"
     plain.export_plain(target, module, example, path)

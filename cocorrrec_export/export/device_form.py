@@ -1,6 +1,8 @@
 """The SCN in the form that every exporter lowers well; equal to the plain model, which tests hold it to.
 
-The key, value and step-size projections of a click are one product. Letters as in
+The key, value and step-size projections of a click are one product; the bias b of the inner model is one more row of
+W, ``Wb``, and a key's last feature is 1. With the inner loss behind a LayerNorm, what the inner model makes of a click
+counts without its mean, and gradients have none: W and b are stored without theirs, and never have one. Letters as in
 :mod:`cocorrrec_export.modeling.ttt`.
 """
 
@@ -30,7 +32,7 @@ class Clicks(NamedTuple):
     """What one mini-batch of k clicks turns into."""
 
     XK: Tensor  # [h, k, f]
-    XV: Tensor  # [h, k, f]
+    goal: Tensor  # [h, k, f] what the reconstruction is held against
     rate: Tensor  # [h, 1, k]
 
 
@@ -65,10 +67,16 @@ class DeviceSCN(DeviceRanker):
         # XNNPACK in ExecuTorch frees a weight's values once they are packed, also where an operand shares them.
         sees = torch.ones(self.mini_batch, self.mini_batch).tril()
         constant(self, "by_place", torch.cat((self.rope_cos, self.rope_sin, self.token_rate, sees), dim=1))
-        constant(self, "W1", ttt.W1)  # [h, f, f]
+        constant(self, "W1", ttt.W1)  # [h, f, f], of step, whose state is the plain model's
         constant(self, "b1", ttt.b1)  # [h, 1, f]
+        Wb1 = torch.cat((ttt.W1, ttt.b1), dim=1)
+        self.has_mean = self.inner_loss != "layernorm_l2"
+        constant(self, "Wb1", Wb1 if self.has_mean else Wb1 - Wb1.mean(dim=2, keepdim=True))  # [h, f + 1, f]
+        constant(self, "ones", torch.ones(self.heads, sequence_length, 1))
+        constant(self, "centring", torch.eye(self.head_dim) - 1.0 / self.head_dim)  # [f, f]
         constant(self, "ln_weight", ttt.ln_weight.unsqueeze(1))  # [h, 1, f]
         constant(self, "ln_bias", ttt.ln_bias.unsqueeze(1))
+        constant(self, "ln_weight_squared", ttt.ln_weight.square().unsqueeze(1))
         if sequence_length > self.mini_batch:
             self._keep_positions(sequence_length)
         self.post_norm = DeviceLayerNorm(ttt.post_norm)
@@ -94,13 +102,9 @@ class DeviceSCN(DeviceRanker):
             torch.cat((self.rope_cos[within], self.rope_sin[within], self.token_rate[within], numbers), dim=1),
         )
         constant(self, "place", place.to(torch.float32).unsqueeze(0))  # [1, L]
-        constant(self, "ones", torch.ones(self.heads, length, 1))
-        constant(self, "Wb1", torch.cat((self.W1, self.b1), dim=1))  # [h, f + 1, f]
 
     positions: Tensor
     place: Tensor
-    ones: Tensor
-    Wb1: Tensor
     rotation: Tensor
     rope_cos: Tensor
     rope_sin: Tensor
@@ -108,8 +112,12 @@ class DeviceSCN(DeviceRanker):
     by_place: Tensor
     W1: Tensor
     b1: Tensor
+    Wb1: Tensor
+    ones: Tensor
+    centring: Tensor
     ln_weight: Tensor
     ln_bias: Tensor
+    ln_weight_squared: Tensor
     P: Tensor
     Q: Tensor
 
@@ -128,6 +136,15 @@ class DeviceSCN(DeviceRanker):
         """``[k, D]`` to ``[h, k, f]``."""
         return x.view(-1, self.heads, self.head_dim).transpose(0, 1)
 
+    def with_one(self, x: Tensor) -> Tensor:
+        """``[h, k, f]`` to ``[h, k, f + 1]``: the feature that the bias is multiplied by."""
+        rows = x.shape[1]
+        return torch.cat((x, self.ones if rows == self.ones.shape[1] else self.ones[:, :rows]), dim=2)
+
+    def centre(self, x: Tensor) -> Tensor:
+        """``[h, k, f]`` less its mean over f, as one product."""
+        return nn.functional.linear(x, self.centring)
+
     # ------------------------------------------------------------------ items
 
     def encode(self, rows: Tensor) -> Tensor:
@@ -137,34 +154,36 @@ class DeviceSCN(DeviceRanker):
     # ------------------------------------------------------------------ the inner model
 
     def project(self, H: Tensor, cos: Tensor, sin: Tensor) -> Clicks:
-        """Keys, values and step sizes of the clicks ``H [k, D]`` at the positions of ``cos``, ``sin [k, D]``."""
+        """Keys, goals and step sizes of the clicks ``H [k, D]`` at the positions of ``cos``, ``sin [k, f]``."""
         size, rows = self.hidden, H.shape[0]
         x = self.click_proj(H)  # [k, 2 D + h]
         rate = torch.sigmoid(x[:, 2 * size :]) * (1.0 / self.head_dim)
         XK = self.rotate(self.split_heads(x[:, :size]), cos, sin)
-        return Clicks(XK, self.split_heads(x[:, size : 2 * size]), rate.t().reshape(self.heads, 1, rows))
+        goal = self.split_heads(x[:, size : 2 * size]) - XK
+        if self.inner_loss == "layernorm_l2":
+            goal = (self.ln_bias - goal) * self.ln_weight
+        return Clicks(XK, goal, rate.t().reshape(self.heads, 1, rows))
 
     def query(self, H: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Query ``[h, 1, f]`` of one click ``H [1, D]``."""
         return self.rotate(self.split_heads(self.query_proj(H)), cos, sin)
 
-    def _standardise(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        centred = x - self.head_mean(x)
+    def _standardise(self, centred: Tensor) -> tuple[Tensor, Tensor]:
         inverse_std = torch.rsqrt(self.head_mean_plus_eps(centred * centred))
         return centred * inverse_std, inverse_std
 
-    def inner_gradient(self, Z1: Tensor, target: Tensor) -> Tensor:
-        """Gradient of the inner loss with respect to ``Z1``, all ``[h, k, f]``."""
+    def inner_gradient(self, Z1: Tensor, goal: Tensor) -> Tensor:
+        """Gradient of the inner loss with respect to ``Z1 [h, k, f]``, which is centred where the loss centres it."""
         if self.inner_loss == "sigmoid":
-            activation = torch.sigmoid(Z1 - target)
+            activation = torch.sigmoid(Z1 - goal)
             return activation * (1.0 - activation)
         x_hat, inverse_std = self._standardise(Z1)
-        grad = (self.ln_weight * x_hat + self.ln_bias - target) * self.ln_weight
-        return (grad - self.head_mean(grad) - x_hat * self.head_mean(grad * x_hat)) * inverse_std
+        grad = self.centre(self.ln_weight_squared * x_hat + goal)
+        return (grad - x_hat * self.head_mean(grad * x_hat)) * inverse_std
 
-    def read_out(self, XQ: Tensor, Z: Tensor) -> Tensor:
+    def read_out(self, XQ: Tensor, Z: Tensor, *, has_mean: bool) -> Tensor:
         """User state ``[1, D]`` from the query and what the inner model makes of it, both ``[h, 1, f]``."""
-        Y = XQ + self.ln_weight * self._standardise(Z)[0] + self.ln_bias
+        Y = XQ + self.ln_weight * self._standardise(self.centre(Z) if has_mean else Z)[0] + self.ln_bias
         merged = Y.transpose(0, 1).reshape(1, self.hidden)
         return self.output_norm(self.o_proj(self.post_norm(merged)))
 
@@ -179,65 +198,93 @@ class DeviceSCN(DeviceRanker):
 
         ``correction`` is the cloud's answer: ``k_attn [1, h, K, K]`` and ``k_b [1, h, K, f]``.
         """
-        length, index = ids.shape[1], self.last_click(ids)
-        if length > self.mini_batch and correction is None:
-            return self._read_long(H, self.one_hot(index, length))
-        last = self.one_hot(index, self.places.shape[0])  # to the end of the last mini-batch
-        if length <= self.mini_batch:
-            return self.read_out(*self._mini_batch(H, last, self.W1, self.b1, correction)[:2])
-        sizes = [min(self.mini_batch, length - at) for at in range(0, length, self.mini_batch)]
-        W, b = self.W1, self.b1
-        queries, outputs = [], []
-        for rows, here in zip(H.split(sizes), last.split(self.mini_batch, dim=1), strict=True):
-            XQ, Z, x, grad = self._mini_batch(rows, here, W, b, correction)
-            is_here = here.sum(dim=1, keepdim=True).unsqueeze(0)  # only the one with the last click answers
-            queries.append(XQ * is_here)
-            outputs.append(Z * is_here)
-            if len(queries) < len(sizes):
-                W, b = self._next_state(x, grad, W, b)
-        return self.read_out(sum(queries[1:], queries[0]), sum(outputs[1:], outputs[0]))
+        index = self.last_click(ids)
+        if correction is not None:
+            return self._read_corrected(H, index, *correction)
+        return self._read_long(H, index) if H.shape[0] > self.mini_batch else self._read_short(H, index)
+
+    def _read_short(self, H: Tensor, last: Tensor) -> Tensor:
+        """User state ``[1, D]`` at the click ``last [1, 1]`` of one mini-batch ``H [L, D]``."""
+        rows = H.shape[0]
+        x = self.project(H, leading(self.rope_cos, rows), leading(self.rope_sin, rows))
+        keys = self.with_one(x.XK)
+        gradient = self.inner_gradient(torch.bmm(keys, self.Wb1), x.goal)
+        here = self.one_hot(last, self.mini_batch)
+        cos, sin, rate, seen = self.at_place(here)
+        if rows < self.mini_batch:
+            here, seen = here[:, :rows], seen[:, :rows]
+        return self._answer(self.query(pick(here, H), cos, sin), keys, x.rate * (seen * rate).unsqueeze(0), gradient)
 
     def _read_long(self, H: Tensor, last: Tensor) -> Tensor:
-        """User state ``[1, D]`` at the click of ``H [L, D]`` that ``last [1, L]`` picks, over several mini-batches.
+        """User state ``[1, D]`` at the click ``last [1, 1]`` of ``H [L, D]``, over several mini-batches.
 
         What an earlier mini-batch taught is in the state as the sum that it would be read from. So the state is
-        computed to learn with alone, and what the last click reads is one sum over all clicks,
-        ``Z = XQ W1 + b1 - sum_j w_j (XQ . XK_j + 1) G_j``: for a click of an earlier mini-batch w_j is its step size at
-        the end of it, for one of the same mini-batch that at the last click, and for a later one 0.
+        computed to learn with alone, and what the last click reads is one sum over all clicks: for a click of an
+        earlier mini-batch with its step size at the end of it, for one of the same mini-batch with that at the last
+        click, and for a later one with 0.
         """
         size, length = self.head_dim, H.shape[0]
         x = self.project(H, self.positions[:, :size], self.positions[:, size : 2 * size])
-        keys = torch.cat((x.XK, self.ones), dim=2)  # the bias is one more row of W
-        target = x.XV - x.XK
+        keys = self.with_one(x.XK)
         at_end = self.token_rate[self.mini_batch - 1 :].unsqueeze(0)  # [1, 1, 1]
         taught = keys.transpose(1, 2) * (x.rate * at_end)  # [h, f + 1, L]
-        W, gradients = self.Wb1, []
+        Wb, gradients = self.Wb1, []
         for start in range(0, length, self.mini_batch):
             rows = slice(start, min(start + self.mini_batch, length))
-            gradients.append(self.inner_gradient(torch.bmm(keys[:, rows], W), target[:, rows]))
+            gradients.append(self.inner_gradient(torch.bmm(keys[:, rows], Wb), x.goal[:, rows]))
             if rows.stop < length:
-                W = W - torch.bmm(taught[:, :, rows], gradients[-1])
-        here = pick(last, self.positions)  # [1, 2 f + 3]
+                Wb = Wb - torch.bmm(taught[:, :, rows], gradients[-1])
+        one_hot = self.one_hot(last, length)
+        here = pick(one_hot, self.positions)  # [1, 2 f + 3]
         rate, first, place = (here[:, 2 * size + column : 2 * size + column + 1] for column in range(3))
         earlier = (first - self.place).clamp(0.0, 1.0)
         until = (place + 1.0 - self.place).clamp(0.0, 1.0)
         weight = earlier * at_end[0] + (until - earlier) * rate  # [1, L]
-        XQ = self.query(pick(last, H), here[:, :size], here[:, size : 2 * size])
-        query = torch.cat((XQ, self.ones[:, :1]), dim=2)
-        read = torch.bmm(query, keys.transpose(1, 2)) * (x.rate * weight.unsqueeze(0))  # [h, 1, L]
-        return self.read_out(XQ, torch.bmm(query, self.Wb1) - torch.bmm(read, torch.cat(gradients, dim=1)))
+        XQ = self.query(pick(one_hot, H), here[:, :size], here[:, size : 2 * size])
+        return self._answer(XQ, keys, x.rate * weight.unsqueeze(0), torch.cat(gradients, dim=1))
+
+    def _answer(self, XQ: Tensor, keys: Tensor, rate: Tensor, gradient: Tensor) -> Tensor:
+        """User state ``[1, D]`` of the query ``XQ [h, 1, f]``: ``Z = q Wb1 - sum_j rate_j (q . k_j) G_j``.
+
+        ``keys [h, L, f + 1]``, ``rate [h, 1, L]`` as seen from the last click, ``gradient [h, L, f]``.
+        """
+        query = self.with_one(XQ)
+        read = torch.bmm(query, keys.transpose(1, 2)) * rate  # [h, 1, L]
+        Z = torch.bmm(query, self.Wb1) - torch.bmm(read, gradient)
+        return self.read_out(XQ, Z, has_mean=self.has_mean)
+
+    # ------------------------------------------------------------------ with the cloud's answer
+
+    def _read_corrected(self, H: Tensor, last: Tensor, k_attn: Tensor, k_b: Tensor) -> Tensor:
+        """User state ``[1, D]`` at the click ``last [1, 1]`` of ``H [L, D]``, each mini-batch corrected."""
+        length, size = H.shape[0], self.mini_batch
+        one_hot = self.one_hot(last, self.places.shape[0])  # to the end of the last mini-batch
+        Wb, queries, outputs = self.Wb1, [], []
+        if length <= size:
+            XQ, Z, _ = self._mini_batch(H, one_hot, Wb, k_attn, k_b)
+            return self.read_out(XQ, Z, has_mean=self.has_mean)
+        for at in range(0, length, size):
+            here = one_hot[:, at : at + size]
+            XQ, Z, taught = self._mini_batch(H[at : min(at + size, length)], here, Wb, k_attn, k_b)
+            Wb = Wb - taught
+            is_here = here.sum(dim=1, keepdim=True).unsqueeze(0)  # only the one with the last click answers
+            queries.append(XQ * is_here)
+            outputs.append(Z * is_here)
+        Z = sum(outputs[1:], outputs[0])
+        return self.read_out(sum(queries[1:], queries[0]), Z, has_mean=self.has_mean)
 
     def _mini_batch(
-        self, H: Tensor, here: Tensor, W: Tensor, b: Tensor, correction: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, Tensor, Clicks, Tensor]:
+        self, H: Tensor, here: Tensor, Wb: Tensor, k_attn: Tensor, k_b: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Learn from the clicks ``H [k, D]`` and answer at the one that ``here [1, K]`` picks.
 
         Returns:
-            Its query and ``Z``, both ``[h, 1, f]``; what was learned, and the gradient ``[h, k, f]``.
+            Its query and ``Z``, both ``[h, 1, f]``; what a full mini-batch takes off the state ``Wb [h, f + 1, f]``.
         """
-        rows = H.shape[0]
+        rows, size = H.shape[0], self.head_dim
         x = self.project(H, leading(self.rope_cos, rows), leading(self.rope_sin, rows))
-        grad = self.inner_gradient(torch.bmm(x.XK, W) + b, x.XV - x.XK)
+        keys = self.with_one(x.XK)
+        gradient = self.inner_gradient(torch.bmm(keys, Wb), x.goal)
         cos, sin, rate, mask = self.at_place(here)
         if rows < self.mini_batch:
             here, mask = here[:, :rows], mask[:, :rows]
@@ -245,10 +292,11 @@ class DeviceSCN(DeviceRanker):
         XQ = self.query(pick(here, H), cos, sin)
         eta = x.rate * rate.unsqueeze(0)  # [h, 1, k]
         attn = torch.bmm(XQ, x.XK.transpose(1, 2)) * mask
-        b_bar = b - torch.bmm(eta * mask, grad)
-        if correction is not None:
-            attn, b_bar = self._correct(attn, b_bar, here, mask, *correction)
-        return XQ, torch.bmm(XQ, W) - torch.bmm(eta * attn, grad) + b_bar, x, grad
+        b_bar = Wb[:, size:] - torch.bmm(eta * mask, gradient)
+        attn, b_bar = self._correct(attn, b_bar, here, mask, k_attn, k_b)
+        at_end = x.rate * self.token_rate[self.mini_batch - 1 :].unsqueeze(0)
+        taught = torch.bmm(keys.transpose(1, 2) * at_end, gradient)
+        return XQ, torch.bmm(XQ, Wb[:, :size]) - torch.bmm(eta * attn, gradient) + b_bar, taught
 
     def _correct(
         self, attn: Tensor, b_bar: Tensor, here: Tensor, mask: Tensor, k_attn: Tensor, k_b: Tensor
@@ -275,11 +323,6 @@ class DeviceSCN(DeviceRanker):
         ref_spread = torch.sqrt(variance(ref_centred * ref_centred))
         return centred * (ref_spread / (spread + STD_EPS)) + ref_centre
 
-    def _next_state(self, x: Clicks, grad: Tensor, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """The state after a full mini-batch."""
-        rate = x.rate * self.token_rate[self.mini_batch - 1 :].unsqueeze(0)  # [h, 1, k]
-        return W - torch.bmm(x.XK.transpose(1, 2) * rate, grad), b - torch.bmm(rate, grad)
-
     # ------------------------------------------------------------------ streaming form
 
     def step(self, row: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
@@ -303,13 +346,14 @@ class DeviceSCN(DeviceRanker):
         cos, sin, rate, _ = self.at_place(here)
         H = self.encode(row)
         x = self.project(H, cos, sin)
-        grad = x.rate * self.inner_gradient(torch.bmm(x.XK, W) + b, x.XV - x.XK)
+        Z1 = torch.bmm(x.XK, W) + b
+        grad = x.rate * self.inner_gradient(Z1 if self.has_mean else self.centre(Z1), x.goal)
         grad_W = grad_W + torch.bmm(x.XK.transpose(1, 2), grad)
         grad_b = grad_b + grad
         rate = rate.unsqueeze(0)  # [1, 1, 1]
         W_now, b_now = W - rate * grad_W, b - rate * grad_b
         XQ = self.query(H, cos, sin)
-        user = self.read_out(XQ, torch.bmm(XQ, W_now) + b_now)
+        user = self.read_out(XQ, torch.bmm(XQ, W_now) + b_now, has_mean=True)
         commits = (position == self.mini_batch - 1).to(torch.float32).view(1, 1, 1)
         keeps = 1.0 - commits
         next_position = (position + 1) * (position != self.mini_batch - 1).to(torch.int32)
