@@ -208,8 +208,8 @@ def _data_lines(findings: Findings) -> list[str]:
     return [
         "## Table 2: the data",
         "",
-        f"Items with at least {filters.min_item_interactions} interactions, then users with at least "
-        f"{filters.min_user_interactions}. Each user's last item is the test, among 100 uniform negatives.",
+        f"Items with {filters.min_item_interactions} and more interactions, then users with "
+        f"{filters.min_user_interactions} and more. Each user's last item is the test, among 100 uniform negatives.",
         "",
         *markdown_table(["", "users", "items", "interactions"], rows),
     ]
@@ -261,13 +261,12 @@ def _difference_lines(tested: dict[str, dict[str, Difference]], findings: Findin
 
 
 def _verdict(metric: str, tested: dict[str, dict[str, Difference]]) -> str:
-    def named(chosen: Callable[[Difference], bool]) -> str:
-        return ", ".join(row for row, own in tested.items() if chosen(own[metric])) or "none"
-
-    ahead = named(lambda x: x.p < SIGNIFICANT and x.mean > 0)
-    behind = named(lambda x: x.p < SIGNIFICANT and x.mean < 0)
-    open_ = named(lambda x: x.p >= SIGNIFICANT)
-    return f"{metric.upper()}: better than {ahead}; worse than {behind}; no difference that can be told from {open_}."
+    groups: dict[str, list[str]] = {"better than": [], "worse than": [], "cannot be told from": []}
+    for row, own in tested.items():
+        found = own[metric]
+        verdict = "cannot be told from" if found.p >= SIGNIFICANT else "better than" if found.mean > 0 else "worse than"
+        groups[verdict].append(row)
+    return f"{metric.upper()}: " + "; ".join(f"{verdict} {', '.join(rows)}" for verdict, rows in groups.items() if rows)
 
 
 def _rate_lines(findings: Findings) -> list[str]:
