@@ -275,7 +275,8 @@ def _rate_lines(findings: Findings) -> list[str]:
     for row, tried in findings.results.choice.items():
         shown = {rate: f"{value:.4f}" for rate, value in tried.items()}
         shown[findings.results.chosen[row]] = f"**{shown[findings.results.chosen[row]]}**"
-        rows.append([row, *(shown[rate] for rate in rates)])
+        best = [result.facts["best_epoch"] for result in findings.results.rows[row]]
+        rows.append([row, *(shown[rate] for rate in rates), ", ".join(map(str, best))])
     training = findings.plan.config.training
     shared = ", ".join(
         f"{name.replace('_', ' ')} {getattr(training, name):g}"
@@ -287,8 +288,22 @@ def _rate_lines(findings: Findings) -> list[str]:
         f"Validation {training.monitor.upper()} of the best epoch with seed {findings.plan.seeds[0]}; the best is "
         f"taken. Shared: dropout {findings.plan.config.model.get('dropout', 0.0):g}, {shared}.",
         "",
-        *markdown_table(["", *(f"{rate:g}" for rate in rates)], rows),
+        *markdown_table(["", *(f"{rate:g}" for rate in rates), "best epoch of each seed"], rows),
+        *_still_improving(findings),
     ]
+
+
+def _still_improving(findings: Findings) -> list[str]:
+    """A model whose last epoch was its best may not have been trained to its end."""
+    most = findings.plan.config.training.epochs
+    seeds = {
+        row: sum(result.facts["best_epoch"] == most for result in results)
+        for row, results in findings.results.rows.items()
+    }
+    cut = [f"{row} ({count} of {len(findings.plan.seeds)} seeds)" for row, count in seeds.items() if count]
+    if not cut:
+        return []
+    return ["", f"The last epoch allowed, {most}, was the best of {', '.join(cut)}: more may do better (`--epochs`)."]
 
 
 def _cost_lines(findings: Findings) -> list[str]:

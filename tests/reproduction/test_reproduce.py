@@ -110,6 +110,7 @@ def test_reproduce_writes_the_paper_s_tables_and_figures(tmp_path: Path, cli: Cl
     report = (out / "report.md").read_text()
     for row in ROWS:
         assert f"| {row} |" in report
+    assert "The last epoch allowed, 1, was the best of CoCorrRec (2 of 2 seeds), " in report
     assert report.count("in the paper") >= len(paper.TABLE_1["beauty"])
     with (out / "table1_seeds.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 2 * len(ROWS)
