@@ -351,13 +351,13 @@ class DeviceSCN(DeviceRanker):
         grad_W = grad_W + torch.bmm(x.XK.transpose(1, 2), grad)
         grad_b = grad_b + grad
         rate = rate.unsqueeze(0)  # [1, 1, 1]
-        W_now, b_now = W - rate * grad_W, b - rate * grad_b
         XQ = self.query(H, cos, sin)
-        user = self.read_out(XQ, torch.bmm(XQ, W_now) + b_now, has_mean=True)
+        Z = torch.bmm(XQ, W - rate * grad_W) + (b - rate * grad_b)
+        user = self.read_out(XQ, Z, has_mean=True)
         commits = (position == self.mini_batch - 1).to(torch.float32).view(1, 1, 1)
-        keeps = 1.0 - commits
+        keeps, committed = 1.0 - commits, rate * commits
         next_position = (position + 1) * (position != self.mini_batch - 1).to(torch.int32)
-        following = (W * keeps + W_now * commits, b * keeps + b_now * commits, grad_W * keeps, grad_b * keeps)
+        following = (W - committed * grad_W, b - committed * grad_b, grad_W * keeps, grad_b * keeps)
         return (*(x.unsqueeze(0) for x in following), next_position, user)
 
 
