@@ -1,8 +1,8 @@
 """``rank`` of every architecture over the length of the history, in ExecuTorch and LiteRT, on one thread, in one run.
 
 Weights are random, those of norms too, since a converter drops a product with ones: they change neither time nor size.
-Each program is exported in int8 for 100 candidates by the
-recipes that ship, and run by the native runner: latency of every call, planned arena, heap, file. Beside ``rank``:
+Each program is exported in int8 for 100 candidates by the recipes that ship, and run by the native runner: latency of
+every call, planned arena, heap, file. Beside ``rank``:
 
 - a click of the streaming form (``step``) of the models that have one, against ``rank`` of SASRec for one candidate,
   which has to read the whole history again;
