@@ -27,8 +27,8 @@ MINI_BATCH_LENGTH = 20
 
 DEFAULTS: dict[str, Any] = {
     "model.dropout": 0.2,
-    "training.epochs": 8,
-    "training.patience": 1,
+    "training.epochs": 20,
+    "training.patience": 3,
     "training.weight_decay": 0.01,
     "training.alone_weight": 1.0,
 }
