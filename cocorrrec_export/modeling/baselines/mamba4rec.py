@@ -16,7 +16,7 @@ STATE_SIZE = 32
 KERNEL = 4
 EXPAND = 2
 NORM_EPS = 1e-12
-_ROWS = 32  # of a batch, scanned at a time: what one step touches then stays in the processor's cache
+_POSITIONS = 80  # scanned at a time: their states take 1.3 MB
 
 
 class MambaState(NamedTuple):
@@ -37,46 +37,46 @@ class _Scan(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, d: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
         ctx.save_for_backward(x, d, A, B, C)
         y = torch.empty_like(x)
-        for start in range(0, len(x), _ROWS):
-            rows = slice(start, start + _ROWS)
-            for t, (_, h) in enumerate(_states(x[rows], d[rows], A, B[rows])):
-                y[rows, t] = (C[rows, t].unsqueeze(1) @ h).squeeze(1)
+        for rows in _parts(x):
+            _, h = _states(x[rows], d[rows], A, B[rows])
+            y[rows] = (C[rows].unsqueeze(2) @ h).squeeze(2)
         return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
         x, d, A, B, C = ctx.saved_tensors
         (gy,) = gradients
-        gx, gd, gA, gB, gC = (torch.zeros_like(tensor) for tensor in (x, d, A, B, C))
-        for start in range(0, len(x), _ROWS):
-            rows = slice(start, start + _ROWS)
-            states = list(_states(x[rows], d[rows], A, B[rows]))
-            gh = torch.zeros_like(states[0][1])
-            for t in reversed(range(x.shape[1])):
-                decay, h = states[t]
-                gy_t, d_t, x_t = gy[rows, t], d[rows, t], x[rows, t]
-                gC[rows, t] = (h * gy_t.unsqueeze(1)).sum(-1)
-                gh.addcmul_(C[rows, t].unsqueeze(-1), gy_t.unsqueeze(1))
-                gB[rows, t] = (gh * (d_t * x_t).unsqueeze(1)).sum(-1)
-                input_gradient = (B[rows, t].unsqueeze(1) @ gh).squeeze(1)  # of d_t x_t
-                gx[rows, t] = input_gradient * d_t
-                gd[rows, t] = input_gradient * x_t
-                gh *= decay
-                if t:
-                    exponent = gh * states[t - 1][1]  # gradient of d_t A
-                    gA += (exponent * d_t.unsqueeze(1)).sum(0)
-                    gd[rows, t] += exponent.mul_(A).sum(1)
+        gx, gd, gB, gC = (torch.empty_like(tensor) for tensor in (x, d, B, C))
+        gA = torch.zeros_like(A)
+        for rows in _parts(x):
+            decay, h = _states(x[rows], d[rows], A, B[rows])
+            gC[rows] = (h * gy[rows].unsqueeze(2)).sum(-1)
+            gh = C[rows].unsqueeze(-1) * gy[rows].unsqueeze(2)
+            for t in reversed(range(1, x.shape[1])):
+                gh[:, t - 1].addcmul_(gh[:, t], decay[:, t])
+            gB[rows] = (gh * (d[rows] * x[rows]).unsqueeze(2)).sum(-1)
+            input_gradient = (B[rows].unsqueeze(2) @ gh).squeeze(2)  # of d_t x_t
+            gx[rows] = input_gradient * d[rows]
+            gd[rows] = input_gradient * x[rows]
+            exponent = gh[:, 1:].mul_(decay[:, 1:]).mul_(h[:, :-1])  # gradient of d_t A
+            gA += (exponent * d[rows, 1:].unsqueeze(2)).sum((0, 1))
+            gd[rows, 1:] += exponent.mul_(A).sum(2)
         return gx, gd, gA, gB, gC
 
 
-def _states(x: Tensor, d: Tensor, A: Tensor, B: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """The decay and the state of each position, ``[B, N, E]``."""
-    h = None
-    for t in range(x.shape[1]):
-        decay = (d[:, t].unsqueeze(1) * A).exp_()
-        update = (d[:, t] * x[:, t]).unsqueeze(1) * B[:, t].unsqueeze(-1)
-        h = update if h is None else torch.addcmul(update, decay, h)
-        yield decay, h
+def _parts(x: Tensor) -> Iterator[slice]:
+    """The rows of a batch ``[B, L, E]``, a few at a time, so that their states stay in the processor's cache."""
+    rows = max(1, _POSITIONS // x.shape[1])
+    return (slice(start, start + rows) for start in range(0, len(x), rows))
+
+
+def _states(x: Tensor, d: Tensor, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
+    """The decay before and the state after each position, ``[B, L, N, E]``."""
+    decay = (d.unsqueeze(2) * A).exp_()
+    h = (d * x).unsqueeze(2) * B.unsqueeze(-1)
+    for t in range(1, x.shape[1]):
+        h[:, t].addcmul_(decay[:, t], h[:, t - 1])
+    return decay, h
 
 
 class MambaMixer(nn.Module):
