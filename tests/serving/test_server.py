@@ -36,8 +36,9 @@ def test_the_start_line_is_one_json_object_and_the_log_is_json(gcn_fp32: Artifac
             answer = client.correct(uploads(2), request_id="r1")
         assert answer.id == "r1" and answer.timing is not None
         assert 0 < answer.timing.compute_s <= answer.timing.answered - answer.timing.received < 30
-        with pytest.raises(urllib.error.HTTPError):
+        with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(f"{server.address}/nothing", timeout=30)
+        refused.value.close()
         code, log = server.stop()
     assert code == 0
     assert [line["message"] for line in log] == ["started", "request", "request", "stopped"]
