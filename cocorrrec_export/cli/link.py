@@ -58,9 +58,9 @@ def link(
 
     require("serve")
     grid = itertools.product(
-        _numbers(loss, "--loss", 0, 50),
-        _numbers(rtt, "--rtt", 0, 10_000),
-        _numbers(bandwidth, "--bandwidth", 0.01, 1e5),
+        options.numbers(loss, "--loss", float, low=0, high=50),
+        options.numbers(rtt, "--rtt", float, low=0, high=10_000),
+        options.numbers(bandwidth, "--bandwidth", float, low=0.01, high=100_000),
     )
     links = [Link(mb_s, rtt_ms, percent / 100) for percent, rtt_ms, mb_s in grid]
     with console.steps() as progress:
@@ -82,16 +82,6 @@ def link(
 
 def _facts(tolerance: "Tolerance") -> dict[str, Any]:
     return {"ms": tolerance.seconds * 1e3, "source": tolerance.source}
-
-
-def _numbers(text: str, option: str, low: float, high: float) -> list[float]:
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if not values or not all(low <= value <= high for value in values):
-        raise UsageError(f"{option} {text}: give numbers from {low:g} to {high:g}, with commas")
-    return values
 
 
 def _phone(

@@ -1,12 +1,14 @@
 """Options that more than one command has, each defined once."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
+from cocorrrec_export.errors import UsageError
 from cocorrrec_export.resources import DEFAULT_MODEL
 
+_Number = TypeVar("_Number", int, float)
 _FILES = "CSV, RecBole .inter, Amazon or Yelp, plain or gzipped, or a cut"
 _COLUMN = "Header or JSON key of the {0}; its place from 1 in a file without header. Default: {0}, or the format's."
 
@@ -56,3 +58,20 @@ Precision = Annotated[
     str | None, typer.Option("--precision", help="Picks a shipped recipe: fp32, fp16, int8 or int4. Default: fp32.")
 ]
 Recipe = Annotated[Path | None, typer.Option("--recipe", help="A recipe file of your own, instead of --precision.")]
+
+
+def numbers(text: str, option: str, kind: type[_Number], *, low: float, high: float) -> tuple[_Number, ...]:
+    """The numbers of ``"1,2,4"``.
+
+    Raises:
+        UsageError: it is something else, or a number is out of range or given twice.
+    """
+    try:
+        found = tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or not all(low <= number <= high for number in found):
+        raise UsageError(f"{option} takes numbers from {low} to {high} with commas between them, got '{text}'")
+    if len(set(found)) < len(found):
+        raise UsageError(f"{option} takes each number once, got '{text}'")
+    return found

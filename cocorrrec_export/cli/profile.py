@@ -114,7 +114,7 @@ def run(
     """Profile an export: parity, latency, cold load and memory of each entry point, FLOPs per token."""
     if host and (device or clean):
         raise UsageError("--host profiles on this machine: leave --device and --clean out")
-    from cocorrrec_export.export.profile import Request, choose_artifact, output_folder, parse_numbers, profile
+    from cocorrrec_export.export.profile import Request, choose_artifact, output_folder, profile
     from cocorrrec_export.profiling.measure import Settings
     from cocorrrec_export.profiling.open import open_on_device, open_on_host
 
@@ -125,14 +125,14 @@ def run(
         return
     settings = Settings(
         iterations=iterations,
-        threads=parse_numbers(threads, "--threads", low=1, high=64),
+        threads=options.numbers(threads, "--threads", int, low=1, high=64),
         entry_points=tuple(entry_point or ()),
         per_operator=per_operator,
     )
     request = Request(
         settings=settings,
-        lengths=parse_numbers(lengths, "--lengths", low=1, high=1000) if lengths else (),
-        candidates=parse_numbers(candidates, "--candidates", low=1, high=10_000) if candidates else (),
+        lengths=options.numbers(lengths, "--lengths", int, low=1, high=1000) if lengths else (),
+        candidates=options.numbers(candidates, "--candidates", int, low=1, high=10_000) if candidates else (),
         model=model,
     )
     chosen = choose_artifact(artifact, Path("dist"), architecture)

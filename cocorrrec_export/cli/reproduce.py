@@ -85,9 +85,15 @@ def reproduce(
     sizes = QUICK if quick else FULL
     plan = plans.Plan(
         rows=plans.parse_rows(models) if models else tuple(plans.ROWS),
-        seeds=plans.parse_numbers(seeds or sizes["seeds"], int, "--seeds"),
-        learning_rates=plans.parse_numbers(learning_rates or sizes["learning_rates"], float, "--learning-rates"),
-        mini_batches=plans.parse_mini_batches(mini_batches or sizes["mini_batches"]),
+        seeds=options.numbers(seeds or sizes["seeds"], "--seeds", int, low=0, high=2**31 - 1),
+        learning_rates=options.numbers(
+            learning_rates or sizes["learning_rates"], "--learning-rates", float, low=1e-6, high=1
+        ),
+        mini_batches=()
+        if mini_batches == "none"
+        else options.numbers(
+            mini_batches or sizes["mini_batches"], "--mini-batches", int, low=1, high=plans.MINI_BATCH_LENGTH
+        ),
         config=settings,
     )
     with RunBars() as bars:

@@ -172,20 +172,6 @@ def _program_digest(artifact: Artifact) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def parse_numbers(text: str, option: str, *, low: int, high: int) -> tuple[int, ...]:
-    """``"1,2,4"`` as numbers.
-
-    Raises:
-        UsageError: it is something else, or a number is out of range.
-    """
-    numbers: list[int] = []
-    for part in text.split(","):
-        if not part.strip().isdecimal() or not low <= int(part) <= high:
-            raise UsageError(f"{option} takes numbers from {low} to {high} with commas between them, got '{text}'")
-        numbers.append(int(part))
-    return tuple(dict.fromkeys(numbers))
-
-
 def output_folder(given: Path | None, artifact: Artifact, machine: str) -> Path:
     """Where the report goes: what the user said, or a folder of its own for each artefact and machine."""
     safe = "".join(c if c.isalnum() or c in "-._" else "-" for c in machine)

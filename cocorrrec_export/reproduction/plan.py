@@ -62,23 +62,13 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """All that is trained, and how.
-
-    Raises:
-        UsageError: no model, seed or learning rate, or one given twice.
-    """
+    """All that is trained, and how."""
 
     rows: tuple[str, ...]
     seeds: tuple[int, ...]
     learning_rates: tuple[float, ...]
     mini_batches: tuple[int, ...]
     config: RunConfig
-
-    def __post_init__(self) -> None:
-        for name in ("rows", "seeds", "learning_rates"):
-            values = getattr(self, name)
-            if not values or len(set(values)) != len(values):
-                raise UsageError(f"{name.replace('_', ' ')}: give at least one, and each once; got {values}")
 
     def choice_runs(self, row: str) -> list[Run]:
         """Those that the learning rate of ``row`` is chosen from."""
@@ -98,7 +88,7 @@ def parse_rows(text: str) -> tuple[str, ...]:
     """Rows from names with commas between them.
 
     Raises:
-        UsageError: an unknown name.
+        UsageError: an unknown name, or one given twice.
     """
     rows = []
     for part in text.split(","):
@@ -106,28 +96,9 @@ def parse_rows(text: str) -> tuple[str, ...]:
         if name not in NAMES:
             raise UsageError(f"unknown model '{name}' ({nearest(name, NAMES)})")
         rows.append(NAMES[name])
+    if len(set(rows)) < len(rows):
+        raise UsageError(f"--models takes each model once, got '{text}'")
     return tuple(rows)
-
-
-def parse_numbers(text: str, kind: type[int] | type[float], what: str) -> tuple[Any, ...]:
-    """Numbers with commas between them.
-
-    Raises:
-        UsageError: something else.
-    """
-    try:
-        return tuple(kind(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"{what}: expected numbers with commas between them, got '{text}'") from None
-
-
-def parse_mini_batches(text: str) -> tuple[int, ...]:
-    """The same for mini-batches; ``none`` is none of them.
-
-    Raises:
-        UsageError: something else.
-    """
-    return () if text == "none" else parse_numbers(text, int, "--mini-batches")
 
 
 def read_config(path: Path | None, overrides: dict[str, Any]) -> RunConfig:

@@ -77,9 +77,9 @@ def test_tolerance_of_a_phone_and_of_an_app(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("--bandwidth", "0"), 2, "--bandwidth 0: give numbers from 0.01"),
-        (("--rtt", "x"), 2, "--rtt x: give numbers"),
-        (("--loss", "99"), 2, "--loss 99: give numbers from 0 to 50"),
+        (("--bandwidth", "0"), 2, "--bandwidth takes numbers from 0.01"),
+        (("--rtt", "x"), 2, "--rtt takes numbers from 0 to 10000"),
+        (("--loss", "99"), 2, "--loss takes numbers from 0 to 50"),
         (("--profile", "x", "--deadline-ms", "5"), 2, "both set the tolerance"),
         (("--scn", "nothing"), 2, "no such folder"),
         (("--profile", "nothing"), 2, "no such file"),

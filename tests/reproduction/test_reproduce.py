@@ -168,8 +168,11 @@ def test_rows_by_name() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--seeds", "1,x"), "--seeds: expected numbers"),
-        (("--seeds", "1,1"), "each once"),
+        (("--seeds", "1,x"), "--seeds takes numbers from 0 to 2147483647"),
+        (("--seeds", "1,1"), "--seeds takes each number once"),
+        (("--learning-rates", "0"), "--learning-rates takes numbers from 1e-06 to 1"),
+        (("--mini-batches", "1,21"), "--mini-batches takes numbers from 1 to 20"),
+        (("--models", "din,sasrec,din"), "--models takes each model once"),
         (("--models", "bert"), "unknown model 'bert'"),
         (("--paper", "books"), "unknown data set of the paper"),
     ],
