@@ -79,6 +79,22 @@ def _states(x: Tensor, d: Tensor, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]
     return decay, h
 
 
+def _scan_to(last: Tensor, x: Tensor, d: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    """The scan's output at one position of each row, where all decays from a click to it are one: ``[B, E]``.
+
+    ``last [B]``, ``C [B, N]``, the others as in :class:`_Scan`; what follows ``last`` is not read.
+    """
+    d = d * (torch.arange(d.shape[1], device=d.device) <= last.unsqueeze(1)).unsqueeze(-1)
+    inputs, total = d * x, d.cumsum(1)
+    steps_after, weights = total[:, -1:] - total, B * C.unsqueeze(1)
+    y = []
+    for rows in _parts(x):
+        decay = (steps_after[rows].unsqueeze(2) * A).exp()  # [rows, L, N, E]
+        kernel = (weights[rows].unsqueeze(2) @ decay).squeeze(2)
+        y.append((kernel * inputs[rows]).sum(1))
+    return torch.cat(y)
+
+
 class MambaMixer(nn.Module):
     """A selective state-space layer (Mamba, Gu and Dao 2023): E = 2 D channels, each with N = 32 states.
 
@@ -117,13 +133,15 @@ class MambaMixer(nn.Module):
 
     def forward(self, H: Tensor) -> Tensor:
         """``H [B, L, D]`` to the same shape."""
-        x, gate = self.in_proj(H).chunk(2, dim=-1)  # [B, L, E]
-        padded = nn.functional.pad(x, (0, 0, KERNEL - 1, 0))
-        taps = [padded[:, k : k + x.shape[1]] * self.conv_weight[:, k] for k in range(KERNEL)]
-        x = nn.functional.silu(sum(taps, self.conv_bias))
-        d, B, C = self._select(x)
+        x, gate, (d, B, C) = self._enter(H)
         y: Tensor = _Scan.apply(x, d, -self.A_log.exp(), B, C)
         return self._leave(y, x, gate)
+
+    def read(self, H: Tensor, last: Tensor) -> Tensor:
+        """What :meth:`forward` gives at ``last [B]``, in less time: ``H [B, L, D]`` to ``[B, D]``."""
+        x, gate, (d, B, C) = self._enter(H)
+        y = _scan_to(last, x, d, -self.A_log.exp(), B, pick_rows(C, last))
+        return self._leave(y, pick_rows(x, last), pick_rows(gate, last))
 
     def step(self, H: Tensor, window: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One click ``H [B, D]`` with this layer's state: the output ``[B, D]`` and the next state."""
@@ -135,6 +153,13 @@ class MambaMixer(nn.Module):
         hidden = decay * hidden + (d * x).unsqueeze(1) * B.unsqueeze(-1)
         y = (C.unsqueeze(1) @ hidden).squeeze(1)
         return self._leave(y, x, gate), taps[..., 1:], hidden
+
+    def _enter(self, H: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
+        x, gate = self.in_proj(H).chunk(2, dim=-1)  # [B, L, E]
+        padded = nn.functional.pad(x, (0, 0, KERNEL - 1, 0))
+        taps = [padded[:, k : k + x.shape[1]] * self.conv_weight[:, k] for k in range(KERNEL)]
+        x = nn.functional.silu(sum(taps, self.conv_bias))
+        return x, gate, self._select(x)
 
     def _select(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         step, B, C = self.x_proj(x).split((self.rank, STATE_SIZE, STATE_SIZE), dim=-1)
@@ -192,12 +217,12 @@ class Mamba4Rec(Baseline):
             block.mixer.initialise(generator)
 
     def read_rows(self, ids: Tensor, clicks: Tensor, *, corrected: bool = True) -> Tensor:  # noqa: ARG002
-        """The user state ``[B, D]``; the last feed-forward network reads the last click alone."""
+        """The user state ``[B, D]``; all of the last block that can reads the last click alone."""
         x, last = self.input_norm(self.dropout(clicks)), last_position(ids)
         *first, final = self._blocks()
         for block in first:
             x = block(x)
-        return final.feed_forward(pick_rows(x, last), pick_rows(final.mixer(x), last))
+        return final.feed_forward(pick_rows(x, last), final.mixer.read(x, last))
 
     def every_position(self, ids: Tensor, clicks: Tensor, *, corrected: bool = True) -> Tensor:  # noqa: ARG002
         """The last block's outputs, ``[B, L, D]``."""
