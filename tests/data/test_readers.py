@@ -137,7 +137,7 @@ HEADER = "user,item,timestamp\n"
         ("a.csv", "user,item\ra,x\r", "line 1: new-line character seen in unquoted field$"),
         ("a.csv", "user,item,timestamp\na,x,1\n".encode("utf-16"), "line 1: not UTF-8"),
         ("a.csv", HEADER.encode() + bytes(1000), "line 2: not UTF-8 text: holds a zero byte"),
-        ("a.csv", gzip.compress(HEADER.encode()), "is gzipped, but its name"),
+        ("a.csv", gzip.compress(HEADER.encode(), mtime=0), "is gzipped, but its name"),
     ],
 )
 def test_refuses(tmp_path: Path, name: str, text: str | bytes, message: str) -> None:
