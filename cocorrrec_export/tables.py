@@ -49,6 +49,22 @@ def from_table(cls: type[Config], values: dict[str, Any], *, where: str) -> Conf
         raise UsageError(f"{where}: {error}") from None
 
 
+def override(tables: dict[str, Any], values: dict[str, Any], *, where: str) -> None:
+    """Set ``values``, by dotted key, in ``tables``; ``where`` names the file in errors.
+
+    Raises:
+        UsageError: what a key goes through is no table.
+    """
+    for dotted, value in values.items():
+        *parents, key = dotted.split(".")
+        table = tables
+        for parent in parents:
+            table = table.setdefault(parent, {})
+            if not isinstance(table, dict):
+                raise UsageError(f"{where}: {parent} must be a table")
+        table[key] = value
+
+
 def check_types(config: object) -> None:
     """Check each field of a flat dataclass of bool, int, float, str and Literal fields against its type.
 

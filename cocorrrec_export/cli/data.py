@@ -72,7 +72,7 @@ def prepare(
         raise UsageError(f"{out}: is a folder; give the file of the cut with --out")
     if out.resolve() == file.resolve():
         raise UsageError(f"{out}: --out is the file itself; give another name")
-    source = _source(format, (user_column, item_column, time_column, rating_column), (min_rating, min_item, min_user))
+    source = _source(format, user_column, item_column, time_column, rating_column, min_rating, min_item, min_user)
     with console.reading() as progress:
         interactions = make_cut(file, source, out, user_ids=user_ids, progress=progress)
     facts = {"path": str(out), "bytes": out.stat().st_size, "filters": source.as_table()["filters"]}
@@ -95,23 +95,20 @@ def statistics(
     """Count users, items and interactions after the filters: the figures of the paper's Table 2."""
     from cocorrrec_export.data.sources import load_source, resolve_source
 
-    source = _source(format, (user_column, item_column, time_column, rating_column), (min_rating, min_item, min_user))
+    source = _source(format, user_column, item_column, time_column, rating_column, min_rating, min_item, min_user)
     with console.reading() as progress:
         interactions = load_source(file, source, progress=progress)
     facts = {"path": str(file), "filters": resolve_source(file, source).as_table()["filters"]}
     _print(str(file), facts, interactions, as_json=json)
 
 
-def _source(
-    format: str | None, columns: tuple[str | None, ...], filters: tuple[float | int | None, ...]
-) -> "DataSource":
+def _source(*data_options: Any) -> "DataSource":
     from cocorrrec_export.data.sources import DataSource
+    from cocorrrec_export.tables import override
 
-    names = ("user", "item", "time", "rating"), ("min_rating", "min_item_interactions", "min_user_interactions")
-    tables: dict[str, Any] = {"format": format} if format is not None else {}
-    for table, keys, values in zip(("columns", "filters"), names, (columns, filters), strict=True):
-        tables[table] = {key: value for key, value in zip(keys, values, strict=True) if value is not None}
-    return DataSource.from_dict(tables, where="options")
+    tables: dict[str, Any] = {"data": {}}
+    override(tables, options.data_settings(*data_options), where="options")
+    return DataSource.from_dict(tables["data"], where="options")
 
 
 def _print(title: str, facts: dict[str, Any], interactions: "Interactions", *, as_json: bool) -> None:

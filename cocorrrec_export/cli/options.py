@@ -1,7 +1,7 @@
 """Options that more than one command has, each defined once."""
 
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -58,6 +58,36 @@ Precision = Annotated[
     str | None, typer.Option("--precision", help="Picks a shipped recipe: fp32, fp16, int8 or int4. Default: fp32.")
 ]
 Recipe = Annotated[Path | None, typer.Option("--recipe", help="A recipe file of your own, instead of --precision.")]
+
+
+def given(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those of ``settings`` that are not None."""
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def data_settings(
+    format: str | None,
+    user_column: str | None,
+    item_column: str | None,
+    time_column: str | None,
+    rating_column: str | None,
+    min_rating: float | None,
+    min_item: int | None,
+    min_user: int | None,
+) -> dict[str, Any]:
+    """What the options of the data ask for, by dotted key of a config."""
+    return given(
+        {
+            "data.format": format,
+            "data.columns.user": user_column,
+            "data.columns.item": item_column,
+            "data.columns.time": time_column,
+            "data.columns.rating": rating_column,
+            "data.filters.min_rating": min_rating,
+            "data.filters.min_item_interactions": min_item,
+            "data.filters.min_user_interactions": min_user,
+        }
+    )
 
 
 def numbers(text: str, option: str, kind: type[_Number], *, low: float, high: float) -> tuple[_Number, ...]:

@@ -70,18 +70,11 @@ def reproduce(
     from cocorrrec_export.reproduction import plan as plans
     from cocorrrec_export.reproduction.reproduce import reproduce as reproduce_all
 
-    overrides = {
-        "training.epochs": 1 if quick and epochs is None else epochs,
-        "data.format": format,
-        "data.columns.user": user_column,
-        "data.columns.item": item_column,
-        "data.columns.time": time_column,
-        "data.columns.rating": rating_column,
-        "data.filters.min_rating": min_rating,
-        "data.filters.min_item_interactions": min_item,
-        "data.filters.min_user_interactions": min_user,
-    }
-    settings = plans.read_config(config, {key: value for key, value in overrides.items() if value is not None})
+    overrides = {"training.epochs": 1 if quick and epochs is None else epochs}
+    data_settings = options.data_settings(
+        format, user_column, item_column, time_column, rating_column, min_rating, min_item, min_user
+    )
+    settings = plans.read_config(config, options.given(overrides) | data_settings)
     sizes = QUICK if quick else FULL
     plan = plans.Plan(
         rows=plans.parse_rows(models) if models else tuple(plans.ROWS),

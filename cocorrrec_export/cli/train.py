@@ -69,16 +69,11 @@ def train(
         "training.epochs": epochs,
         "training.learning_rate": learning_rate,
         "training.seed": seed,
-        "data.format": format,
-        "data.columns.user": user_column,
-        "data.columns.item": item_column,
-        "data.columns.time": time_column,
-        "data.columns.rating": rating_column,
-        "data.filters.min_rating": min_rating,
-        "data.filters.min_item_interactions": min_item,
-        "data.filters.min_user_interactions": min_user,
     }
-    settings = run.RunConfig.read(config, {key: value for key, value in overrides.items() if value is not None})
+    data_settings = options.data_settings(
+        format, user_column, item_column, time_column, rating_column, min_rating, min_item, min_user
+    )
+    settings = run.RunConfig.read(config, options.given(overrides) | data_settings)
     with TrainingProgress(settings.training.epochs) as progress:
         folder = run.train(
             data,

@@ -22,7 +22,7 @@ from cocorrrec_export.files import publish_file
 from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.store import ModelFolder, save_model
-from cocorrrec_export.tables import read_toml
+from cocorrrec_export.tables import override, read_toml
 from cocorrrec_export.training.config import TrainConfig
 from cocorrrec_export.training.loop import Listener, TrainingData, fit
 from cocorrrec_export.training.plot import plot_training
@@ -67,14 +67,7 @@ class RunConfig:
         if no_tables:
             raise UsageError(f"{where}: " + "; ".join(no_tables))
         merged: dict[str, dict[str, Any]] = {name: dict(tables.get(name, {})) for name in _TABLES}
-        for dotted, value in overrides.items():
-            *parents, key = dotted.split(".")
-            table = merged
-            for parent in parents:
-                table = table.setdefault(parent, {})
-                if not isinstance(table, dict):
-                    raise UsageError(f"{where}: {parent} must be a table")
-            table[key] = value
+        override(merged, overrides, where=where)
         if "vocab_size" in merged["model"]:
             raise UsageError(f"{where}, [model]: vocab_size is decided by the data; remove it")
         ModelConfig.from_dict(merged["model"] | {"vocab_size": 2}, where=f"{where}, [model]")

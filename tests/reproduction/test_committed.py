@@ -1,4 +1,7 @@
-"""The reports that are kept in docs/reproduction: each figure of Table 1 follows from the runs beside it."""
+"""The reports that are kept in docs/reproduction: each figure of Table 1 follows from the runs beside it.
+
+Those were trained with the default settings, or with the ``settings.toml`` beside them.
+"""
 
 import csv
 import json
@@ -8,8 +11,8 @@ import numpy as np
 import pytest
 
 from cocorrrec_export.metrics import METRICS
-from cocorrrec_export.reproduction.plan import ROWS, Run
-from cocorrrec_export.reproduction.run import read_result
+from cocorrrec_export.reproduction.plan import ROWS, Run, read_config
+from cocorrrec_export.reproduction.run import read_result, settings_of, with_run
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "reproduction"
 REPORTS = sorted(path.parent for path in FOLDER.glob("*/results.json"))
@@ -20,6 +23,7 @@ def test_table_1_follows_from_the_runs(report: Path) -> None:
     results = json.loads((report / "results.json").read_text())
     with (report / "table1_seeds.csv").open() as file:
         table = {(row["model"], int(row["seed"])): row for row in csv.DictReader(file)}
+    config = read_config(path if (path := report / "settings.toml").is_file() else None, {})
     assert len(results["seeds"]) >= 3 and set(results["table_1"]) == set(ROWS)
     for model, rates in results["learning_rates"].items():
         assert len(rates["validation"]) == 4
@@ -28,7 +32,8 @@ def test_table_1_follows_from_the_runs(report: Path) -> None:
         for seed in results["seeds"]:
             run = Run(row=model, learning_rate=rates["chosen"], seed=seed)
             facts = json.loads((report / "runs" / run.name / "result.json").read_text())
-            result = read_result(run, report / "runs" / run.name, facts["settings"], facts["data"])
+            settings = settings_of(with_run(config, run)) | {"data": facts["settings"]["data"]}
+            result = read_result(run, report / "runs" / run.name, settings, facts["data"])
             assert result is not None
             metrics = {name: float(values.mean()) for name, values in result.per_user().items()}
             assert metrics == pytest.approx({name: float(table[model, seed][name]) for name in METRICS}, abs=1e-6)
