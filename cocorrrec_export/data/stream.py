@@ -36,6 +36,16 @@ class Block(NamedTuple):
     lines: int
 
 
+def check_file(path: Path) -> None:
+    """Check that there is a file to read.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: {'is a folder, expected a file' if path.is_dir() else 'no such file'}")
+
+
 def read_chunks(path: Path, *, limit: int, progress: Progress | None = None) -> Iterator[bytes]:
     """The bytes of a file, decompressed where its name ends in ``.gz``, without a byte order mark.
 
@@ -43,8 +53,7 @@ def read_chunks(path: Path, *, limit: int, progress: Progress | None = None) -> 
         UsageError: it does not exist, or is an archive.
         CocorrrecError: it cannot be read, is no complete gzip file, or holds more than ``limit`` bytes.
     """
-    if not path.is_file():
-        raise UsageError(f"{path}: {'is a folder, expected a file' if path.is_dir() else 'no such file'}")
+    check_file(path)
     if path.name.endswith(_ARCHIVES):
         raise UsageError(f"{path}: is an archive; unpack it, and give the file in it")
     size, total = path.stat().st_size, 0

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cocorrrec_export.data.sources import resolve_source
+from cocorrrec_export.data.stream import check_file
 from cocorrrec_export.errors import UsageError, nearest
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.reproduction.costs import inference_times, measure_costs
@@ -43,11 +44,12 @@ def reproduce(
         What ``results.json`` says.
 
     Raises:
-        UsageError: ``out`` holds runs of other settings or data, or an unknown data set of the paper.
+        UsageError: no such file, ``out`` holds runs of other settings or data, or an unknown data set of the paper.
         CocorrrecError: the data cannot be used, or a run failed.
     """
     if paper_data is not None and paper_data not in TABLE_2:
         raise UsageError(f"unknown data set of the paper: '{paper_data}' ({nearest(paper_data, TABLE_2)})")
+    check_file(data_file)
     # A cut says itself what it was made with, and the report has to say it too.
     data = resolve_source(data_file, plan.config.data)
     plan = dataclasses.replace(plan, config=dataclasses.replace(plan.config, data=data))

@@ -2,13 +2,17 @@
 
 import multiprocessing
 import signal
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
+from cocorrrec_export.data.cut import is_cut
+from cocorrrec_export.data.sources import make_cut
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.files import sha256_file
 from cocorrrec_export.isolation import START_METHOD
@@ -20,6 +24,9 @@ from cocorrrec_export.training.run import RunConfig
 
 class Watcher:
     """Hears how the runs go; the command line's progress bars are one."""
+
+    def on_read(self, done: int, size: int) -> None:
+        """``done`` of the ``size`` bytes of the data are read."""
 
     def on_planned(self, runs: int) -> None:
         """``runs`` more are to be done."""
@@ -62,7 +69,7 @@ def train_all(
 
     Raises:
         UsageError: ``out`` holds runs of other settings or data.
-        CocorrrecError: a run failed, with its name; the others' results are kept.
+        CocorrrecError: the data cannot be used, or a run failed, with its name; the others' results are kept.
     """
     pool = _Pool(plan.config, data_file, out / "runs", jobs, keep_models, watcher or Watcher())
     choice: dict[str, dict[float, float]] = {}
@@ -94,6 +101,7 @@ class _Pool:
         self._config, self._data_file, self._root = config, data_file, root
         self._jobs, self._keep_models, self._watcher = jobs, keep_models, watcher
         self._digest = sha256_file(data_file)
+        self._scratch = tempfile.TemporaryDirectory()
         self._context: Any = multiprocessing.get_context(START_METHOD)
         self._context.set_forkserver_preload([__name__])  # torch is imported once, not by every process
         self._waiting: deque[Run] = deque()
@@ -132,6 +140,16 @@ class _Pool:
             process.join()
             receiver.close()
         self._working.clear()
+        self._scratch.cleanup()
+
+    @cached_property
+    def _cut(self) -> Path:
+        """What the runs read, of which each needs the data twice: the file's cut."""
+        if is_cut(self._data_file):
+            return self._data_file
+        path = Path(self._scratch.name) / "data.cut"
+        make_cut(self._data_file, self._config.data, path, user_ids=False, progress=self._watcher.on_read)
+        return path
 
     def _settings(self, run: Run) -> RunConfig:
         return with_run(self._config, run)
@@ -147,7 +165,7 @@ class _Pool:
         while self._waiting and len(self._working) < self._jobs:
             run = self._waiting.popleft()
             receiver, sender = self._context.Pipe(duplex=False)
-            arguments = (sender, run, self._root / run.name, self._settings(run), self._data_file)
+            arguments = (sender, run, self._root / run.name, self._settings(run), self._cut)
             facts = {"data": self._digest, "keep_model": self._keep_models}
             process = self._context.Process(target=_work, args=arguments, kwargs=facts, daemon=True)
             process.start()

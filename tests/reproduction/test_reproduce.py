@@ -71,19 +71,25 @@ def small_plan(**options: object) -> Plan:
 def test_the_best_learning_rate_is_taken_and_finished_runs_are_not_done_again(tmp_path: Path) -> None:
     class Counting(Watcher):
         started = 0
+        read: list[tuple[int, int]] = []  # noqa: RUF012
+
+        def on_read(self, done: int, size: int) -> None:
+            Counting.read.append((done, size))
 
         def on_start(self, run: Run, steps: int) -> None:  # noqa: ARG002
             Counting.started += 1
 
     data = csv_file(tmp_path / "clicks.csv")
     first = train_all(small_plan(), data, tmp_path / "out", jobs=2, watcher=Counting())
+    size = data.stat().st_size
+    assert Counting.read == [(size, size)]  # by none of the runs
     assert Counting.started == 6  # two models, two learning rates, and one more seed
     for row, tried in first.choice.items():
         assert tried[first.chosen[row]] == max(tried.values())
         assert [result.run.seed for result in first.rows[row]] == [1, 2]
         assert not list((tmp_path / "out" / "runs").glob("*/model"))  # the weights are dropped
     again = train_all(small_plan(), data, tmp_path / "out", jobs=2, watcher=Counting())
-    assert Counting.started == 6
+    assert Counting.started == 6 and len(Counting.read) == 1
     assert again.chosen == first.chosen
     with pytest.raises(UsageError, match="other settings or data"):
         train_all(small_plan(config=read_config(None, {"training.epochs": 2})), data, tmp_path / "out", jobs=1)
@@ -182,6 +188,26 @@ def test_wrong_options_are_usage_errors(tmp_path: Path, cli: Cli, arguments: tup
     ended = cli("reproduce", "--data", data, "--out", tmp_path / "out", *arguments)
     assert ended.code == 2
     assert message in ended.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "code"),
+    [
+        (None, "no such file", 2),
+        ("user,item,timestamp\na,x,soon\n", "line 2: timestamp is 'soon'", 1),
+        ("user,item,timestamp\na,x,1\n", "nothing is left after the filters", 1),
+    ],
+)
+def test_data_that_cannot_be_used_are_refused_before_any_run(
+    tmp_path: Path, cli: Cli, text: str | None, message: str, code: int
+) -> None:
+    data = tmp_path / "clicks.csv"
+    if text is not None:
+        data.write_text(text)
+    ended = cli("reproduce", "--data", data, "--quick", "--out", tmp_path / "out")
+    assert (ended.code, ended.stdout) == (code, "")
+    assert ended.stderr.strip().startswith(f"error: {data}") and message in ended.stderr
     assert not (tmp_path / "out").exists()
 
 
