@@ -64,9 +64,13 @@ class _Scan(torch.autograd.Function):
         return gx, gd, gA, gB, gC
 
 
+def _rows(x: Tensor) -> int:
+    """How many rows of a batch ``[B, L, E]`` to scan at a time, so that states stay in the processor's cache."""
+    return max(1, _POSITIONS // x.shape[1])
+
+
 def _parts(x: Tensor) -> Iterator[slice]:
-    """The rows of a batch ``[B, L, E]``, a few at a time, so that their states stay in the processor's cache."""
-    rows = max(1, _POSITIONS // x.shape[1])
+    rows = _rows(x)
     return (slice(start, start + rows) for start in range(0, len(x), rows))
 
 
@@ -87,11 +91,13 @@ def _scan_to(last: Tensor, x: Tensor, d: Tensor, A: Tensor, B: Tensor, C: Tensor
     d = d * (torch.arange(d.shape[1], device=d.device) <= last.unsqueeze(1)).unsqueeze(-1)
     inputs, total = d * x, d.cumsum(1)
     steps_after, weights = total[:, -1:] - total, B * C.unsqueeze(1)
+    # By split, whose gradient is one cat; that of a slice is as large as the whole batch.
+    parts = zip(*(tensor.split(_rows(x)) for tensor in (inputs, steps_after, weights)), strict=True)
     y = []
-    for rows in _parts(x):
-        decay = (steps_after[rows].unsqueeze(2) * A).exp()  # [rows, L, N, E]
-        kernel = (weights[rows].unsqueeze(2) @ decay).squeeze(2)
-        y.append((kernel * inputs[rows]).sum(1))
+    for own, steps, weight in parts:
+        decay = (steps.unsqueeze(2) * A).exp()  # [rows, L, N, E]
+        kernel = (weight.unsqueeze(2) @ decay).squeeze(2)
+        y.append((kernel * own).sum(1))
     return torch.cat(y)
 
 
