@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cocorrrec_export.export.artifact import Artifact
 
 INTERRUPTED = 130  # what typer exits with on Ctrl-C
+_MAX_TABLE = 10_000
 
 
 def log(message: str) -> None:
@@ -32,16 +33,20 @@ def print_json_line(value: Any) -> None:
 
 
 def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    """A table for people, on stdout."""
+    """A table for people, on stdout; it is wider than the terminal rather than that a number or a path is cut."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title)
+    table, cells = Table(title=title), [list(row) for row in rows]
     for index, column in enumerate(columns):
-        table.add_column(column, no_wrap=index == 0)
-    for row in rows:
+        names = max((len(row[0]) for row in cells), default=0) if index == 0 else None
+        table.add_column(column, no_wrap=index == 0, min_width=names)
+    for row in cells:
         table.add_row(*row)
-    Console().print(table)
+    console = Console()
+    least = console.measure(table, options=console.options.update(max_width=_MAX_TABLE)).minimum
+    console.width = max(console.width, least)
+    console.print(table)
 
 
 def print_metrics(title: str, ways: dict[str, dict[str, float]]) -> None:

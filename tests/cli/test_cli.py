@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cocorrrec_export.cli import console
+from cocorrrec_export.metrics import METRICS
 from cocorrrec_export.modeling.store import ModelFolder, shipped_models
 from cocorrrec_export.resources import MODELS_DIR
 from tests.commands import Cli
@@ -83,6 +84,17 @@ def test_a_shipped_model_has_the_metrics_that_its_card_says(cli: Cli, name: str)
     for way, metrics in measured.items():
         assert metrics == pytest.approx(shipped["metrics"][way], abs=1e-4)
         assert " | ".join(f"{value:.4f}" for value in metrics.values()) in card
+
+
+@pytest.mark.parametrize("first", ["CoCorrRec w/o GCN", "a path/of/" + 30 * "a-long-name"])
+def test_a_table_on_a_narrow_terminal_cuts_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], first: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    cells = [first, *(f"0.{number}" for number in range(1001, 1008))]
+    console.print_table("metrics", ("", *METRICS), [cells])
+    printed = capsys.readouterr().out
+    assert all(cell in printed for cell in (*cells, *METRICS))
 
 
 def test_an_interruption_that_a_library_swallows_takes_effect_at_the_next_step() -> None:
