@@ -20,7 +20,7 @@ import json
 import platform
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,7 @@ LENGTHS = (10, 25, 50, 100, 200)
 CANDIDATES = 100
 VOCABULARY = 10_000
 STREAMING = ("cocorrrec", "gru4rec", "mamba4rec")
+PLAIN = "sasrec-plain"
 SETTINGS = Settings(iterations=300, warmup=50)
 TITLES = {
     "cocorrrec": "CoCorrRec (SCN)",
@@ -57,7 +58,7 @@ TITLES = {
     "sasrec": "SASRec",
     "bert4rec": "BERT4Rec",
     "mamba4rec": "Mamba4Rec",
-    "sasrec-plain": "SASRec, every position, float32",
+    PLAIN: "SASRec, every position, float32",
 }
 
 
@@ -106,17 +107,35 @@ class EveryPosition(torch.nn.Module):
 
 
 def measure_plain(host: Host, target: str, length: int, candidates: int, out: Path) -> dict:
+    """One row, or an empty one where the toolkit cannot convert or run the model."""
     config = ModelConfig(vocab_size=VOCABULARY, architecture="sasrec", sequence_length=length)
     module = EveryPosition(random_model(config)).eval()
     example = (torch.ones(1, length, dtype=torch.int32), torch.ones(1, candidates, dtype=torch.int32))
     path = out / f"plain{length}-{candidates}.{'pte' if target == 'executorch' else 'tflite'}"
-    plain.export_plain(target, module, example, path)
     contract = plain.contract(length, candidates)
     generator = np.random.default_rng(0)
     case = {spec.name: generator.integers(1, VOCABULARY, spec.shape, dtype=np.int32) for spec in contract.inputs}
     shape = Shape(length, candidates, Program(path, (contract,)), {"rank": case})
-    (row,) = measure_shapes(host, [shape], SETTINGS, lambda _: None)
+    try:
+        plain.export_plain(target, module, example, path)
+        (row,) = measure_shapes(host, [shape], SETTINGS, lambda _: None)
+    except Exception as error:  # what a toolkit says of the plain model is the finding
+        print(f"{target} plain SASRec, L={length}: {type(error).__name__}: {error}")
+        return {}
     return row
+
+
+def cases(architectures: list[str], lengths: list[int]) -> Iterator[tuple[int, str, str, int]]:
+    """Length, architecture, entry point and candidates of all that is measured."""
+    for length in lengths:
+        for name in architectures:
+            yield length, name, "rank", CANDIDATES
+            if name in STREAMING and length == lengths[0]:
+                yield length, name, "step", CANDIDATES
+            if name == "sasrec":
+                yield length, name, "rank", 1
+        yield length, PLAIN, "rank", CANDIDATES
+        yield length, PLAIN, "rank", 1
 
 
 def run(
@@ -127,31 +146,18 @@ def run(
         out = Path(folder)
         for target in targets:
             with open_host(target, ensure_bundle(target, host_abi(), print), timeout_s=300) as host:
-                for length in lengths:
-                    for name in architectures:
+                for length, name, entry_point, candidates in cases(architectures, lengths):
+                    if find(rows, target, name, entry_point, length, candidates):
+                        continue
+                    if name == PLAIN:
+                        row = measure_plain(host, target, length, candidates, out)
+                    else:
                         model = model_folder(name, length, out)
-                        wanted = [("rank", CANDIDATES)]
-                        if name in STREAMING and length == lengths[0]:
-                            wanted.append(("step", CANDIDATES))
-                        if name == "sasrec":
-                            wanted.append(("rank", 1))
-                        for entry_point, candidates in wanted:
-                            if find(rows, target, name, entry_point, length, candidates):
-                                continue
-                            row = measure_export(host, target, model, length, candidates, entry_point, out)
-                            rows.append({"target": target, "architecture": name} | row)
-                            keep()
-                            print(f"{target} {name} {entry_point} L={length} C={candidates}: {row['p50_us']} us")
-                    for candidates in (CANDIDATES, 1):
-                        if find(rows, target, "sasrec-plain", "rank", length, candidates):
-                            continue
-                        try:
-                            row = measure_plain(host, target, length, candidates, out)
-                        except Exception as error:  # what a toolkit says of the plain model is the finding
-                            print(f"{target} plain SASRec, L={length}: {type(error).__name__}: {error}")
-                            continue
-                        rows.append({"target": target, "architecture": "sasrec-plain"} | row)
+                        row = measure_export(host, target, model, length, candidates, entry_point, out)
+                    if row:
+                        rows.append({"target": target, "architecture": name} | row)
                         keep()
+                        print(f"{target} {name} {entry_point} L={length} C={candidates}: {row['p50_us']} us")
 
 
 # ---------------------------------------------------------------------- the page
@@ -229,9 +235,9 @@ def comparison(rows: list[dict], target: str, lengths: list[int]) -> list[str]:
         scn = find(rows, target, "cocorrrec", "rank", length, CANDIDATES)
         others = (
             (scn, find(rows, target, "sasrec", "rank", length, CANDIDATES)),
-            (scn, find(rows, target, "sasrec-plain", "rank", length, CANDIDATES)),
+            (scn, find(rows, target, PLAIN, "rank", length, CANDIDATES)),
             (step, find(rows, target, "sasrec", "rank", length, 1)),
-            (step, find(rows, target, "sasrec-plain", "rank", length, 1)),
+            (step, find(rows, target, PLAIN, "rank", length, 1)),
         )
         cells = (f"{mine['p50_us'] / other['p50_us']:.2f}" if mine and other else "-" for mine, other in others)
         lines.append(f"| {length} | " + " | ".join(cells) + " |")
@@ -256,7 +262,7 @@ def plot(results: dict, path: Path) -> None:
             ]
             if not own:
                 continue
-            lengths, style = [row["length"] for row in own], ":" if name == "sasrec-plain" else "-"
+            lengths, style = [row["length"] for row in own], ":" if name == PLAIN else "-"
             left.plot(lengths, [row["p50_us"] for row in own], style, marker="o", label=label)
             heap = [statistics.median(row["heap_over_idle_bytes"]) / 2**20 for row in own]
             right.plot(lengths, heap, style, marker="o")

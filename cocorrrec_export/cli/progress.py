@@ -83,7 +83,7 @@ class RunBars(_Bars, Watcher):
     def __init__(self) -> None:
         super().__init__()
         self._all = self._progress.add_task("runs", total=0)
-        self._reading: TaskID | None = None
+        self._reading = self._progress.add_task("reading, MB", visible=False)
         self._tasks: dict[Run, TaskID] = {}
 
     def say(self, message: str) -> None:
@@ -92,9 +92,7 @@ class RunBars(_Bars, Watcher):
 
     def on_read(self, done: int, size: int) -> None:
         """Move the bar over the megabytes of the data; it goes when all are read."""
-        if self._reading is None:
-            self._reading = self._progress.add_task("reading, MB", total=size >> 20)
-        self._progress.update(self._reading, completed=done >> 20, visible=done < size)
+        self._progress.update(self._reading, total=size >> 20, completed=done >> 20, visible=done < size)
 
     def on_planned(self, runs: int) -> None:
         """Lengthen the bar over all runs."""
