@@ -26,7 +26,10 @@ def reproduce(
     data: options.RequiredData,
     out: Annotated[Path, typer.Option("--out", help="Folder of the results; run again, the command goes on in it.")],
     config: Annotated[
-        Path | None, typer.Option("--config", help="TOML file as for train: settings that all models share.")
+        Path | None,
+        typer.Option(
+            "--config", help="TOML file as for train: settings that all models share, in place of the defaults."
+        ),
     ] = None,
     models: Annotated[str | None, typer.Option(help="Models, with commas between them. Default: all seven.")] = None,
     seeds: Annotated[

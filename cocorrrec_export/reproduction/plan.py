@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cocorrrec_export.errors import UsageError, nearest
+from cocorrrec_export.tables import read_toml
 from cocorrrec_export.training.run import RunConfig
 
 ROWS: dict[str, dict[str, Any]] = {
@@ -25,14 +26,11 @@ MINI_BATCH_ROW = "CoCorrRec w/o GCN"
 MINI_BATCH_LENGTH = 20
 """Of the paper's Figure 6: b, at L = 20."""
 
-DEFAULTS: dict[str, Any] = {
-    "model.dropout": 0.2,
-    "training.epochs": 20,
-    "training.patience": 3,
-    "training.weight_decay": 0.01,
-    "training.alone_weight": 1.0,
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "model": {"dropout": 0.2},
+    "training": {"epochs": 20, "patience": 3, "weight_decay": 0.01, "alone_weight": 1.0},
 }
-"""Where the user gives no config: the same for every model."""
+"""Tables of a config: what the user's does not say, the same for every model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,12 +100,19 @@ def parse_rows(text: str) -> tuple[str, ...]:
 
 
 def read_config(path: Path | None, overrides: dict[str, Any]) -> RunConfig:
-    """The settings that all models share: of ``path``, else :data:`DEFAULTS`; ``overrides``, by dotted key, win.
+    """The settings that all models share: :data:`DEFAULTS`, replaced by what ``path`` says, that by ``overrides``.
+
+    ``overrides`` are by dotted key.
 
     Raises:
         UsageError: as in training, or a setting that each run decides.
     """
-    config = RunConfig.read(path, overrides if path is not None else DEFAULTS | overrides)
+    tables = read_toml(path) if path is not None else {}
+    for name, defaults in DEFAULTS.items():
+        table = tables.get(name, {})
+        if isinstance(table, dict):  # Anything else is refused below.
+            tables[name] = defaults | table
+    config = RunConfig.from_tables(tables, overrides, where=str(path) if path is not None else "options")
     decided = [key for key in ("architecture", "gcn") if key in config.model]
     if decided:
         raise UsageError(f"{path}, [model]: {' and '.join(decided)} follow from the model of each run; remove them")

@@ -1,6 +1,7 @@
 """``cocorr-export reproduce``: every model trained, stopped, gone on with, and written up."""
 
 import csv
+import dataclasses
 import json
 import re
 import signal
@@ -15,6 +16,7 @@ from cocorrrec_export.profiling.flops import PAPER_BATCH, forward_curve
 from cocorrrec_export.reproduction import paper
 from cocorrrec_export.reproduction.costs import inference_times, measure_costs
 from cocorrrec_export.reproduction.plan import NAMES, ROWS, Plan, Run, parse_rows, read_config
+from cocorrrec_export.reproduction.report import ALONE_DEVIATION
 from cocorrrec_export.reproduction.run import settings_of, with_run
 from cocorrrec_export.reproduction.schedule import Watcher, train_all
 from tests.commands import Cli, start
@@ -32,10 +34,10 @@ MACS = {
 PRINTED_DIGITS = {"CoCorrRec w/o GCN": 1}
 
 
-def small_config(folder: Path) -> Path:
+def small_config(folder: Path, *settings: str) -> Path:
     """Settings for data of 60 items, of which 100 negatives cannot be drawn."""
     path = folder / "config.toml"
-    path.write_text("[training]\nevaluation_negatives = 20\n")
+    path.write_text("\n".join(["[training]", "evaluation_negatives = 20", *settings]))
     return path
 
 
@@ -117,6 +119,7 @@ def test_reproduce_writes_the_paper_s_tables_and_figures(tmp_path: Path, cli: Cl
     for row in ROWS:
         assert f"| {row} |" in report
     assert "The last epoch allowed, 1, was the best of CoCorrRec (2 of 2 seeds), " in report
+    assert ALONE_DEVIATION in report
     assert report.count("in the paper") >= len(paper.TABLE_1["beauty"])
     with (out / "table1_seeds.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 2 * len(ROWS)
@@ -132,7 +135,7 @@ def test_an_interrupted_reproduction_goes_on(tmp_path: Path, cli: Cli) -> None:
         "--data",
         data,
         "--config",
-        small_config(tmp_path),
+        small_config(tmp_path, "alone_weight = 0"),
         "--quick",
         "--models",
         "cocorrrec-no-gcn,gru4rec",
@@ -153,6 +156,7 @@ def test_an_interrupted_reproduction_goes_on(tmp_path: Path, cli: Cli) -> None:
     ended = cli(*arguments, "--json")
     assert ended.code == 0, ended.stderr
     assert set(json.loads(ended.stdout)["results"]["table_1"]) == {"CoCorrRec w/o GCN", "GRU4Rec"}
+    assert ALONE_DEVIATION not in (tmp_path / "o" / "report.md").read_text()
 
 
 @pytest.mark.slow
@@ -215,6 +219,19 @@ def test_what_a_run_decides_cannot_be_configured(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text('[model]\narchitecture = "din"\n')
     with pytest.raises(UsageError, match="architecture follow"):
+        read_config(path, {})
+
+
+def test_a_config_replaces_the_defaults_that_it_names(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("[training]\nalone_weight = 0.0\nepochs = 7\n")
+    config, default = read_config(path, {"training.epochs": 3}), read_config(None, {})
+    assert config == dataclasses.replace(
+        default, training=dataclasses.replace(default.training, alone_weight=0.0, epochs=3)
+    )
+    assert (default.model, default.training.alone_weight) == ({"dropout": 0.2}, 1.0)
+    path.write_text("training = 7\n")
+    with pytest.raises(UsageError, match=r"\[training\] must be a table"):
         read_config(path, {})
 
 
