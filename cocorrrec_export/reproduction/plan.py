@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from cocorrrec_export.errors import UsageError, nearest
-from cocorrrec_export.tables import read_toml
 from cocorrrec_export.training.run import RunConfig
 
 ROWS: dict[str, dict[str, Any]] = {
@@ -107,12 +106,7 @@ def read_config(path: Path | None, overrides: dict[str, Any]) -> RunConfig:
     Raises:
         UsageError: as in training, or a setting that each run decides.
     """
-    tables = read_toml(path) if path is not None else {}
-    for name, defaults in DEFAULTS.items():
-        table = tables.get(name, {})
-        if isinstance(table, dict):  # Anything else is refused below.
-            tables[name] = defaults | table
-    config = RunConfig.from_tables(tables, overrides, where=str(path) if path is not None else "options")
+    config = RunConfig.read(path, overrides, defaults=DEFAULTS)
     decided = [key for key in ("architecture", "gcn") if key in config.model]
     if decided:
         raise UsageError(f"{path}, [model]: {' and '.join(decided)} follow from the model of each run; remove them")

@@ -43,18 +43,34 @@ class RunConfig:
     data: DataSource = field(default_factory=DataSource)
 
     @classmethod
-    def read(cls, path: Path | None, overrides: dict[str, Any] | None = None) -> "RunConfig":
+    def read(
+        cls,
+        path: Path | None,
+        overrides: dict[str, Any] | None = None,
+        *,
+        defaults: dict[str, dict[str, Any]] | None = None,
+    ) -> "RunConfig":
         """Read ``path``, if any, and let ``overrides``, by dotted key, replace what it says.
+
+        ``defaults``, tables as in the file, are for what neither says.
 
         Raises:
             UsageError: unknown tables or keys, or values out of range.
             CocorrrecError: the file is no TOML.
         """
         tables = read_toml(path) if path is not None else {}
-        return cls.from_tables(tables, overrides or {}, where=str(path) if path is not None else "options")
+        where = str(path) if path is not None else "options"
+        return cls.from_tables(tables, overrides or {}, where=where, defaults=defaults)
 
     @classmethod
-    def from_tables(cls, tables: dict[str, Any], overrides: dict[str, Any], *, where: str) -> "RunConfig":
+    def from_tables(
+        cls,
+        tables: dict[str, Any],
+        overrides: dict[str, Any],
+        *,
+        where: str,
+        defaults: dict[str, dict[str, Any]] | None = None,
+    ) -> "RunConfig":
         """The same of tables that were read already; ``where`` names them in errors.
 
         Raises:
@@ -66,7 +82,9 @@ class RunConfig:
         no_tables = [f"[{name}] must be a table" for name, table in tables.items() if not isinstance(table, dict)]
         if no_tables:
             raise UsageError(f"{where}: " + "; ".join(no_tables))
-        merged: dict[str, dict[str, Any]] = {name: dict(tables.get(name, {})) for name in _TABLES}
+        merged: dict[str, dict[str, Any]] = {
+            name: (defaults or {}).get(name, {}) | tables.get(name, {}) for name in _TABLES
+        }
         override(merged, overrides, where=where)
         if "vocab_size" in merged["model"]:
             raise UsageError(f"{where}, [model]: vocab_size is decided by the data; remove it")
