@@ -29,18 +29,18 @@ import plain
 import torch
 from torch import Tensor
 
-from cocorrrec_export.export.recipes import shipped_recipes
-from cocorrrec_export.export.shapes import export_shapes
+from cocorrrec_export.artifact.recipe import shipped_recipes
 from cocorrrec_export.files import publish_file
 from cocorrrec_export.modeling.build import ARCHITECTURES, build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.layers import pick_rows
 from cocorrrec_export.modeling.ranker import Ranker, last_position
 from cocorrrec_export.modeling.store import ModelFolder, open_model, save_model
-from cocorrrec_export.profiling.bundle import ensure_bundle, host_abi
-from cocorrrec_export.profiling.host import Host, open_host
+from cocorrrec_export.profiling.machines.host import Host, open_host
+from cocorrrec_export.profiling.machines.runs import Program
 from cocorrrec_export.profiling.measure import Settings, Shape, measure_shapes
-from cocorrrec_export.profiling.runs import Program
+from cocorrrec_export.profiling.runner.package import ensure_package, host_abi
+from cocorrrec_export.profiling.shapes import export_shapes
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "architectures.md"
@@ -151,7 +151,7 @@ def run(
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         for turn, target in itertools.product(range(turns), targets):
-            with open_host(target, ensure_bundle(target, host_abi(), print), timeout_s=300) as host:
+            with open_host(target, ensure_package(target, host_abi(), print), timeout_s=300) as host:
                 for length, name, entry_point, candidates in cases(architectures, lengths):
                     if len(find_all(rows, target, name, entry_point, length, candidates)) > turn:
                         continue

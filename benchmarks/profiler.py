@@ -34,16 +34,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from cocorrrec_export.artifact.manifest import Artifact, open_artifact
 from cocorrrec_export.contract import EntryPoint, TensorSpec
-from cocorrrec_export.export.artifact import Artifact, open_artifact
 from cocorrrec_export.export.executorch import export_executorch
 from cocorrrec_export.export.graphs import GraphSpec
 from cocorrrec_export.parity.vectors import read_vectors
-from cocorrrec_export.profiling.bundle import Bundle, ensure_bundle, host_abi
-from cocorrrec_export.profiling.compare import median_ratio_interval
-from cocorrrec_export.profiling.host import Host, open_host
+from cocorrrec_export.profiling.machines.host import Host, open_host
+from cocorrrec_export.profiling.machines.runs import Call, pack, read_report
 from cocorrrec_export.profiling.measure import heap_over_idle_bytes
-from cocorrrec_export.profiling.runs import Call, pack, read_report
+from cocorrrec_export.profiling.report.compare import median_ratio_interval
+from cocorrrec_export.profiling.runner.package import RunnerPackage, ensure_package, host_abi
 from cocorrrec_export.runtime.open import open_runtime
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -145,14 +145,14 @@ class Block:
     library: str
 
 
-def heap_blocks(bundle: Bundle, program: Path, call: Call, folder: Path) -> tuple[list[Block], dict]:
+def heap_blocks(package: RunnerPackage, program: Path, call: Call, folder: Path) -> tuple[list[Block], dict]:
     """Everything that is on the heap at the end of a run, and the runner's report."""
     library, trace, inputs = folder / "heap_trace.so", folder / "trace.txt", folder / "inputs.bin"
     source = ROOT / "benchmarks" / "heap_trace.c"
     subprocess.run(["gcc", "-O1", "-shared", "-fPIC", source, "-o", library, "-ldl"], check=True)
     inputs.write_bytes(call.inputs)
     options = call.options(model=str(program), inputs=str(inputs), outputs=str(folder / "outputs.bin"), trace="")
-    loader, *rest = bundle.command(str(bundle.path))
+    loader, *rest = package.command(str(package.path))
     command = [loader, "--preload", str(library), *rest, *options]
     done = subprocess.run(
         command, env=os.environ | {"HEAP_TRACE": str(trace)}, capture_output=True, text=True, check=True
@@ -172,14 +172,14 @@ def heap_blocks(bundle: Bundle, program: Path, call: Call, folder: Path) -> tupl
     return list(live.values()), read_report(done.stdout, done.stderr, done.returncode, call)
 
 
-def heap_terms(artifact: Artifact, bundle: Bundle, folder: Path) -> dict[str, int]:
+def heap_terms(artifact: Artifact, package: RunnerPackage, folder: Path) -> dict[str, int]:
     """Bytes of the heap of ``rank`` by what they are for."""
     path, contract = weightless_program(folder)
-    blocks, _ = heap_blocks(bundle, path, Call(contract=contract, inputs=bytes(2 * 4 * 256)), folder)
+    blocks, _ = heap_blocks(package, path, Call(contract=contract, inputs=bytes(2 * 4 * 256)), folder)
     objects = {x.bytes for x in blocks if x.library == XNNPACK and x.function == "posix_memalign" and x.stage < LOADED}
     contract = next(entry for entry in artifact.entry_points if entry.name == "rank")
     call = Call(contract=contract, inputs=pack(contract, cases_of(artifact, "rank")[:1]))
-    blocks, report = heap_blocks(bundle, artifact.program, call, folder)
+    blocks, report = heap_blocks(package, artifact.program, call, folder)
     terms = dict.fromkeys(
         (FILE_TERM, ARENA_TERM, PACKED_TERM, WORKSPACE_TERM, GRAPH_TERM, RUNTIME_TERM, MALLOC_TERM), 0
     )
@@ -217,7 +217,7 @@ def host_profiles(artifacts: list[Artifact]) -> list[dict]:
     found = []
     for artifact in artifacts:
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-c", "from cocorrrec_export.cli.profile import main; main()", "run"]
+            command = [sys.executable, "-c", "from cocorrrec_export.cli.profile.app import main; main()", "run"]
             command += [str(artifact.path.resolve()), "--host", "--json", "--output", f"{folder}/profile"]
             found.append(json.loads(subprocess.check_output(command, cwd=ROOT, text=True)))
     return found
@@ -262,7 +262,7 @@ def page(
     medians: dict,
     terms: dict[str, int],
     profiles: list[dict],
-    bundle: Bundle,
+    package: RunnerPackage,
     artifact: Artifact,
     rows: list[dict],
 ) -> str:
@@ -271,7 +271,7 @@ def page(
         "# How far the profiler's figures can be trusted",
         "",
         f"Written by `benchmarks/profiler.py` on {platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
-        f"{bundle.runtime}, runner {bundle.id}, {artifact.path.name}, one thread.",
+        f"{package.runtime}, runner {package.id}, {artifact.path.name}, one thread.",
         "",
         f"A call of the runner that copies one number takes {p50:.2f} us (p99 {p99:.2f} us): what every figure below "
         "holds beside the model.",
@@ -352,9 +352,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for all raw samples")
     options = parser.parse_args()
     artifact = open_artifact(options.artifact)
-    bundle = ensure_bundle(artifact.target, host_abi(), print)
+    package = ensure_package(artifact.target, host_abi(), print)
     with (
-        open_host(artifact.target, bundle, timeout_s=300) as host,
+        open_host(artifact.target, package, timeout_s=300) as host,
         tempfile.TemporaryDirectory(prefix="cocorr-benchmark-") as folder,
     ):
         path, contract = empty_program(Path(folder))
@@ -362,11 +362,11 @@ def main() -> None:
         empty = host.run(path, call).report["latency_ns"]
         times = in_turns(artifact, host)
         medians = profiles_in_a_row(artifact, host)
-        terms = heap_terms(artifact, bundle, Path(folder))
+        terms = heap_terms(artifact, package, Path(folder))
     profiles = host_profiles([artifact, *(open_artifact(path) for path in options.others)])
     rows = faults() if options.faults else []
     draw(times, medians)
-    PAGE.write_text(page(empty, times, medians, terms, profiles, bundle, artifact, rows), encoding="utf-8")
+    PAGE.write_text(page(empty, times, medians, terms, profiles, package, artifact, rows), encoding="utf-8")
     if options.json:
         raw = {"empty_ns": empty, "in_turns_ns": times, "medians_us": medians, "heap": terms, "profiles": profiles}
         raw["faults"] = rows

@@ -109,7 +109,7 @@ def free_port() -> int:
 
 def ours(gcn: Path, *options: str) -> contextlib.AbstractContextManager[Server]:
     port = free_port()
-    program = "from cocorrrec_export.cli.serve import main; main()"
+    program = "from cocorrrec_export.cli.serve.app import main; main()"
     flags = ["--port", str(port), "--drain-seconds", "0", *options]
     return started([sys.executable, "-c", program, "gcn", str(gcn), *flags], gcn, port)
 

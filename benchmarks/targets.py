@@ -23,12 +23,12 @@ import numpy as np
 import plain
 import torch
 
+from cocorrrec_export.artifact.manifest import PROGRAMS, Artifact
+from cocorrrec_export.artifact.recipe import Recipe, shipped_recipes
 from cocorrrec_export.contract import EntryPoint
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.export import pipeline
-from cocorrrec_export.export.artifact import PROGRAMS, Artifact
 from cocorrrec_export.export.graphs import scn_graphs
-from cocorrrec_export.export.recipes import Recipe, shipped_recipes
 from cocorrrec_export.files import publish_file
 from cocorrrec_export.resources import DEFAULT_MODEL
 from cocorrrec_export.runtime.base import score_list
@@ -195,7 +195,7 @@ def page(results: dict) -> str:
     ]
     for row in results["rows"]:
         size = f"{row['bytes'] / 1e6:.3f} | {row['bytes'] / fp32[row['target'], 'computed']:.1%}"
-        ranks = f"{row['ndcg']['eager']:.4f} / {row['ndcg']['artefact']:.4f} | {row['top10']:.4f} | {row['cosine']:.5f}"
+        ranks = f"{row['ndcg']['eager']:.4f} / {row['ndcg']['artifact']:.4f} | {row['top10']:.4f} | {row['cosine']:.5f}"
         head = f"| {row['target']} | {row['precision']} | {row['item_side']} | {size} | {ranks} "
         lines.append(head + costs(row.get("rank"), eager))
     lines += [

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cocorrrec_export.artifact.manifest import open_artifact
 from cocorrrec_export.data.catalogue import read_titles
 from cocorrrec_export.data.evaluation_set import EvaluationSet
-from cocorrrec_export.export.artifact import open_artifact
 from cocorrrec_export.modeling.store import find_model, open_model
 from cocorrrec_export.runtime.base import score_list
 from cocorrrec_export.runtime.open import open_runtime

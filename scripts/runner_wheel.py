@@ -1,7 +1,7 @@
-"""Put finished runner bundles into a wheel of their own: ``make runner-wheel``, which the extra ``android`` installs.
+"""Put finished runner packages into a wheel of their own: ``make runner-wheel``, which the extra ``android`` installs.
 
 The wheel holds programs for phones, not for the machine that installs it, so it is for any platform. It carries the
-licence texts and sources that are inside each bundle.
+licence texts and sources that are inside each package.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from cocorrrec_export import __version__
-from cocorrrec_export.profiling.bundle import ABIS, WHEEL_MODULE, build_bundle, installed
+from cocorrrec_export.profiling.runner.package import ABIS, WHEEL_MODULE, build_package, installed
 
 PROJECT = """[build-system]
 requires = ["hatchling>=1.26,<2"]
@@ -37,24 +37,24 @@ Programs that `cocorr-profile` copies to a phone. Nothing in here is started on 
 on Linux with `cocorr-profile --host`. Licences, sources and where the rest of the sources are:
 `NOTICE.txt` in each folder.
 
-Bundles: {names}
+Packages: {names}
 """
 
 
 def main() -> None:
-    """Build every bundle, then the wheel; print its path."""
+    """Build every package, then the wheel; print its path."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("dist-runner"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder)
         module = project / WHEEL_MODULE
-        bundles = [build_bundle(target, abi, module) for target in installed() for abi in ABIS]
-        if any(bundle.manifest["compiler"].startswith("zig ") for bundle in bundles):
+        packages = [build_package(target, abi, module) for target in installed() for abi in ABIS]
+        if any(package.manifest["compiler"].startswith("zig ") for package in packages):
             # Their licences are others, and may not be all there.
             sys.exit("the wheel is built with Debian's compilers: apt install g++ g++-aarch64-linux-gnu")
-        (module / "__init__.py").write_text('"""Runner bundles of cocorrrec-export."""\n', encoding="utf-8")
-        names = ", ".join(bundle.name for bundle in bundles)
+        (module / "__init__.py").write_text('"""Runner packages of cocorrrec-export."""\n', encoding="utf-8")
+        names = ", ".join(package.name for package in packages)
         (project / "README.md").write_text(README.format(names=names), encoding="utf-8")
         (project / "pyproject.toml").write_text(
             PROJECT.format(version=__version__, module=WHEEL_MODULE, licence=LICENCE), encoding="utf-8"

@@ -48,7 +48,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
 
 def start(*arguments: object, cwd: Path, prelude: str = "") -> "subprocess.Popen[str]":
     """``cocorr-export`` in a process of its own, after the Python statements ``prelude``."""
-    program = f"{prelude}from cocorrrec_export.cli.export import main; main()"
+    program = f"{prelude}from cocorrrec_export.cli.export.app import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", program, *map(str, arguments)],
         cwd=cwd,

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cocorrrec_export.artifact.manifest import Artifact
+from cocorrrec_export.artifact.recipe import Recipe, choose_recipe
 from cocorrrec_export.contract import EntryPoint
 from cocorrrec_export.export import pipeline
-from cocorrrec_export.export.artifact import Artifact
 from cocorrrec_export.export.graphs import GraphSpec, scn_graphs
-from cocorrrec_export.export.recipes import Recipe, choose_recipe
 from cocorrrec_export.modeling.store import load_model
 from cocorrrec_export.runtime.coreml import CoreMLRuntime
 from cocorrrec_export.runtime.mlpackage import Package, open_package, write_model

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from cocorrrec_export.artifact.manifest import Artifact
+from cocorrrec_export.artifact.recipe import choose_recipe
 from cocorrrec_export.export import pipeline
-from cocorrrec_export.export.artifact import Artifact
-from cocorrrec_export.export.recipes import choose_recipe
 from cocorrrec_export.files import sha256_file
 from cocorrrec_export.modeling.store import ModelFolder
 from tests.coreml import CoreMLExports

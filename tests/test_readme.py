@@ -29,7 +29,7 @@ def test_every_command_is_mentioned() -> None:
 def test_the_page_on_serving_names_every_option_and_metric() -> None:
     from typer.main import get_command
 
-    from cocorrrec_export.cli import serve
+    from cocorrrec_export.cli.serve.gcn import gcn as serve
     from cocorrrec_export.serving.metrics import Metrics
 
     page = (ROOT / "docs" / "serving.md").read_text()

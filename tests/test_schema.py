@@ -41,7 +41,7 @@ MANIFEST = {
         "ranking": {
             "users": 3,
             "metrics": None,
-            "metrics_corrected": {"hr@5": {"eager": 0.1, "artefact": 0.2}},
+            "metrics_corrected": {"hr@5": {"eager": 0.1, "artifact": 0.2}},
             "reason": None,
         },
     },

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from cocorrrec_export.artifact.manifest import Artifact
+from cocorrrec_export.artifact.recipe import choose_recipe, expected_bytes
 from cocorrrec_export.export import pipeline
-from cocorrrec_export.export.artifact import Artifact
-from cocorrrec_export.export.recipes import choose_recipe, expected_bytes
 from cocorrrec_export.modeling.build import ARCHITECTURES
 from cocorrrec_export.runtime.base import score_list
 from cocorrrec_export.runtime.open import open_runtime
@@ -57,10 +57,10 @@ def test_every_precision_is_small_and_ranks_the_same(name: str, target: str, tmp
         for way in ("metrics", "metrics_corrected"):
             if precision == "fp32":
                 for pair in ranking[way].values():
-                    assert round(pair["eager"], 4) == round(pair["artefact"], 4)
+                    assert round(pair["eager"], 4) == round(pair["artifact"], 4)
             if precision in NDCG_LOSS:
                 ndcg = ranking[way]["ndcg@10"]
-                assert abs(ndcg["artefact"] - ndcg["eager"]) <= NDCG_LOSS[precision] * ndcg["eager"] + 5e-5
+                assert abs(ndcg["artifact"] - ndcg["eager"]) <= NDCG_LOSS[precision] * ndcg["eager"] + 5e-5
         if precision == "int8":
             assert least_cosine(artifact, source) >= 0.999
 
@@ -80,5 +80,5 @@ def test_a_baseline_exports_without_a_model_named(architecture: str, tmp_path: P
     source = pipeline.open_source(None, None, architecture=architecture)
     artifact = pipeline.export(source, choose_recipe("scn", "executorch", precision="int8"), tmp_path)
     ndcg = artifact.manifest["parity"]["ranking"]["metrics"]["ndcg@10"]
-    assert abs(ndcg["artefact"] - ndcg["eager"]) <= NDCG_LOSS["int8"] * ndcg["eager"]
+    assert abs(ndcg["artifact"] - ndcg["eager"]) <= NDCG_LOSS["int8"] * ndcg["eager"]
     assert least_cosine(artifact, source) >= 0.999

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from cocorrrec_export.errors import CocorrrecError
 
 if TYPE_CHECKING:
-    from cocorrrec_export.export.artifact import Artifact
+    from cocorrrec_export.artifact.manifest import Artifact
+    from cocorrrec_export.doctor.check import Check
 
 INTERRUPTED = 130  # what typer exits with on Ctrl-C
 _MAX_TABLE = 10_000
@@ -88,7 +89,7 @@ def print_artifacts(made: "list[Artifact]", failed: dict[str, str], *, as_json: 
     for artifact in made:
         tensors, ranking = artifact.manifest["parity"]["tensors"], artifact.manifest["parity"]["ranking"]
         ndcg = (ranking["metrics"] or {}).get("ndcg@10")
-        ranks = f"{ndcg['eager']:.4f} / {ndcg['artefact']:.4f}" if ndcg else ranking["reason"]
+        ranks = f"{ndcg['eager']:.4f} / {ndcg['artifact']:.4f}" if ndcg else ranking["reason"]
         size, difference, overlap = (
             f"{artifact.bytes:,}",
             f"{tensors['max_abs']:.3g}",
@@ -111,10 +112,28 @@ def print_parity(title: str, parity: dict[str, Any]) -> None:
     ]
     for way, label in (("metrics", "alone"), ("metrics_corrected", "corrected")):
         for name, pair in (ranking[way] or {}).items():
-            rows.append([f"{name} {label}", f"{pair['eager']:.4f}", f"{pair['artefact']:.4f}"])
+            rows.append([f"{name} {label}", f"{pair['eager']:.4f}", f"{pair['artifact']:.4f}"])
     users = f"{ranking['users']} users" if ranking["users"] else f"ranking not checked: {ranking['reason']}"
     title = f"parity: {parity['verdict']} ({parity['executed_by']}; {users})"
     print_table(title, ("", "float32 model", "file"), rows)
+
+
+def print_checks(platform: str, checks: "list[Check]", *, as_json: bool) -> None:
+    """What a doctor found.
+
+    Raises:
+        CocorrrecError: a check failed.
+    """
+    from cocorrrec_export.doctor.check import document
+
+    if as_json:
+        print_json(document(platform, checks))
+    else:
+        rows = ([check.name, "ok" if check.ok else "FAILED", check.detail, check.hint] for check in checks)
+        print_table(platform, ("check", "", "what was found", "what to do"), rows)
+    failed = [check.name for check in checks if not check.ok]
+    if failed:
+        raise CocorrrecError(f"not ready: {', '.join(failed)}")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from cocorrrec_export.data.readers import Columns, read_table
+from cocorrrec_export.data.files.csv import Columns, read_table
 from cocorrrec_export.errors import CocorrrecError
 
 

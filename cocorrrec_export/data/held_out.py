@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from cocorrrec_export.data.evaluation_set import EvaluationSet
-from cocorrrec_export.data.formats import AUTO
+from cocorrrec_export.data.files.detection import AUTO
 from cocorrrec_export.data.negatives import NegativeSampler, evaluation_candidates
 from cocorrrec_export.data.sources import DataSource, load_source
 from cocorrrec_export.data.splits import Examples, leave_last_out

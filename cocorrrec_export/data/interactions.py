@@ -10,11 +10,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cocorrrec_export.data.encoding import encode, number
-from cocorrrec_export.data.formats import AUTO, read_file
-from cocorrrec_export.data.readers import Columns
-from cocorrrec_export.data.stream import Progress
+from cocorrrec_export.data.files.csv import Columns
+from cocorrrec_export.data.files.detection import AUTO, read_file
+from cocorrrec_export.data.files.streaming import Progress
 from cocorrrec_export.errors import CocorrrecError, UsageError
-from cocorrrec_export.tables import check_types
+from cocorrrec_export.toml import check_types
 
 MIN_USER_INTERACTIONS = 3
 """One to train on, one for validation, one for testing."""

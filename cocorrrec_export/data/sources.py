@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from cocorrrec_export import __version__
-from cocorrrec_export.data.cut import Cut, is_cut, read_cut, write_cut
-from cocorrrec_export.data.formats import AUTO, check_format
+from cocorrrec_export.data.files.csv import Columns
+from cocorrrec_export.data.files.detection import AUTO, check_format
+from cocorrrec_export.data.files.streaming import Progress
 from cocorrrec_export.data.interactions import Filters, Interactions, load_interactions
-from cocorrrec_export.data.readers import Columns
-from cocorrrec_export.data.stream import Progress
+from cocorrrec_export.data.prepared import Cut, is_cut, read_cut, write_cut
 from cocorrrec_export.errors import CocorrrecError, UsageError
 from cocorrrec_export.files import sha256_file
-from cocorrrec_export.tables import check_types, from_table
+from cocorrrec_export.toml import check_types, from_table
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from cocorrrec_export.export.graphs import GraphSpec
 from cocorrrec_export.extras import quiet, require
-from cocorrrec_export.runtime.mlpackage import MANIFEST, open_package, write_model
+from cocorrrec_export.runtime.mlpackage import PACKAGE_MANIFEST, open_package, write_model
 
 _BUFFER = "b_device_"
 DEFAULT_FUNCTION = "rank"
@@ -127,14 +127,14 @@ def _finish(path: Path, metadata: dict[str, str | int]) -> None:
     for function in package.functions.values():
         _shorten(function)
     write_model(package)
-    manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    manifest = json.loads((path / PACKAGE_MANIFEST).read_text(encoding="utf-8"))
     entries = manifest["itemInfoEntries"]
     keys = {key: str(uuid.uuid5(uuid.NAMESPACE_URL, entry["path"])).upper() for key, entry in entries.items()}
     manifest["itemInfoEntries"] = {keys[key]: entry for key, entry in entries.items()}
     manifest["rootModelIdentifier"] = keys[manifest["rootModelIdentifier"]]
     # As Core ML Tools write it: they write it anew when they open a package, and its digest must stay what it is.
     text = json.dumps(manifest, indent=4, sort_keys=True)
-    (path / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    (path / PACKAGE_MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
 def _shorten(function: Any) -> None:

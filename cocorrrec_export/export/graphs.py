@@ -1,4 +1,4 @@
-"""The entry points of an artefact as graphs: what every converter takes, and nothing else."""
+"""The entry points of an artifact as graphs: what every converter takes, and nothing else."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -7,18 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cocorrrec_export.artifact.recipe import SCN_ENTRY_POINTS, Recipe
 from cocorrrec_export.contract import EntryPoint, TensorSpec
 from cocorrrec_export.errors import UsageError
-from cocorrrec_export.export.baseline_forms import (
-    DeviceBERT4Rec,
-    DeviceDIN,
-    DeviceGRU4Rec,
-    DeviceMamba4Rec,
-    DeviceSASRec,
-)
-from cocorrrec_export.export.device_form import NEW_STREAM, DeviceSCN
-from cocorrrec_export.export.device_frame import DeviceRanker, Storage
-from cocorrrec_export.export.recipes import SCN_ENTRY_POINTS, Recipe
+from cocorrrec_export.forms.bert4rec import DeviceBERT4Rec
+from cocorrrec_export.forms.din import DeviceDIN
+from cocorrrec_export.forms.frame import DeviceRanker, Storage
+from cocorrrec_export.forms.gru4rec import DeviceGRU4Rec
+from cocorrrec_export.forms.mamba4rec import DeviceMamba4Rec
+from cocorrrec_export.forms.sasrec import DeviceSASRec
+from cocorrrec_export.forms.scn import NEW_STREAM, DeviceSCN
 from cocorrrec_export.modeling.baselines import mamba4rec
 from cocorrrec_export.modeling.config import Architecture, ModelConfig
 from cocorrrec_export.modeling.gcn import GCN

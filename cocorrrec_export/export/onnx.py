@@ -4,12 +4,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from cocorrrec_export.contract import SHARED_WEIGHTS
 from cocorrrec_export.export.graphs import GraphSpec
 from cocorrrec_export.extras import quiet, require
 
 OPSET = 20
-WEIGHTS = "weights.bin"
-"""File of the weights that the entry points of a folder share."""
 EXTERNAL_BYTES = 1024
 """Constants of at least this size go into the shared file."""
 _PAGE = 4096  # where a table starts, so that a runtime can map it instead of copying it
@@ -53,7 +52,7 @@ def export_onnx_folder(
     metadata: dict[str, str | int],
     progress: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Write ``<entry point>.onnx`` for each graph; they share the weights in :data:`WEIGHTS`, each stored once.
+    """Write ``<entry point>.onnx`` for each graph; they share the weights in :data:`SHARED_WEIGHTS`, each stored once.
 
     Args:
         graphs: entry points over shared weights.
@@ -70,7 +69,7 @@ def export_onnx_folder(
         import onnx
     folder.mkdir()
     stored: dict[bytes, int] = {}  # a constant's bytes, and where in the shared file they start
-    with (folder / WEIGHTS).open("wb") as weights:
+    with (folder / SHARED_WEIGHTS).open("wb") as weights:
         for graph in graphs:
             progress(f"tracing {graph.name}")
             model = _convert(graph, metadata)
@@ -84,7 +83,7 @@ def export_onnx_folder(
                     stored[data] = weights.tell()
                     weights.write(data)
                 tensor.raw_data = data
-                onnx.external_data_helper.set_external_data(tensor, WEIGHTS, stored[data], len(data))
+                onnx.external_data_helper.set_external_data(tensor, SHARED_WEIGHTS, stored[data], len(data))
                 tensor.ClearField("raw_data")
             (folder / f"{graph.name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
 

@@ -1,4 +1,4 @@
-"""From a model folder to a published artefact, and the check of one that exists."""
+"""From a model folder to a published artifact, and the check of one that exists."""
 
 import dataclasses
 import importlib.metadata
@@ -11,11 +11,7 @@ from typing import Any
 import torch
 
 from cocorrrec_export import __version__
-from cocorrrec_export.contract import PART_PREFIX, TENSOR_NAMES, EntryPoint
-from cocorrrec_export.data.evaluation_set import EvaluationSet
-from cocorrrec_export.data.held_out import held_out_set
-from cocorrrec_export.errors import CocorrrecError, ParityError, UsageError
-from cocorrrec_export.export.artifact import (
+from cocorrrec_export.artifact.manifest import (
     PROGRAMS,
     VECTORS,
     Artifact,
@@ -23,21 +19,25 @@ from cocorrrec_export.export.artifact import (
     open_artifact,
     write_manifest,
 )
+from cocorrrec_export.artifact.recipe import Recipe
+from cocorrrec_export.contract import PART_PREFIX, TENSOR_NAMES, EntryPoint
+from cocorrrec_export.data.evaluation_set import EvaluationSet
+from cocorrrec_export.data.held_out import held_out_set
+from cocorrrec_export.errors import CocorrrecError, ParityError, UsageError
 from cocorrrec_export.export.coreml import export_coreml
 from cocorrrec_export.export.executorch import export_executorch, memory_planned_bytes
 from cocorrrec_export.export.graphs import GraphSpec, fit_recipe, gcn_graph, part_bytes, scn_graphs
 from cocorrrec_export.export.onnx import export_onnx_file, export_onnx_folder
-from cocorrrec_export.export.recipes import Recipe
 from cocorrrec_export.export.tflite import export_tflite
 from cocorrrec_export.extras import quiet
 from cocorrrec_export.files import publish_directory
 from cocorrrec_export.isolation import in_child
+from cocorrrec_export.modeling.flops import gcn_flops, scn_flops
 from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.modeling.store import ModelFolder, find_model, load_model, open_model, shipped_models
 from cocorrrec_export.parity.tensors import Run, tensor_parity
 from cocorrrec_export.parity.vectors import Case, gcn_cases, read_vectors, scn_cases, write_vectors
 from cocorrrec_export.parity.verdict import Verdict, judge, require_tensors
-from cocorrrec_export.profiling.flops import gcn_flops, scn_flops
 from cocorrrec_export.runtime.base import Arrays
 from cocorrrec_export.runtime.open import open_runtime, rehearse
 from cocorrrec_export.runtime.seal import KEY as SEAL_KEY
@@ -95,7 +95,7 @@ def export(source: Source, recipe: Recipe, out: Path, *, progress: Progress = la
     Args:
         source: the model.
         recipe: what to make of it.
-        out: parent of the artefact's folder.
+        out: parent of the artifact's folder.
         progress: hears what is being done.
 
     Raises:
@@ -163,18 +163,18 @@ def check(
     architecture: str | None = None,
     progress: Progress = lambda _: None,
 ) -> Verdict:
-    """Check an artefact again: its hashes, then levels 1 and 2 from the file through its runtime.
+    """Check an artifact again: its hashes, then levels 1 and 2 from the file through its runtime.
 
     Args:
-        path: the artefact's folder.
+        path: the artifact's folder.
         model: the model it was made from; by default the shipped one of the manifest's name.
         data: interactions, for the ranking of a model that ships no held-out users.
-        architecture: of which artefact and model must be; None takes any.
+        architecture: of which artifact and model must be; None takes any.
         progress: hears what is being done.
 
     Raises:
         ParityError: the file is beyond its recipe's limits.
-        UsageError: artefact or model is of another architecture, or the model is another one than it was made from.
+        UsageError: artifact or model is of another architecture, or the model is another one than it was made from.
         CocorrrecError: a file is missing, changed or damaged.
     """
     progress("checking hashes")

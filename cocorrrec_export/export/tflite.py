@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cocorrrec_export.export.graphs import GraphSpec
-from cocorrrec_export.export.tables import HalfProjection, Int8Projection
 from cocorrrec_export.extras import quiet, require
+from cocorrrec_export.forms.weights import HalfProjection, Int8Projection
 from cocorrrec_export.runtime.litert import METADATA_NAME, read_flatbuffer
 
 

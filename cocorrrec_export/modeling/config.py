@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
 from cocorrrec_export.errors import UsageError, nearest
-from cocorrrec_export.tables import check_types, from_table
+from cocorrrec_export.toml import check_types, from_table
 
 Architecture = Literal["cocorrrec", "din", "gru4rec", "sasrec", "bert4rec", "mamba4rec"]
 """CoCorrRec, and the baselines of its paper."""

@@ -19,7 +19,7 @@ from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig, check_architecture
 from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.resources import DEFAULT_MODEL, MODELS_DIR
-from cocorrrec_export.tables import read_toml
+from cocorrrec_export.toml import read_toml
 
 FORMAT = 1
 _KEYS = {"format", "name", "toolkit_version", "weights_sha256", "config", "data", "training", "metrics"}

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cocorrrec_export.contract import ParityLimits
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.metrics import ranking_metrics
 from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.modeling.ttt import Correction
-from cocorrrec_export.parity.limits import Limits
 from cocorrrec_export.runtime.base import Runtime, score_list
 
 Progress = Callable[[int, int], None]
@@ -25,17 +25,17 @@ class RankingParity:
 
     users: int
     metrics: dict[str, dict[str, float]] | None
-    """Without a correction: metric to ``eager`` and ``artefact``."""
+    """Without a correction: metric to ``eager`` and ``artifact``."""
     metrics_corrected: dict[str, dict[str, float]] | None
     reason: str | None = None
 
-    def problems(self, limits: Limits) -> list[str]:
+    def problems(self, limits: ParityLimits) -> list[str]:
         """What is beyond the limits."""
         found = []
         for way, metrics in (("", self.metrics), (" corrected", self.metrics_corrected)):
             for name, pair in (metrics or {}).items():
-                difference = abs(pair["artefact"] - pair["eager"])
-                line = f"{name}{way}: artefact {pair['artefact']:.4f}, float32 model {pair['eager']:.4f}"
+                difference = abs(pair["artifact"] - pair["eager"])
+                line = f"{name}{way}: artifact {pair['artifact']:.4f}, float32 model {pair['eager']:.4f}"
                 if difference > limits.metrics_abs:
                     found.append(f"{line}, limit {limits.metrics_abs:g}")
                 elif name == "ndcg@10" and difference > limits.ndcg10_rel * pair["eager"]:
@@ -83,11 +83,11 @@ def gcn_ranking(runtime: Runtime, model: Ranker, held_out: EvaluationSet, *, bat
 
 
 def _pairs(
-    model: Ranker, held_out: EvaluationSet, artefact: list[NDArray[np.float32]], *, corrected: bool
+    model: Ranker, held_out: EvaluationSet, artifact: list[NDArray[np.float32]], *, corrected: bool
 ) -> dict[str, dict[str, float]] | None:
     """Metrics of the float32 model, and of the file's scores; None where there are none."""
-    if not artefact:
+    if not artifact:
         return None
     eager = torch.sigmoid(model(held_out.histories, held_out.candidates, corrected=corrected)).numpy()
-    reference, actual = ranking_metrics(eager), ranking_metrics(np.concatenate([np.atleast_2d(x) for x in artefact]))
-    return {name: {"eager": reference[name], "artefact": actual[name]} for name in reference}
+    reference, actual = ranking_metrics(eager), ranking_metrics(np.concatenate([np.atleast_2d(x) for x in artifact]))
+    return {name: {"eager": reference[name], "artifact": actual[name]} for name in reference}

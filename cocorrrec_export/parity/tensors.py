@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cocorrrec_export.contract import EntryPoint
-from cocorrrec_export.parity.limits import Limits
+from cocorrrec_export.contract import EntryPoint, ParityLimits
 from cocorrrec_export.parity.vectors import Case
 from cocorrrec_export.runtime.base import Arrays
 
@@ -81,7 +80,7 @@ class TensorParity:
         """Largest relative difference of a score; of any output in a file without scores."""
         return max(c.max_rel for c in self.comparisons if c.name in self.judged_abs or not self.judged_abs)
 
-    def problems(self, limits: Limits) -> list[str]:
+    def problems(self, limits: ParityLimits) -> list[str]:
         """What is beyond the limits: the worst tensor first."""
         failing = [
             c

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from cocorrrec_export.contract import ParityLimits
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.errors import ParityError
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.ranker import Ranker
-from cocorrrec_export.parity.limits import Limits
 from cocorrrec_export.parity.ranking import RankingParity, gcn_ranking, scn_ranking
 from cocorrrec_export.parity.tensors import Comparison, TensorParity, compare, tensor_parity
 from cocorrrec_export.parity.vectors import Case, stream_items
@@ -38,7 +38,7 @@ class Verdict:
         }
 
 
-def require_tensors(hop: str, parity: TensorParity, limits: Limits) -> None:
+def require_tensors(hop: str, parity: TensorParity, limits: ParityLimits) -> None:
     """Raise if a hop is beyond the limits.
 
     Raises:
@@ -54,7 +54,7 @@ def judge(
     model: Ranker,
     config: ModelConfig,
     cases: list[Case],
-    limits: Limits,
+    limits: ParityLimits,
     held_out: EvaluationSet | None,
     *,
     progress: Callable[[str], None] = lambda _: None,

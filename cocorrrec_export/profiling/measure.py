@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from cocorrrec_export.contract import ParityLimits
 from cocorrrec_export.errors import UsageError, nearest
-from cocorrrec_export.parity.limits import Limits
 from cocorrrec_export.parity.tensors import tensor_parity
 from cocorrrec_export.parity.vectors import Case
-from cocorrrec_export.profiling.runs import MEMORY_STAGES, Call, Machine, Measured, Program, pack, unpack
-from cocorrrec_export.profiling.traces import operator_times
+from cocorrrec_export.profiling.machines.runs import MEMORY_STAGES, Call, Machine, Measured, Program, pack, unpack
+from cocorrrec_export.profiling.machines.traces import operator_times
 from cocorrrec_export.runtime.base import Arrays
 
 Progress = Callable[[str], None]
@@ -39,11 +39,11 @@ class Settings:
 
 @dataclass(frozen=True)
 class Subject:
-    """An artefact, as far as it is run."""
+    """An artifact, as far as it is run."""
 
     program: Program
     cases: list[Case]
-    limits: Limits
+    limits: ParityLimits
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from cocorrrec_export.isolation import in_child
 from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
-from cocorrrec_export.profiling.flops import LENGTHS, PAPER_BATCH, FlopCurve, forward_curve
+from cocorrrec_export.modeling.flops import LENGTHS, PAPER_BATCH, FlopCurve, forward_curve
 from cocorrrec_export.reproduction.plan import MINI_BATCH_LENGTH
 
 TIMED_CALLS = 200
@@ -72,7 +72,7 @@ def peak_bytes(config: ModelConfig) -> int:
 
     Call it in a process of its own, by :func:`~cocorrrec_export.isolation.in_child`.
     """
-    from cocorrrec_export.profiling.worker import memory  # it needs a module that Windows has not
+    from cocorrrec_export.profiling.machines.worker import memory  # it needs a module that Windows has not
 
     torch.set_num_threads(1)
     model = build_model(config, generator=torch.Generator().manual_seed(0)).eval()

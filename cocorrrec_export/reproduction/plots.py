@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cocorrrec_export.profiling.plots import save_figure
+from cocorrrec_export.profiling.report.plots import save_figure
 from cocorrrec_export.reproduction.analysis import Score
 from cocorrrec_export.reproduction.costs import Cost
 

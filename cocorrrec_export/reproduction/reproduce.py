@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cocorrrec_export.data.files.streaming import check_file
 from cocorrrec_export.data.sources import resolve_source
-from cocorrrec_export.data.stream import check_file
 from cocorrrec_export.errors import UsageError, nearest
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.reproduction.costs import inference_times, measure_costs

@@ -11,7 +11,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-from cocorrrec_export.data.cut import is_cut
+from cocorrrec_export.data.prepared import is_cut
 from cocorrrec_export.data.sources import make_cut
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.files import sha256_file

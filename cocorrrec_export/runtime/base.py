@@ -22,7 +22,7 @@ class ProgramFacts:
 
 
 class Runtime(Protocol):
-    """A loaded artefact."""
+    """A loaded artifact."""
 
     executed_by: str
     """Which runtime computes, with its version: ``executorch 1.5.1``."""
@@ -109,7 +109,7 @@ def score_list(
     """Scores of any number of candidates: as many calls as the fixed C of the file asks for, the last one padded.
 
     Args:
-        runtime: a loaded artefact.
+        runtime: a loaded artifact.
         entry_point: one that takes ``candidates [1, C]``.
         inputs: its other inputs.
         candidates: ``[n]`` item ids.

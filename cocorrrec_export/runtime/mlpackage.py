@@ -23,7 +23,7 @@ from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.extras import require
 from cocorrrec_export.files import contained_path
 
-MANIFEST = "Manifest.json"
+PACKAGE_MANIFEST = "Manifest.json"
 DATA = "Data"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_MODEL_BYTES = 1 << 26
@@ -204,9 +204,9 @@ def open_package(path: Path) -> Package:
 
 def _model_path(path: Path) -> Path:
     """Path of the model that the manifest names."""
-    where = path / MANIFEST
+    where = path / PACKAGE_MANIFEST
     if not where.is_file():
-        raise CocorrrecError(f"{path}: no Core ML package: it has no {MANIFEST}")
+        raise CocorrrecError(f"{path}: no Core ML package: it has no {PACKAGE_MANIFEST}")
     with where.open("rb") as file:
         data = file.read(MAX_MANIFEST_BYTES + 1)
     try:

@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class ServingLimits:
     """What one server takes on."""
 
     max_batch: int = 64
@@ -60,7 +60,7 @@ class Limits:
     """Bytes of all unfinished bodies together; beyond them, 503."""
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS = ServingLimits()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,9 @@ class App:
         draining: set when the server is about to stop: readiness goes off, answers ask clients to close.
     """
 
-    def __init__(self, served: Served, limits: Limits, *, token: str | None, timing: bool, log_requests: bool) -> None:
+    def __init__(
+        self, served: Served, limits: ServingLimits, *, token: str | None, timing: bool, log_requests: bool
+    ) -> None:
         self.metrics = Metrics()
         self.draining = False
         self._served = served
@@ -314,7 +316,7 @@ class App:
 
 def create_app(
     served: Served,
-    limits: Limits = DEFAULT_LIMITS,
+    limits: ServingLimits = DEFAULT_LIMITS,
     *,
     token: str | None = None,
     timing: bool = False,

@@ -4,9 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
+from cocorrrec_export.artifact.manifest import Artifact, open_artifact
 from cocorrrec_export.contract import TensorSpec
 from cocorrrec_export.errors import UsageError
-from cocorrrec_export.export.artifact import Artifact, open_artifact
 from cocorrrec_export.files import publish_directory
 from cocorrrec_export.serving.model import version_of
 

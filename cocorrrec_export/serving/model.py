@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
+from cocorrrec_export.artifact.manifest import Artifact, open_artifact
 from cocorrrec_export.errors import UsageError
-from cocorrrec_export.export.artifact import Artifact, open_artifact
 from cocorrrec_export.runtime.onnx import OnnxRuntime
 from cocorrrec_export.serving.app import Served
 from cocorrrec_export.serving.protocol import Array
 
 
 def version_of(artifact: Artifact) -> str:
-    """Which weights an artefact has: the phone's half of the same model has the same."""
+    """Which weights an artifact has: the phone's half of the same model has the same."""
     return str(artifact.manifest["model"]["sha256"])[:16]
 
 
@@ -20,7 +20,7 @@ def open_served(path: Path, *, threads: int = 1) -> tuple[Artifact, Served]:
     Once loaded, the file is not read again: it may be replaced or removed while the server runs.
 
     Args:
-        path: folder of the artefact.
+        path: folder of the artifact.
         threads: of one batch's compute.
 
     Raises:

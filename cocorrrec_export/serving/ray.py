@@ -2,7 +2,7 @@
 
     serve run cocorrrec_export.serving.ray:deploy artifact=dist/gcn-onnx-fp32
 
-Each replica checks and loads the artefact itself, has its own queue and batches, and answers the same endpoints.
+Each replica checks and loads the artifact itself, has its own queue and batches, and answers the same endpoints.
 """
 
 from pathlib import Path

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 from cocorrrec_export.errors import UsageError
 from cocorrrec_export.metrics import METRICS
-from cocorrrec_export.tables import check_types, from_table
+from cocorrrec_export.toml import check_types, from_table
 
 
 @dataclass(frozen=True, kw_only=True)

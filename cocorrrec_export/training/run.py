@@ -22,7 +22,7 @@ from cocorrrec_export.files import publish_file
 from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.store import ModelFolder, save_model
-from cocorrrec_export.tables import override, read_toml
+from cocorrrec_export.toml import override, read_toml
 from cocorrrec_export.training.config import TrainConfig
 from cocorrrec_export.training.loop import Listener, TrainingData, fit
 from cocorrrec_export.training.plot import plot_training

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from cocorrrec_export.artifact.manifest import newest_artifact
 from cocorrrec_export.errors import UsageError
-from cocorrrec_export.export.artifact import newest_artifact
 from cocorrrec_export.modeling.store import find_model
 from cocorrrec_export.resources import MODELS_DIR
 from tests.commands import Cli

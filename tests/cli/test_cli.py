@@ -16,7 +16,7 @@ from cocorrrec_export.resources import MODELS_DIR
 from tests.commands import Cli
 from tests.models import model_folder
 
-PROGRAM = [sys.executable, "-c", "from cocorrrec_export.cli.export import main; main()"]
+PROGRAM = [sys.executable, "-c", "from cocorrrec_export.cli.export.app import main; main()"]
 
 
 def start(*arguments: object, **options: object) -> subprocess.Popen[str]:
@@ -64,7 +64,7 @@ def test_a_missing_extra_is_answered_with_the_pip_line(tiny: ModelFolder, tmp_pa
         "import importlib.util, sys\n"
         "find = importlib.util.find_spec\n"
         "importlib.util.find_spec = lambda name, *rest: None if name == 'onnx' else find(name, *rest)\n"
-        "from cocorrrec_export.cli.export import main\nmain()"
+        "from cocorrrec_export.cli.export.app import main\nmain()"
     )
     command = [sys.executable, "-c", hide, "gcn", "--model", str(tiny.path), "--out", str(tmp_path / "dist")]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)

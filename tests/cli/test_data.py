@@ -11,7 +11,7 @@ import pytest
 
 from cocorrrec_export.modeling.store import open_model
 from tests.commands import Cli, start
-from tests.data.public_files import RELEASES, TEXT, rows, write_release
+from tests.data.files.public_files import RELEASES, TEXT, rows, write_release
 
 FILTERS = ("--min-item", 4, "--min-user", 5, "--min-rating", 2)
 

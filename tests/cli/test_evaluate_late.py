@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cocorrrec_export.cli.evaluate import _rates
+from cocorrrec_export.cli.export.evaluate import _rates
 from cocorrrec_export.modeling.store import ModelFolder
 from tests.commands import Cli
 from tests.models import model_folder

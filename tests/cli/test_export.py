@@ -119,7 +119,7 @@ def test_a_damaged_model_leaves_nothing(
 
 @pytest.mark.parametrize("name", ["gcn.onnx", "vectors.safetensors", "manifest.json"])
 @pytest.mark.parametrize("damage", [truncate, flip])
-def test_a_damaged_artefact_is_not_run(
+def test_a_damaged_artifact_is_not_run(
     cli: Cli, tiny: ModelFolder, gcn: Path, tmp_path: Path, name: str, damage: Callable[[str], Callable[[Path], object]]
 ) -> None:
     folder = tmp_path / "gcn"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cocorrrec_export.export import doctor
-from cocorrrec_export.export.artifact import Artifact
+from cocorrrec_export.artifact.manifest import Artifact
+from cocorrrec_export.doctor import computer as doctor
 from tests.commands import Cli
 
 

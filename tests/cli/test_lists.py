@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cocorrrec_export.export.recipes import load_recipe
+from cocorrrec_export.artifact.recipe import load_recipe
 from cocorrrec_export.modeling import store
 from cocorrrec_export.resources import RECIPES_DIR
 from tests.commands import Cli

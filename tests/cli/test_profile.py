@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from cocorrrec_export.cli import profile
-from cocorrrec_export.export.artifact import Artifact
+from cocorrrec_export.artifact.manifest import Artifact
+from cocorrrec_export.cli.profile.run import run as profile
 from cocorrrec_export.modeling.store import ModelFolder
-from cocorrrec_export.profiling.bundle import Bundle
-from cocorrrec_export.profiling.document import read_profile, write_profile
+from cocorrrec_export.profiling.report.document import read_profile, write_profile
+from cocorrrec_export.profiling.runner.package import RunnerPackage
 from tests.cli.test_help import HEAVY
 from tests.conftest import ROOT
-from tests.profiling.conftest import executorch_bundle as executorch_bundle
+from tests.profiling.conftest import executorch_package as executorch_package
 from tests.profiling.profiles import small_profile
 
 COMMANDS = sorted(get_command(profile.app).commands)  # type: ignore[attr-defined]
@@ -26,7 +26,7 @@ COMMANDS = sorted(get_command(profile.app).commands)  # type: ignore[attr-define
 def run(*arguments: object, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
     """``cocorr-profile`` as a shell would start it."""
     return subprocess.run(
-        [sys.executable, "-c", "from cocorrrec_export.cli.profile import main; main()", *map(str, arguments)],
+        [sys.executable, "-c", "from cocorrrec_export.cli.profile.app import main; main()", *map(str, arguments)],
         cwd=cwd,
         env=os.environ | {"COLUMNS": "200", "PYTHONPATH": str(ROOT)} | environment,
         capture_output=True,
@@ -39,7 +39,7 @@ def run(*arguments: object, cwd: Path, **environment: str) -> "subprocess.Comple
 def test_no_help_page_imports_a_heavy_library() -> None:
     program = f"""
 import sys
-from cocorrrec_export.cli.profile import app
+from cocorrrec_export.cli.profile.app import app
 for page in ([], *([name] for name in {COMMANDS})):
     try:
         app([*page, "--help"])
@@ -93,11 +93,11 @@ def test_usage(tmp_path: Path, arguments: list[str], code: int, sentence: str) -
 
 
 @pytest.fixture
-def runners(executorch_bundle: Bundle, tmp_path: Path) -> Path:
+def runners(executorch_package: RunnerPackage, tmp_path: Path) -> Path:
     """A cache folder that has the runner already."""
     folder = tmp_path / "cache" / "cocorrrec-export" / "runners"
     folder.mkdir(parents=True)
-    (folder / executorch_bundle.name).symlink_to(executorch_bundle.path)
+    (folder / executorch_package.name).symlink_to(executorch_package.path)
     return tmp_path / "cache"
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cocorrrec_export.artifact.recipe import Kind, choose_recipe
 from cocorrrec_export.export import pipeline
-from cocorrrec_export.export.recipes import Kind, choose_recipe
-from cocorrrec_export.profiling.bundle import Bundle, ensure_bundle
+from cocorrrec_export.profiling.runner.package import RunnerPackage, ensure_package
 from tests.conftest import absent
 from tests.device import adbd
 from tests.device.adbd import AdbServer, TestDevice
@@ -29,9 +29,9 @@ def adbd_root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def bundles(adbd_root: Path) -> dict[str, Bundle]:  # noqa: ARG001  # skips where there is no test device
+def packages(adbd_root: Path) -> dict[str, RunnerPackage]:  # noqa: ARG001  # skips where there is no test device
     """The ExecuTorch runner for both processors."""
-    return {abi: ensure_bundle("executorch", abi, lambda _: None) for abi in ("aarch64", "x86_64")}
+    return {abi: ensure_package("executorch", abi, lambda _: None) for abi in ("aarch64", "x86_64")}
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from cocorrrec_export.profiling import adb
-from cocorrrec_export.profiling.bundle import Bundle, build_bundle
-from cocorrrec_export.profiling.device import BASE, choose_device
+from cocorrrec_export.profiling.machines import adb
+from cocorrrec_export.profiling.machines.device import BASE, choose_device
+from cocorrrec_export.profiling.runner.package import RunnerPackage, build_package
 from tests.conftest import ROOT, absent
 from tests.device.adbd import AdbServer, TestDevice
 from tests.device.conftest import MakeDevice
@@ -32,7 +32,7 @@ def start(artifact: Path, output: Path, *options: str, cwd: Path, path: str | No
     environment = (
         os.environ | {"COLUMNS": "250", "PYTHONPATH": str(ROOT)} | ({"PATH": path} if path is not None else {})
     )
-    command = [sys.executable, "-c", "from cocorrrec_export.cli.profile import main; main()", "run", str(artifact)]
+    command = [sys.executable, "-c", "from cocorrrec_export.cli.profile.app import main; main()", "run", str(artifact)]
     return subprocess.Popen(
         [*command, "--output", str(output), "--json", *options],
         cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -60,13 +60,13 @@ def finish(process: "subprocess.Popen[str]", within_s: float = SAFE_S) -> tuple[
 
 
 def runs_left(device: TestDevice) -> list[str]:
-    """What a profile must not leave: files of a run, half-copied bundles."""
+    """What a profile must not leave: files of a run, half-copied packages."""
     return [name for name in device.files() if "/runs/" in name or "/push-" in name]
 
 
 @pytest.mark.parametrize("abi", ["aarch64", "x86_64"])
 def test_a_profile_on_either_processor(
-    make_device: MakeDevice, bundles: dict[str, Bundle], tiny_scn: Path, tmp_path: Path, abi: str
+    make_device: MakeDevice, packages: dict[str, RunnerPackage], tiny_scn: Path, tmp_path: Path, abi: str
 ) -> None:
     device = make_device(connect=False)
     device.set_properties(ro__product__cpu__abilist="arm64-v8a" if abi == "aarch64" else "x86_64,arm64-v8a")
@@ -83,7 +83,7 @@ def test_a_profile_on_either_processor(
     code, stdout, stderr = finish(start(tiny_scn, tmp_path / "report", *options, cwd=tmp_path))
     assert code == 0, stderr
     profile = json.loads(stdout)
-    assert profile["runner"]["id"] == bundles[abi].id
+    assert profile["runner"]["id"] == packages[abi].id
     assert profile["machine"]["soc"] == "Debian adbd" and profile["machine"]["emulated"]
     assert profile["machine"]["after"] == {"governor": None, "thermal_status": 0, "battery_celsius": 25.0} or (
         profile["machine"]["after"]["battery_celsius"] == 25.0
@@ -97,8 +97,8 @@ def test_a_profile_on_either_processor(
     assert (tmp_path / "report" / "report.html").is_file()
     assert runs_left(device) == [] and device.processes() == []
     # The runner stays; the next profile does not copy it again.
-    kept = [name for name in device.files() if name.endswith(bundles[abi].name)]
-    assert kept == [f"cocorrrec/{bundles[abi].name}"]
+    kept = [name for name in device.files() if name.endswith(packages[abi].name)]
+    assert kept == [f"cocorrrec/{packages[abi].name}"]
     again = finish(start(tiny_scn, tmp_path / "again", "--entry-point", "encode", "--iterations", "1", cwd=tmp_path))
     assert again[0] == 0 and "copying the runner" in stderr and "copying the runner" not in again[2]
     cleaned = finish(start(tiny_scn, tmp_path / "none", "--clean", cwd=tmp_path))
@@ -114,7 +114,7 @@ def test_a_runner_that_zig_compiled(tiny_scn: Path, tmp_path: Path, monkeypatch:
     cache = tmp_path / "cache"
     with monkeypatch.context() as without:
         without.setenv("PATH", str(tmp_path))
-        built = build_bundle("executorch", "aarch64", cache / "cocorrrec-export" / "runners")
+        built = build_package("executorch", "aarch64", cache / "cocorrrec-export" / "runners")
     assert built.manifest["compiler"].startswith("zig ")
     assert {"LICENSE-libc6.txt", "LICENSE-libcxx.txt"} <= {file["path"] for file in built.manifest["files"]}
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
@@ -204,7 +204,7 @@ def kill_runner(device: TestDevice) -> None:
         (hang, "did not answer within 8 s: unlock it, look whether it hangs", False),
     ],
 )
-@pytest.mark.usefixtures("bundles")
+@pytest.mark.usefixtures("packages")
 def test_faults_in_the_middle_of_a_run(
     device: TestDevice,
     tiny_scn: Path,
@@ -222,7 +222,7 @@ def test_faults_in_the_middle_of_a_run(
         assert runs_left(device) == [] and device.processes() == []
 
 
-@pytest.mark.usefixtures("bundles")
+@pytest.mark.usefixtures("packages")
 def test_a_run_that_is_only_slow(device: TestDevice, tiny_scn: Path, tmp_path: Path) -> None:
     code, stdout, stderr = finish(start(tiny_scn, tmp_path / "report", *LONG, "--timeout", "3", cwd=tmp_path))
     assert code == 1 and not stdout
@@ -230,7 +230,7 @@ def test_a_run_that_is_only_slow(device: TestDevice, tiny_scn: Path, tmp_path: P
     assert runs_left(device) == [] and device.processes() == []
 
 
-@pytest.mark.usefixtures("bundles")
+@pytest.mark.usefixtures("packages")
 def test_the_adb_server_dies_in_the_middle_of_a_run(
     device: TestDevice, server: AdbServer, tiny_scn: Path, tmp_path: Path
 ) -> None:
@@ -242,7 +242,7 @@ def test_the_adb_server_dies_in_the_middle_of_a_run(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.usefixtures("bundles")
+@pytest.mark.usefixtures("packages")
 def test_interrupted(device: TestDevice, tiny_scn: Path, tmp_path: Path, number: signal.Signals) -> None:
     process = start(tiny_scn, tmp_path / "report", *LONG, cwd=tmp_path)
     code, stdout, stderr = run_until(process, device, lambda: process.send_signal(number))
@@ -316,7 +316,7 @@ def test_a_device_that_hangs_from_the_start(device: TestDevice, tiny_scn: Path, 
 
 
 def test_a_device_that_hangs_during_a_copy(
-    device: TestDevice, bundles: dict[str, Bundle], monkeypatch: pytest.MonkeyPatch
+    device: TestDevice, packages: dict[str, RunnerPackage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A copy may take minutes, and is not waited for where the device shows no life."""
     monkeypatch.setattr(adb, "COPY_SILENCE_S", 4.0)
@@ -324,11 +324,11 @@ def test_a_device_that_hangs_during_a_copy(
     device.send(signal.SIGSTOP)
     since = time.monotonic()
     with pytest.raises(adb.SilentDeviceError, match="did not answer within 4 s"):
-        phone.push(bundles["aarch64"].path, f"{BASE}/there", timeout_s=300)
+        phone.push(packages["aarch64"].path, f"{BASE}/there", timeout_s=300)
     assert time.monotonic() - since <= 4 + END_S, "named later than the time of silence"
 
 
-@pytest.mark.usefixtures("bundles")
+@pytest.mark.usefixtures("packages")
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -352,7 +352,7 @@ def test_a_32_bit_device(device: TestDevice, tiny_scn: Path, tmp_path: Path) -> 
     assert "runs armeabi-v7a, armeabi programs, and runners exist for arm64-v8a and x86_64" in stderr
 
 
-@pytest.mark.usefixtures("bundles")
+@pytest.mark.usefixtures("packages")
 def test_a_hot_device_is_waited_for_and_marked(device: TestDevice, tiny_scn: Path, tmp_path: Path) -> None:
     device.set_heat(celsius=41.5, status=2)
     options = ("--cool-down", "2", "--entry-point", "encode", "--iterations", "5")
@@ -364,8 +364,8 @@ def test_a_hot_device_is_waited_for_and_marked(device: TestDevice, tiny_scn: Pat
     assert "do not compare its times" in (tmp_path / "report" / "report.html").read_text()
 
 
-@pytest.mark.usefixtures("bundles")
-def test_a_bundle_that_lost_a_file_is_copied_again(
+@pytest.mark.usefixtures("packages")
+def test_a_package_that_lost_a_file_is_copied_again(
     device: TestDevice, server: AdbServer, tiny_scn: Path, tmp_path: Path
 ) -> None:
     options = ("--entry-point", "encode", "--iterations", "1")
@@ -375,9 +375,15 @@ def test_a_bundle_that_lost_a_file_is_copied_again(
     assert code == 0 and "copying the runner" in stderr
 
 
-@pytest.mark.usefixtures("bundles")
+@pytest.mark.usefixtures("packages")
 def test_doctor(device: TestDevice, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from cocorrrec_export.cli.profile import main; main()", "doctor-device", "--json"]
+    command = [
+        sys.executable,
+        "-c",
+        "from cocorrrec_export.cli.profile.app import main; main()",
+        "doctor-device",
+        "--json",
+    ]
     done = subprocess.run(
         command,
         cwd=tmp_path,

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from cocorrrec_export.artifact.manifest import open_artifact
+from cocorrrec_export.artifact.recipe import choose_recipe
 from cocorrrec_export.errors import ParityError
 from cocorrrec_export.export import pipeline
-from cocorrrec_export.export.artifact import open_artifact
 from cocorrrec_export.export.coreml import export_coreml
 from cocorrrec_export.export.graphs import GraphSpec, scn_contracts, scn_graphs
-from cocorrrec_export.export.recipes import choose_recipe
 from cocorrrec_export.modeling.store import load_model
 from cocorrrec_export.parity.verdict import stream_parity
 from cocorrrec_export.resources import MANIFEST_SCHEMA
@@ -291,7 +291,7 @@ def test_shipped_models_are_small_and_rank_the_same(name: str, tmp_path: Path) -
         sizes[precision] = artifact.bytes
         ranking = artifact.manifest["parity"]["ranking"]
         changes[precision] = max(
-            abs(pair["artefact"] - pair["eager"]) / pair["eager"]
+            abs(pair["artifact"] - pair["eager"]) / pair["eager"]
             for pair in (ranking[way]["ndcg@10"] for way in ("metrics", "metrics_corrected"))
         )
         assert (artifact.program / MODEL).stat().st_size < 100_000

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cocorrrec_export.artifact.manifest import Artifact
 from cocorrrec_export.errors import CocorrrecError
-from cocorrrec_export.export.artifact import Artifact
 from cocorrrec_export.extras import quiet
 from cocorrrec_export.modeling.store import ModelFolder, load_model
 from cocorrrec_export.runtime.open import open_runtime

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from cocorrrec_export.artifact.recipe import Recipe, shipped_recipe
 from cocorrrec_export.errors import UsageError
 from cocorrrec_export.export import graphs
-from cocorrrec_export.export.device_form import DeviceSCN
-from cocorrrec_export.export.device_frame import Storage
-from cocorrrec_export.export.recipes import Recipe, shipped_recipe
+from cocorrrec_export.forms.frame import Storage
+from cocorrrec_export.forms.scn import DeviceSCN
 from cocorrrec_export.modeling.config import Architecture, ModelConfig
 from tests.modeling import golden
 from tests.models import random_model, random_ranker

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from cocorrrec_export.artifact.manifest import Artifact
+from cocorrrec_export.artifact.recipe import shipped_recipe
 from cocorrrec_export.errors import CocorrrecError
-from cocorrrec_export.export.artifact import Artifact
 from cocorrrec_export.export.graphs import scn_graphs
 from cocorrrec_export.export.onnx import OPSET, export_onnx_file
-from cocorrrec_export.export.recipes import shipped_recipe
 from cocorrrec_export.runtime.onnx import OnnxRuntime, describe
 from tests.conftest import ROOT
 from tests.models import CONFIG, random_model

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from cocorrrec_export.artifact.manifest import Artifact, open_artifact
+from cocorrrec_export.artifact.recipe import choose_recipe
 from cocorrrec_export.errors import CocorrrecError, ParityError, UsageError
 from cocorrrec_export.export import pipeline
-from cocorrrec_export.export.artifact import Artifact, open_artifact
 from cocorrrec_export.export.executorch import memory_planned_bytes
-from cocorrrec_export.export.recipes import choose_recipe
 from cocorrrec_export.modeling.store import ModelFolder, load_model
 from cocorrrec_export.resources import MANIFEST_SCHEMA
 from cocorrrec_export.runtime.base import score_list
@@ -29,7 +29,7 @@ def test_fp32_scores_are_the_float32_models(scn_fp32: Artifact) -> None:
     assert tensors["top10_overlap"] == 1.0
     for metrics in ("metrics", "metrics_corrected"):
         for pair in scn_fp32.manifest["parity"]["ranking"][metrics].values():
-            assert round(pair["eager"], 4) == round(pair["artefact"], 4)
+            assert round(pair["eager"], 4) == round(pair["artifact"], 4)
 
 
 def test_gcn_corrections_are_the_float32_models(gcn_fp32: Artifact, tiny: ModelFolder) -> None:

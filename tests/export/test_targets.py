@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from cocorrrec_export.artifact.inspect import inspect
+from cocorrrec_export.artifact.manifest import Artifact
+from cocorrrec_export.artifact.recipe import Recipe, choose_recipe, shipped_recipes
 from cocorrrec_export.errors import CocorrrecError, ParityError
 from cocorrrec_export.export import pipeline
-from cocorrrec_export.export.artifact import Artifact
 from cocorrrec_export.export.graphs import GraphSpec, new_stream
-from cocorrrec_export.export.inspect import inspect
-from cocorrrec_export.export.recipes import Recipe, choose_recipe, shipped_recipes
 from cocorrrec_export.modeling.store import ModelFolder, load_model
 from cocorrrec_export.runtime.base import score_list
 from cocorrrec_export.runtime.open import describe, open_runtime

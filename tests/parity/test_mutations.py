@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cocorrrec_export.artifact.manifest import open_artifact
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.export import pipeline
-from cocorrrec_export.export.artifact import open_artifact
 from cocorrrec_export.export.tflite import _serialise
 from cocorrrec_export.modeling.store import ModelFolder
 from cocorrrec_export.runtime.litert import read_flatbuffer

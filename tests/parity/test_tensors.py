@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from cocorrrec_export.contract import EntryPoint, TensorSpec
-from cocorrrec_export.parity.limits import Limits
+from cocorrrec_export.contract import EntryPoint, ParityLimits, TensorSpec
 from cocorrrec_export.parity.tensors import compare, tensor_parity, top_overlap
 from cocorrrec_export.parity.vectors import Case
 from cocorrrec_export.runtime.base import Arrays
 
-LIMITS = Limits(max_abs=0.1, max_rel=0.1, top10_overlap=0.9, metrics_abs=0.1, ndcg10_rel=0.1)
+LIMITS = ParityLimits(max_abs=0.1, max_rel=0.1, top10_overlap=0.9, metrics_abs=0.1, ndcg10_rel=0.1)
 RANK = EntryPoint("rank", (TensorSpec("ids", "int32", (1, 2)),), (TensorSpec("scores", "float32", (1, 4)),))
 ENCODE = EntryPoint("encode", (TensorSpec("ids", "int32", (1, 2)),), (TensorSpec("H", "float32", (1, 4)),))
 CONTRACTS = {"rank": RANK, "encode": ENCODE}

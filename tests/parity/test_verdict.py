@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 import torch
 
+from cocorrrec_export.artifact.recipe import shipped_recipe
+from cocorrrec_export.contract import ParityLimits
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.errors import ParityError
 from cocorrrec_export.export.graphs import GraphSpec, gcn_graph, scn_graphs
-from cocorrrec_export.export.recipes import shipped_recipe
 from cocorrrec_export.metrics import METRICS
-from cocorrrec_export.parity.limits import Limits
 from cocorrrec_export.parity.vectors import Case, gcn_cases, scn_cases
 from cocorrrec_export.parity.verdict import Verdict, judge
 from cocorrrec_export.runtime.base import Arrays, check_inputs
 from cocorrrec_export.training.scoring import evaluate_model
 from tests.models import CONFIG, random_model, random_users
 
-LIMITS = Limits(max_abs=1e-4, max_rel=1e-4, top10_overlap=0.99, metrics_abs=5e-5, ndcg10_rel=1e-4)
-LOOSE = Limits(max_abs=1, max_rel=1, top10_overlap=0, metrics_abs=5e-5, ndcg10_rel=1e-4)
+LIMITS = ParityLimits(max_abs=1e-4, max_rel=1e-4, top10_overlap=0.99, metrics_abs=5e-5, ndcg10_rel=1e-4)
+LOOSE = ParityLimits(max_abs=1, max_rel=1, top10_overlap=0, metrics_abs=5e-5, ndcg10_rel=1e-4)
 Wrong = Callable[[str, Arrays, Arrays], Arrays]
 MODEL = random_model()
 USERS = random_users()
@@ -48,7 +48,7 @@ def scn(wrong: Wrong = lambda _entry, _inputs, outputs: outputs) -> TorchRuntime
     return TorchRuntime(scn_graphs(MODEL, CONFIG, recipe), wrong)
 
 
-def verdict_on(runtime: TorchRuntime, limits: Limits = LIMITS, users: EvaluationSet | None = USERS) -> Verdict:
+def verdict_on(runtime: TorchRuntime, limits: ParityLimits = LIMITS, users: EvaluationSet | None = USERS) -> Verdict:
     cases: list[Case] = (
         gcn_cases(MODEL, CONFIG, users)
         if "correct" in runtime.entry_points
@@ -68,7 +68,7 @@ def test_the_phones_half() -> None:
         assert ranking[key].keys() == set(METRICS)
         for name, pair in ranking[key].items():
             assert pair["eager"] == pytest.approx(expected[way][name], abs=1e-9)
-            assert pair["artefact"] == pytest.approx(pair["eager"], abs=5e-5)
+            assert pair["artifact"] == pytest.approx(pair["eager"], abs=5e-5)
 
 
 def test_the_clouds_half() -> None:
@@ -77,7 +77,7 @@ def test_the_clouds_half() -> None:
     expected = evaluate_model(MODEL, USERS)["corrected"]
     for name, pair in said["ranking"]["metrics_corrected"].items():
         assert pair["eager"] == pytest.approx(expected[name], abs=1e-9)
-        assert pair["artefact"] == pair["eager"]
+        assert pair["artifact"] == pair["eager"]
 
 
 def test_without_users_the_verdict_says_so() -> None:
@@ -131,7 +131,7 @@ def test_a_stream_that_drifts_is_found_although_each_step_is_near() -> None:
     def drifts(entry_point: str, _inputs: Arrays, outputs: Arrays) -> Arrays:
         return outputs | {"W_next": outputs["W_next"] * np.float32(1.02)} if entry_point == "step" else outputs
 
-    limits = Limits(max_abs=0.05, max_rel=0.05, top10_overlap=0, metrics_abs=1, ndcg10_rel=1)
+    limits = ParityLimits(max_abs=0.05, max_rel=0.05, top10_overlap=0, metrics_abs=1, ndcg10_rel=1)
     with pytest.raises(ParityError, match=r"stream\.35clicks\.scores"):
         verdict_on(scn(drifts), limits)
 
@@ -140,7 +140,7 @@ def test_scores_that_are_near_and_rank_otherwise_are_found() -> None:
     def ties(entry_point: str, _inputs: Arrays, outputs: Arrays) -> Arrays:
         return outputs | {"scores": np.round(outputs["scores"], 1)} if entry_point == "rank" else outputs
 
-    message = r"does not rank as the float32 model does:\n  uauc: artefact 0\.\d{4}, float32"
+    message = r"does not rank as the float32 model does:\n  uauc: artifact 0\.\d{4}, float32"
     with pytest.raises(ParityError, match=message):
         verdict_on(scn(ties), LOOSE)
 
@@ -149,6 +149,6 @@ def test_corrections_that_rank_otherwise_are_found() -> None:
     def flipped(_entry: str, _inputs: Arrays, outputs: Arrays) -> Arrays:
         return outputs | {"k_b": outputs["k_b"][..., ::-1].copy()}
 
-    limits = Limits(max_abs=100, max_rel=100, top10_overlap=0, metrics_abs=1e-9, ndcg10_rel=0)
-    with pytest.raises(ParityError, match="corrected: artefact"):
+    limits = ParityLimits(max_abs=100, max_rel=100, top10_overlap=0, metrics_abs=1e-9, ndcg10_rel=0)
+    with pytest.raises(ParityError, match="corrected: artifact"):
         verdict_on(TorchRuntime([gcn_graph(MODEL, CONFIG)], flipped), limits)

@@ -5,11 +5,11 @@ import shutil
 import pytest
 
 from cocorrrec_export.errors import CocorrrecError
-from cocorrrec_export.profiling.bundle import Bundle, build_bundle, host_abi
+from cocorrrec_export.profiling.runner.package import RunnerPackage, build_package, host_abi
 from tests.conftest import absent
 
 
-def _build(target: str, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def _build(target: str, tmp_path_factory: pytest.TempPathFactory) -> RunnerPackage:
     try:
         abi = host_abi()
     except CocorrrecError as error:
@@ -17,16 +17,16 @@ def _build(target: str, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         raise
     if shutil.which("g++") is None:
         absent("the runner needs a compiler: sudo sh scripts/install_test_device.sh")
-    return build_bundle(target, abi, tmp_path_factory.mktemp("runners"))
+    return build_package(target, abi, tmp_path_factory.mktemp("runners"))
 
 
 @pytest.fixture(scope="session")
-def executorch_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def executorch_package(tmp_path_factory: pytest.TempPathFactory) -> RunnerPackage:
     """The ExecuTorch runner."""
     return _build("executorch", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
-def tflite_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def tflite_package(tmp_path_factory: pytest.TempPathFactory) -> RunnerPackage:
     """The LiteRT runner."""
     return _build("tflite", tmp_path_factory)

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from cocorrrec_export import __version__
+from cocorrrec_export.artifact.manifest import Artifact
 from cocorrrec_export.contract import EntryPoint
 from cocorrrec_export.errors import CocorrrecError
-from cocorrrec_export.export.artifact import Artifact
 from cocorrrec_export.extras import quiet
 from cocorrrec_export.runtime import coreml
 from cocorrrec_export.runtime.base import Arrays

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cocorrrec_export.artifact.inspect import inspect
 from cocorrrec_export.errors import CocorrrecError
-from cocorrrec_export.export.inspect import inspect
 from cocorrrec_export.modeling.store import ModelFolder
 from tests.commands import Cli
 from tests.coreml import MODEL, WEIGHTS

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cocorrrec_export.artifact.recipe import Recipe, shipped_recipes
 from cocorrrec_export.export import pipeline
-from cocorrrec_export.export.recipes import Recipe, shipped_recipes
 from cocorrrec_export.parity.vectors import read_vectors
 from cocorrrec_export.resources import DEFAULT_MODEL
 from cocorrrec_export.runtime.open import open_runtime

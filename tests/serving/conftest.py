@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cocorrrec_export.export.artifact import Artifact
+from cocorrrec_export.artifact.manifest import Artifact
 from cocorrrec_export.runtime.onnx import OnnxRuntime
 from cocorrrec_export.serving.app import Served
 from cocorrrec_export.serving.model import open_served
@@ -58,7 +58,7 @@ class Running:
 @contextmanager
 def running(artifact: Path, *arguments: object) -> Iterator[Running]:
     """``cocorr-serve gcn`` on a free port, with no drain delay unless the arguments say so."""
-    program = "from cocorrrec_export.cli.serve import main; main()"
+    program = "from cocorrrec_export.cli.serve.app import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", program, *map(str, ("gcn", artifact, *FLAGS, *arguments))],
         env=os.environ | {"PYTHONPATH": str(ROOT)},

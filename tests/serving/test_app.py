@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from cocorrrec_export.serving.app import App, Limits, Served, create_app
+from cocorrrec_export.serving.app import App, Served, ServingLimits, create_app
 from cocorrrec_export.serving.protocol import Array, encode_request, parse_response
 from tests.serving.asgi import Response, call
 from tests.serving.conftest import uploads
@@ -44,7 +44,7 @@ async def started(app: App) -> AsyncIterator[App]:
 
 
 def app_of(model: Model, token: str | None = None, **limits: object) -> App:
-    return create_app(Served(compute=model, contract=CONTRACT, version="v1"), Limits(**limits), token=token)  # type: ignore[arg-type]
+    return create_app(Served(compute=model, contract=CONTRACT, version="v1"), ServingLimits(**limits), token=token)  # type: ignore[arg-type]
 
 
 async def infer(app: App, H: Array, **options: object) -> Response | None:

@@ -8,7 +8,7 @@ import yaml
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from cocorrrec_export.export.artifact import Artifact
+from cocorrrec_export.artifact.manifest import Artifact
 from cocorrrec_export.files import sha256_file
 from cocorrrec_export.serving.bundle import bundle_triton
 from tests.commands import Cli

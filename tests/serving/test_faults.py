@@ -14,7 +14,7 @@ import aiohttp
 import numpy as np
 import pytest
 
-from cocorrrec_export.export.artifact import Artifact
+from cocorrrec_export.artifact.manifest import Artifact
 from cocorrrec_export.runtime.onnx import OnnxRuntime
 from cocorrrec_export.serving.app import Served, create_app
 from cocorrrec_export.serving.client import GcnClient, SyncGcnClient

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from cocorrrec_export.artifact.manifest import Artifact
 from cocorrrec_export.errors import UsageError
-from cocorrrec_export.export.artifact import Artifact
 from cocorrrec_export.runtime.onnx import OnnxRuntime
 from cocorrrec_export.serving.client import ClientError, GcnClient, RefusedError
 from cocorrrec_export.serving.ray import build, deploy

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import trustme
 
-from cocorrrec_export.export.artifact import Artifact
+from cocorrrec_export.artifact.manifest import Artifact
 from cocorrrec_export.runtime.onnx import OnnxRuntime
 from cocorrrec_export.serving.client import ClientError, GcnClient, RefusedError, SyncGcnClient
 from tests.conftest import ROOT
@@ -121,7 +121,7 @@ def free_port() -> int:
 
 
 def serve(*arguments: object) -> "subprocess.CompletedProcess[str]":
-    program = "from cocorrrec_export.cli.serve import main; main()"
+    program = "from cocorrrec_export.cli.serve.app import main; main()"
     return subprocess.run(
         [sys.executable, "-c", program, "gcn", *map(str, arguments)],
         env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
@@ -154,7 +154,7 @@ def test_wrong_usage_is_one_sentence(gcn_fp32: Artifact, tmp_path: Path) -> None
             assert message in ended.stderr and "Traceback" not in ended.stderr
 
 
-def test_a_damaged_artefact_is_not_served(gcn_fp32: Artifact, tmp_path: Path) -> None:
+def test_a_damaged_artifact_is_not_served(gcn_fp32: Artifact, tmp_path: Path) -> None:
     folder = tmp_path / "gcn"
     folder.mkdir()
     for path in gcn_fp32.path.iterdir():

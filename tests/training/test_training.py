@@ -247,7 +247,7 @@ def test_options_replace_what_the_file_says(tmp_path: Path) -> None:
 
 
 def run_cli(*args: object, **options: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", "from cocorrrec_export.cli.export import main; main()", *map(str, args)]
+    command = [sys.executable, "-c", "from cocorrrec_export.cli.export.app import main; main()", *map(str, args)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)  # type: ignore[call-overload,no-any-return]
 
 

@@ -1,0 +1,1 @@
+"""An exported folder: its manifest, its recipe, and what it says of itself."""

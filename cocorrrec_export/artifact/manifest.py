@@ -1,0 +1,241 @@
+"""An export on disk: a folder with the exported file, test vectors, and a manifest that vouches for every byte."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cocorrrec_export.artifact.recipe import folder_prefix
+from cocorrrec_export.contract import EntryPoint, ParityLimits, TensorSpec
+from cocorrrec_export.errors import CocorrrecError, UsageError
+from cocorrrec_export.files import contained_path, sha256_file
+from cocorrrec_export.modeling.config import check_architecture
+from cocorrrec_export.resources import MANIFEST_SCHEMA
+from cocorrrec_export.schema import problems
+
+MANIFEST = "manifest.json"
+VECTORS = "vectors.safetensors"
+SCHEMA_VERSION = 1
+MAX_MANIFEST_BYTES = 1 << 20
+PROGRAMS = {
+    ("scn", "executorch"): "scn.pte",
+    ("scn", "coreml"): "scn.mlpackage",
+    ("scn", "tflite"): "scn.tflite",
+    ("scn", "onnx"): "scn",
+    ("gcn", "onnx"): "gcn.onnx",
+}
+"""What the program of a kind and target is called; ``scn.mlpackage`` and ``scn`` are folders."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A folder whose every file is the one its manifest was written for."""
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """``scn`` or ``gcn``."""
+        return self.manifest["kind"]
+
+    @property
+    def target(self) -> str:
+        """Which family of runtimes reads the program."""
+        return self.manifest["target"]
+
+    @property
+    def program(self) -> Path:
+        """The exported file."""
+        return self.path / PROGRAMS[self.kind, self.target]
+
+    @property
+    def vectors(self) -> Path:
+        """Inputs and expected outputs."""
+        return self.path / VECTORS
+
+    @property
+    def entry_points(self) -> tuple[EntryPoint, ...]:
+        """The tensor contract of the program."""
+        return tuple(
+            EntryPoint(entry["name"], _specs(entry["inputs"]), _specs(entry["outputs"]))
+            for entry in self.manifest["entry_points"]
+        )
+
+    @property
+    def limits(self) -> ParityLimits:
+        """What parity had to hold."""
+        return ParityLimits(**self.manifest["recipe"]["parity"])
+
+    @property
+    def bytes(self) -> int:
+        """Size of the program alone, without vectors and manifest."""
+        name = self.program.name
+        return sum(
+            file["bytes"]
+            for file in self.manifest["files"]
+            if file["path"] == name or file["path"].startswith(f"{name}/")
+        )
+
+
+def _specs(tensors: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(x["name"], x["dtype"], tuple(x["shape"])) for x in tensors)
+
+
+def describe_entry_points(entry_points: tuple[EntryPoint, ...]) -> list[dict[str, Any]]:
+    """The tensor contract as the manifest writes it."""
+
+    def tensors(specs: tuple[TensorSpec, ...]) -> list[dict[str, Any]]:
+        return [{"name": x.name, "dtype": x.dtype, "shape": list(x.shape)} for x in specs]
+
+    return [{"name": e.name, "inputs": tensors(e.inputs), "outputs": tensors(e.outputs)} for e in entry_points]
+
+
+def _files_in(folder: Path) -> dict[str, Path]:
+    """Relative name of each file, links included, of ``folder``, but of the manifest."""
+    paths = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return {name: path for path in sorted(paths) if (name := path.relative_to(folder).as_posix()) != MANIFEST}
+
+
+def write_manifest(folder: Path, facts: dict[str, Any]) -> Artifact:
+    """Complete ``facts`` by the schema version and the digest of every file in ``folder``, check them and write them.
+
+    Raises:
+        ValueError: the facts are not what the published schema says.
+    """
+    files = [
+        {"path": name, "bytes": path.stat().st_size, "sha256": sha256_file(path)}
+        for name, path in _files_in(folder).items()
+    ]
+    manifest = {"schema_version": SCHEMA_VERSION, **facts, "files": files}
+    wrong = _structure_problems(manifest)
+    if wrong:
+        raise ValueError("the manifest is not what its schema says: " + "; ".join(wrong))
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return Artifact(path=folder, manifest=manifest)
+
+
+def open_artifact(path: Path, *, architecture: str | None = None) -> Artifact:
+    """Read the manifest of a folder, and check every file against it before anything else touches one.
+
+    Args:
+        path: the folder.
+        architecture: of which it must be; None takes any.
+
+    Raises:
+        UsageError: no folder, one without a manifest, or of another architecture.
+        CocorrrecError: the manifest is damaged, or a file is missing, changed or not vouched for.
+    """
+    if architecture is not None:
+        check_architecture(architecture)
+    manifest = _read_manifest(path)
+    wrong = _structure_problems(manifest)
+    if wrong:
+        raise CocorrrecError(f"{path / MANIFEST}: " + "; ".join(wrong))
+    actual = manifest["model"]["architecture"]
+    if architecture not in (None, actual):
+        raise UsageError(f"{path} is an export of {actual}, not of {architecture}")
+    wrong = _file_problems(path, manifest)
+    if wrong:
+        raise CocorrrecError(f"{path} is not what its manifest says (export it again): " + "; ".join(wrong))
+    return Artifact(path=path, manifest=manifest)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    where = path / MANIFEST
+    if not path.exists():
+        raise UsageError(f"{path}: no such folder; give one that 'cocorr-export scn' or 'gcn' wrote")
+    if not where.is_file():
+        raise UsageError(f"{path} holds no {MANIFEST}: not an export of this toolkit")
+    with where.open("rb") as file:
+        data = file.read(MAX_MANIFEST_BYTES + 1)
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise CocorrrecError(f"{where}: larger than {MAX_MANIFEST_BYTES} bytes, this is no manifest")
+    try:
+        manifest = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+        raise CocorrrecError(f"{where}: damaged or truncated: {error}") from None
+    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
+    if isinstance(version, int) and version != SCHEMA_VERSION:
+        raise CocorrrecError(f"{where}: schema version {version}, this version of the toolkit reads {SCHEMA_VERSION}")
+    return manifest
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise ValueError(f"a key is given twice among {sorted({key for key, _ in pairs})}")
+    return table
+
+
+def _structure_problems(manifest: Any) -> list[str]:
+    wrong = problems(manifest, json.loads(MANIFEST_SCHEMA.read_text(encoding="utf-8")))
+    if wrong:
+        return wrong
+    for key in ("kind", "target", "precision"):
+        if manifest["recipe"][key] != manifest[key]:
+            wrong.append(f"recipe.{key} is '{manifest['recipe'][key]}', {key} is '{manifest[key]}'")
+    names = [entry["name"] for entry in manifest["entry_points"]]
+    if len(set(names)) != len(names):
+        wrong.append(f"entry_points names one twice: {', '.join(names)}")
+    paths = [file["path"] for file in manifest["files"]]
+    if len(set(paths)) != len(paths):
+        wrong.append("files names one twice")
+    program = PROGRAMS.get((manifest["kind"], manifest["target"]))
+    if program is None:
+        return [*wrong, f"there is no {manifest['kind']} for {manifest['target']}"]
+    if not any(path == program or path.startswith(f"{program}/") for path in paths):
+        wrong.append(f"files does not name {program}")
+    if VECTORS not in paths:
+        wrong.append(f"files does not name {VECTORS}")
+    values = [manifest["parity"]["tensors"][key] for key in ("max_abs", "max_rel")]
+    if not all(math.isfinite(value) for value in values):
+        wrong.append("parity.tensors holds a value that is not finite")
+    return wrong
+
+
+def _file_problems(folder: Path, manifest: dict[str, Any]) -> list[str]:
+    wrong = []
+    present = _files_in(folder)
+    for file in manifest["files"]:
+        name = file["path"]
+        path = contained_path(folder, name, where=str(folder / MANIFEST))
+        if not path.is_file():
+            wrong.append(f"missing: {name}")
+        elif path.stat().st_size != file["bytes"]:
+            wrong.append(f"changed: {name} has {path.stat().st_size} bytes, the manifest says {file['bytes']}")
+        elif (digest := sha256_file(path)) != file["sha256"]:
+            wrong.append(f"changed: {name} has sha256 {digest[:16]}..., the manifest says {file['sha256'][:16]}...")
+    known = {file["path"] for file in manifest["files"]}
+    wrong += [f"extra: {name}" for name in present if name not in known]
+    return wrong
+
+
+def newest_artifact(dist: Path, *, kind: str | None = None, architecture: str | None = None) -> Path:
+    """The folder under ``dist`` whose manifest was written last.
+
+    Args:
+        dist: parent of the folders.
+        kind: which half of a CoCorrRec.
+        architecture: or the phone's half of which architecture; neither takes any export.
+
+    Raises:
+        UsageError: there is none, or no such architecture.
+    """
+    if architecture is not None:
+        check_architecture(architecture)
+    prefix = folder_prefix(kind or "scn", architecture or "cocorrrec") if kind or architecture else "*"
+    pattern = f"{prefix}-*/{MANIFEST}"
+    manifests = [path for path in dist.glob(pattern) if not path.parent.name.startswith(".")]
+    if not manifests:
+        option = f" --architecture {architecture}" if architecture else ""
+        of = f" of {architecture}" if architecture else ""
+        raise UsageError(
+            f"no export{of} under {dist}: make one with 'cocorr-export {kind or 'scn'}{option}', or name its folder"
+        )
+    return max(manifests, key=lambda path: path.stat().st_mtime_ns).parent

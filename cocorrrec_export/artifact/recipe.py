@@ -1,0 +1,329 @@
+"""Recipes: which target, backend and precision, in which shapes, within which limits.
+
+A recipe is a TOML file. The shipped ones are in ``export_recipes/`` and are called
+``<target>-<backend>-<precision>.toml`` for the phone's half, with ``gcn-`` in front for the cloud's.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from cocorrrec_export.contract import ParityLimits
+from cocorrrec_export.errors import UsageError, nearest
+from cocorrrec_export.modeling.config import ModelConfig
+from cocorrrec_export.resources import RECIPES_DIR
+from cocorrrec_export.toml import read_toml
+
+Target = Literal["executorch", "coreml", "tflite", "onnx"]
+Kind = Literal["scn", "gcn"]
+Precision = Literal["fp32", "fp16", "int8", "int4"]
+Embedding = Literal["fp32", "fp16", "int8-row", "int4-row"]
+Linear = Literal["fp32", "fp16", "int8-channel"]
+Activations = Literal["fp32", "fp16"]
+ItemSide = Literal["computed", "folded"]
+
+SCN_ENTRY_POINTS = ("encode", "rank", "rank_corrected", "step", "score")
+GCN_ENTRY_POINTS = ("correct",)
+MAX_CANDIDATES = 10_000
+ALL_TARGETS = "all"
+"""Stands for every target on the command line."""
+
+BACKENDS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("scn", "coreml"): ("mlprogram",),
+    ("scn", "executorch"): ("xnnpack",),
+    ("scn", "tflite"): ("xnnpack",),
+    ("scn", "onnx"): ("cpu",),
+    ("gcn", "onnx"): ("cpu",),
+}
+"""What this version can make: kind and target, and the backends it has for them."""
+
+_EMBEDDING_OF = {"fp32": "fp32", "fp16": "fp16", "int8": "int8-row", "int4": "int4-row"}
+_GRAPH_BYTES = {"executorch": 100_000, "coreml": 65_000, "tflite": 75_000, "onnx": 75_000, "gcn": 10_000}
+"""Graphs and small constants of a file, as measured; they hardly depend on the model."""
+_SCN_ONLY = ("entry_points", "item_side", "shapes", "weights.embedding")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A checked recipe file."""
+
+    name: str
+    kind: Kind
+    target: Target
+    backend: str
+    precision: Precision
+    embedding: Embedding = "fp32"
+    linear: Linear = "fp32"
+    activations: Activations = "fp32"
+    candidates: int = 0
+    """C: candidates of one call; a longer list takes more calls. 0 in a GCN recipe, which has none."""
+    item_side: ItemSide = "computed"
+    entry_points: tuple[str, ...] = GCN_ENTRY_POINTS
+    limits: ParityLimits
+    shipped: bool = False
+    """Comes with the toolkit, for every architecture: each takes of ``entry_points`` those that it has."""
+
+    def __post_init__(self) -> None:
+        problems = _inconsistencies(self)
+        if problems:
+            raise UsageError(f"recipe {self.name}: " + "; ".join(problems))
+
+    def folder(self, architecture: str) -> str:
+        """What the folder of an export is called: ``scn-executorch-int8``, ``gcn-onnx-fp32``, ``din-tflite-fp32``."""
+        return f"{folder_prefix(self.kind, architecture)}-{self.target}-{self.precision}"
+
+    @property
+    def file_name(self) -> str:
+        """What the recipe's own file must be called where it ships."""
+        return f"{'gcn-' if self.kind == 'gcn' else ''}{self.target}-{self.backend}-{self.precision}.toml"
+
+    def with_candidates(self, candidates: int | None) -> "Recipe":
+        """The same recipe for another number of candidates; None changes nothing."""
+        return self if candidates is None else dataclasses.replace(self, candidates=candidates)
+
+    def as_table(self) -> dict[str, Any]:
+        """What the manifest says of the recipe, in the layout of the file."""
+        table: dict[str, Any] = {key: getattr(self, key) for key in ("name", "kind", "target", "backend", "precision")}
+        weights: dict[str, str] = {"linear": self.linear, "activations": self.activations}
+        if self.kind == "scn":
+            table |= {"entry_points": list(self.entry_points), "item_side": self.item_side}
+            table["shapes"] = {"candidates": self.candidates}
+            weights["embedding"] = self.embedding
+        return table | {"weights": weights, "parity": dataclasses.asdict(self.limits)}
+
+
+def folder_prefix(kind: str, architecture: str) -> str:
+    """What the names of exports' folders start with: the half of a CoCorrRec, or the architecture of a baseline."""
+    return kind if architecture == "cocorrrec" else architecture
+
+
+def _inconsistencies(recipe: Recipe) -> list[str]:
+    problems = []
+    if recipe.kind == "scn":
+        if not 1 <= recipe.candidates <= MAX_CANDIDATES:
+            problems.append(f"shapes.candidates must be 1 to {MAX_CANDIDATES}, got {recipe.candidates}")
+        if recipe.embedding != _EMBEDDING_OF[recipe.precision]:
+            problems.append(
+                f"precision '{recipe.precision}' means weights.embedding '{_EMBEDDING_OF[recipe.precision]}', "
+                f"got '{recipe.embedding}'"
+            )
+    elif (recipe.precision, recipe.linear, recipe.activations) != ("fp32", "fp32", "fp32"):
+        problems.append(f"the GCN is exported in fp32 alone, got precision '{recipe.precision}'")
+    backends = BACKENDS.get((recipe.kind, recipe.target), ())
+    if recipe.backend not in backends:
+        problems.append(
+            f"no backend '{recipe.backend}' for {recipe.kind} on {recipe.target}"
+            + (f" ({nearest(recipe.backend, backends)})" if backends else f": {_what_exists(recipe.kind)}")
+        )
+    return problems
+
+
+def _what_exists(kind: str) -> str:
+    targets = sorted(target for of_kind, target in BACKENDS if of_kind == kind)
+    return f"this version exports the {kind} to {', '.join(targets)}"
+
+
+def expected_bytes(recipe: Recipe, config: ModelConfig) -> int:
+    """About how large the program will be: weights exactly, graphs as they came out for the shipped models."""
+    D, h, K = config.hidden_size, config.num_heads, config.mini_batch
+    if recipe.kind == "gcn":
+        gru, layers = 6 * D * D + 6 * D, 2 * D * D
+        return 4 * (2 * (gru + layers) + D * h * K * K + D * K * D) + _GRAPH_BYTES["gcn"]
+    row = {"fp32": 4 * D, "fp16": 2 * D, "int8-row": D + 2, "int4-row": D // 2 + 2}[recipe.embedding]
+    tables = config.vocab_size * row * (2 if recipe.item_side == "folded" else 1)
+    projections = (6 if recipe.item_side == "computed" else 4) * D * D
+    each = {"fp32": 4, "fp16": 2, "int8-channel": 1}[recipe.linear]
+    return tables + projections * each + _GRAPH_BYTES[recipe.target]
+
+
+class _Reader:
+    """Takes values out of nested tables and remembers everything that is wrong with them."""
+
+    def __init__(self, table: dict[str, Any]) -> None:
+        self.table = table
+        self.problems: list[str] = []
+        self.known: set[str] = set()
+
+    def choice(self, key: str, choices: Iterable[str], default: str = "") -> Any:
+        value = self._take(key, str, "a string")
+        choices = tuple(choices)
+        if value is not None and value not in choices:
+            self.problems.append(f"{key}: unknown value '{value}' ({nearest(value, choices)})")
+            value = None
+        return default if value is None else value
+
+    def integer(self, key: str, low: int, high: int) -> int:
+        value = self._take(key, int, "a whole number")
+        if value is not None and not low <= value <= high:
+            self.problems.append(f"{key} must be {low} to {high}, got {value}")
+        return low if value is None else value
+
+    def number(self, key: str, low: float, high: float) -> float:
+        value = self._take(key, (int, float), "a number")
+        if value is not None and not (math.isfinite(value) and low <= value <= high):
+            self.problems.append(f"{key} must be {low:g} to {high:g}, got {value}")
+        return low if value is None else float(value)
+
+    def subset(self, key: str, choices: tuple[str, ...]) -> tuple[str, ...]:
+        values = self._take(key, list, "a list of strings")
+        if values is None:
+            return choices
+        for value in values:
+            if value not in choices:
+                self.problems.append(f"{key}: unknown entry point {value!r} ({nearest(str(value), choices)})")
+        if not values or len(set(map(str, values))) != len(values):
+            self.problems.append(f"{key} must name each entry point once and at least one, got {values}")
+        return tuple(x for x in choices if x in values)
+
+    def _take(self, key: str, kind: type | tuple[type, ...], words: str) -> Any:
+        self.known.add(key)
+        value: Any = self.table
+        for part in key.split("."):
+            if not isinstance(value, dict) or part not in value:
+                self.problems.append(f"missing key '{key}'")
+                return None
+            value = value[part]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            self.problems.append(f"{key} must be {words}, got {value!r}")
+            return None
+        return value
+
+    def report_unknown(self, *, not_for: tuple[str, ...] = ()) -> None:
+        groups = {key.split(".")[0] for key in self.known if "." in key}
+        for key, value in self.table.items():
+            if key in groups and isinstance(value, dict):
+                for inner in value:
+                    self._unknown(f"{key}.{inner}", not_for)
+            elif key in groups:
+                self.problems.append(f"'{key}' must be a table, got {value!r}")
+            else:
+                self._unknown(key, not_for)
+
+    def _unknown(self, key: str, not_for: tuple[str, ...]) -> None:
+        if key in not_for:
+            self.problems.append(f"key '{key}' has no meaning in a GCN recipe: remove it")
+        elif key not in self.known:
+            self.problems.append(f"unknown key '{key}' ({nearest(key, self.known)})")
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read and check a recipe file.
+
+    Raises:
+        UsageError: everything that is wrong with it, each with its key.
+        CocorrrecError: it is no TOML.
+    """
+    reader = _Reader(read_toml(path))
+    kind = reader.choice("kind", get_args(Kind), "scn")
+    target = reader.choice("target", get_args(Target))
+    fields: dict[str, Any] = {
+        "name": path.stem,
+        "kind": kind,
+        "target": target,
+        "backend": reader.choice("backend", BACKENDS.get((kind, target)) or _all_backends()),
+        "precision": reader.choice("precision", get_args(Precision)),
+        "linear": reader.choice("weights.linear", get_args(Linear)),
+        "activations": reader.choice("weights.activations", get_args(Activations)),
+        "limits": ParityLimits(
+            max_abs=reader.number("parity.max_abs", 0, 1),
+            max_rel=reader.number("parity.max_rel", 0, 1),
+            top10_overlap=reader.number("parity.top10_overlap", 0, 1),
+            metrics_abs=reader.number("parity.metrics_abs", 0, 1),
+            ndcg10_rel=reader.number("parity.ndcg10_rel", 0, 1),
+        ),
+    }
+    if kind == "scn":
+        fields |= {
+            "embedding": reader.choice("weights.embedding", get_args(Embedding)),
+            "candidates": reader.integer("shapes.candidates", 1, MAX_CANDIDATES),
+            "item_side": reader.choice("item_side", get_args(ItemSide)),
+            "entry_points": reader.subset("entry_points", SCN_ENTRY_POINTS),
+        }
+    reader.report_unknown(not_for=_SCN_ONLY if kind == "gcn" else ())
+    if reader.problems:
+        raise UsageError(f"{path}: " + "; ".join(reader.problems))
+    try:
+        return Recipe(**fields)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def _all_backends() -> list[str]:
+    return sorted({backend for backends in BACKENDS.values() for backend in backends})
+
+
+def shipped_recipes() -> list[Recipe]:
+    """Every recipe that ships, in the order of their names.
+
+    Raises:
+        UsageError: one of them is wrong, or its file is not called after its content.
+    """
+    recipes = []
+    for path in sorted(RECIPES_DIR.glob("*.toml")):
+        recipe = load_recipe(path)
+        if path.name != recipe.file_name:
+            raise UsageError(
+                f"{path}: its content is that of {recipe.file_name}; rename the file or correct the content"
+            )
+        recipes.append(dataclasses.replace(recipe, shipped=True))
+    return recipes
+
+
+def shipped_recipe(name: str) -> Recipe:
+    """The shipped recipe called ``name``.
+
+    Raises:
+        UsageError: there is none; the message lists those there are.
+    """
+    recipes = {recipe.name: recipe for recipe in shipped_recipes()}
+    if name not in recipes:
+        raise UsageError(f"unknown recipe '{name}' ({nearest(name, recipes)})")
+    return recipes[name]
+
+
+def choose_recipe(kind: Kind, target: str, *, precision: str | None = None, recipe_file: Path | None = None) -> Recipe:
+    """The recipe that a command asks for: the user's file, or the shipped one of a target and precision.
+
+    Args:
+        kind: which half of the model.
+        target: where it is to run.
+        precision: picks a shipped recipe; ``fp32`` by default.
+        recipe_file: the user's own recipe; excludes ``precision``.
+
+    Raises:
+        UsageError: no such target or precision, both given, or a recipe of something else.
+    """
+    if target not in get_args(Target):
+        raise UsageError(f"unknown target '{target}' ({nearest(target, (*get_args(Target), ALL_TARGETS))})")
+    if recipe_file is not None:
+        if precision is not None:
+            raise UsageError("--precision picks a shipped recipe and --recipe gives your own: give one of them")
+        recipe = load_recipe(recipe_file)
+        if (recipe.kind, recipe.target) != (kind, target):
+            raise UsageError(
+                f"{recipe_file} is a recipe for the {recipe.kind} on {recipe.target}, not for the {kind} on {target}"
+            )
+        return recipe
+    shipped = [recipe for recipe in shipped_recipes() if recipe.kind == kind]
+    precisions: dict[str, Recipe] = {recipe.precision: recipe for recipe in shipped if recipe.target == target}
+    wanted = precision or "fp32"
+    if wanted in precisions:
+        return precisions[wanted]
+    pairs = ", ".join(f"{recipe.target} {recipe.precision}" for recipe in shipped)
+    raise UsageError(f"no shipped recipe takes the {kind} to {target} in {wanted}; there are: {pairs}")
+
+
+def choose_recipes(kind: Kind, target: str, precision: str | None, recipe_file: Path | None) -> list[Recipe]:
+    """The recipe of :func:`choose_recipe`; for the target ``all`` one of each target.
+
+    Raises:
+        UsageError: as there, or a recipe file was given for all targets.
+    """
+    if target != ALL_TARGETS:
+        return [choose_recipe(kind, target, precision=precision, recipe_file=recipe_file)]
+    if recipe_file is not None:
+        raise UsageError("a recipe is for one target: name it instead of 'all'")
+    return [choose_recipe(kind, each, precision=precision) for each in get_args(Target) if (kind, each) in BACKENDS]

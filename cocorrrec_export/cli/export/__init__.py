@@ -1,0 +1,1 @@
+"""``cocorr-export``, one file per command."""

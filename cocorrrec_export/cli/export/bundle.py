@@ -1,0 +1,60 @@
+"""``cocorr-export bundle``: an export in the form that another program takes."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cocorrrec_export.cli import console, options
+
+EPILOG = """
+Examples:
+
+  cocorr-export bundle triton
+"""
+TRITON_EPILOG = """
+Examples:
+
+  cocorr-export bundle triton
+
+  cocorr-export bundle triton dist/gcn-onnx-fp32 --out model_repository --max-batch 128 --json
+
+  cocorr-export bundle triton --storage-uri s3://models/cocorrrec
+"""
+
+app = typer.Typer(
+    no_args_is_help=True, help="Put an export into the form that an app or a server takes.", epilog=EPILOG
+)
+
+
+@app.command(epilog=TRITON_EPILOG)
+def triton(
+    artifact: Annotated[
+        Path | None, typer.Argument(help="Folder that 'cocorr-export gcn' wrote. Default: the newest under dist.")
+    ] = None,
+    out: options.Out = Path("dist/triton"),
+    max_batch: Annotated[int, typer.Option(min=1, help="Users of one batch.")] = 64,
+    max_delay_us: Annotated[int, typer.Option(min=0, help="Microseconds that a batch waits for more.")] = 100,
+    storage_uri: Annotated[
+        str, typer.Option(help="Where the KServe cluster finds the repository.")
+    ] = "pvc://models/cocorrrec",
+    json: options.Json = False,
+) -> None:
+    """Write a Triton model repository with dynamic batching, and a KServe InferenceService that serves it."""
+    from cocorrrec_export.artifact.manifest import newest_artifact
+    from cocorrrec_export.extras import require
+
+    require("serve")
+    from cocorrrec_export.serving.bundle import bundle_triton
+
+    made = bundle_triton(
+        artifact or newest_artifact(Path("dist"), kind="gcn"),
+        out,
+        max_batch=max_batch,
+        max_queue_delay_us=max_delay_us,
+        storage_uri=storage_uri,
+    )
+    if json:
+        console.print_json(made)
+    else:
+        console.print_table("Triton model repository", ("", ""), made.items())

@@ -1,0 +1,45 @@
+"""``cocorr-export gcn``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cocorrrec_export.cli import console, options
+from cocorrrec_export.errors import UsageError
+
+EPILOG = """
+Examples:
+
+  cocorr-export gcn --target onnx
+
+  cocorr-export gcn --target onnx --model models/mine --out build --json
+"""
+
+
+def gcn(
+    target: Annotated[str, typer.Option("--target", help="Where it is to run: onnx.")] = "onnx",
+    precision: options.Precision = None,
+    recipe: options.Recipe = None,
+    model: options.Model = None,
+    out: options.Out = Path("dist"),
+    data: options.Data = None,
+    json: options.Json = False,
+) -> None:
+    """Export the cloud's half for ONNX Runtime, with a dynamic batch.
+
+    Writes OUT/gcn-onnx-PRECISION with the file, its manifest and test vectors; nothing, if parity fails.
+    """
+    if target != "onnx":
+        raise UsageError(
+            f"the GCN is exported to onnx alone, not to '{target}': it runs in the cloud, where ONNX Runtime serves it "
+            "in batches; phones run the SCN ('cocorr-export scn')"
+        )
+    from cocorrrec_export.artifact.recipe import choose_recipe
+    from cocorrrec_export.export import pipeline
+
+    chosen = choose_recipe("gcn", target, precision=precision, recipe_file=recipe)
+    with console.steps() as progress:
+        progress("loading the model")
+        artifact = pipeline.export(pipeline.open_source(model, data), chosen, out, progress=progress)
+    console.print_artifact(artifact, as_json=json)

@@ -1,0 +1,1 @@
+"""``cocorr-profile``, one file per command."""

@@ -1,0 +1,1 @@
+"""``cocorr-serve``, one file per command."""

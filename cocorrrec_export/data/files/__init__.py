@@ -1,0 +1,1 @@
+"""Readers of interaction files, one per format."""

@@ -1,0 +1,1 @@
+"""What this computer, and a phone, can make and run."""

@@ -1,0 +1,211 @@
+"""What every architecture's device form is put together from.
+
+A device form is a model in operators that every exporter lowers well, for one user at a time; tests hold it equal to
+the plain model. Heads are the batch of a matrix product; a position is picked by a one-hot row; a mean is a product
+with a constant row. Letters: L clicks, C candidates, D features, h heads, f = D / h.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cocorrrec_export.errors import UsageError
+from cocorrrec_export.forms.weights import make_projection, make_table
+from cocorrrec_export.modeling.config import PADDING_ID
+from cocorrrec_export.modeling.ranker import Ranker
+
+OUT = -1e4
+"""The logit of what must not count: nothing, after a softmax or a sigmoid, and float16 has it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storage:
+    """How weights are kept."""
+
+    embedding: str = "fp32"
+    """Precision of the item tables, as in a recipe."""
+    linear: str = "fp32"
+    """Precision of the projections, as in a recipe."""
+    item_side: str = "computed"
+    """In the graph, or ``"folded"`` into a second table."""
+    half_as_bits: bool = False
+    """Keep float16 tables as int16, for a runtime that looks up no float16 rows."""
+
+    def table(self, weight: Tensor) -> nn.Module:
+        """An item table."""
+        return make_table(weight, self.embedding, as_bits=self.half_as_bits)
+
+    def projection(self, weight: Tensor, bias: Tensor | None = None) -> nn.Module:
+        """A matrix and a bias."""
+        return make_projection(weight, bias, self.linear)
+
+    def layers(self, layers: Sequence[nn.Module]) -> nn.Sequential:
+        """Layers of a plain model, each matrix a projection."""
+        return nn.Sequential(*(self._layer(layer) for layer in layers))
+
+    def _layer(self, layer: nn.Module) -> nn.Module:
+        if isinstance(layer, nn.Linear):
+            return self.projection(layer.weight, layer.bias)
+        return TanhGELU() if isinstance(layer, nn.GELU) and layer.approximate == "tanh" else layer
+
+
+def constant(module: nn.Module, name: str, value: Tensor) -> None:
+    """Keep ``value`` as a buffer of its own."""
+    module.register_buffer(name, value.detach().clone().contiguous())
+
+
+def leading(x: Tensor, rows: int) -> Tensor:
+    """The first rows of ``x``."""
+    # A slice of the full range becomes an alias, which one converter does not know.
+    return x if rows == x.shape[0] else x[:rows]
+
+
+def pick(here: Tensor, x: Tensor) -> Tensor:
+    """The row ``[1, n]`` of ``x [L, n]`` that the one-hot row ``here [1, L]`` says; with several ones, their sum."""
+    return product(here, x)
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """The matrix product of two values; one backend takes it as a batch of one alone."""
+    rows, inner, columns = *a.shape, b.shape[1]
+    return torch.bmm(a.view(1, rows, inner), b.view(1, inner, columns)).view(rows, columns)
+
+
+def later(length: int) -> Tensor:
+    """``[s, r]``, 1 where place r comes after place s."""
+    return torch.ones(length, length).triu(1)
+
+
+class TanhGELU(nn.Module):
+    """``x / 2 (1 + tanh(z))`` is ``x sigmoid(2 z)``; one backend takes either GELU for the exact one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Element by element."""
+        return x * torch.sigmoid((2 * math.sqrt(2 / math.pi)) * (x + 0.044715 * (x * x * x)))
+
+
+class Mean(nn.Module):
+    """Mean over the last dimension as a product with a constant row, ``[..., n]`` to ``[..., 1]``.
+
+    Args:
+        size: n.
+        divisor: what the sum is divided by, n by default.
+        plus: added to the mean; as the product's bias, since one converter stumbles over a number added to a product.
+    """
+
+    def __init__(self, size: int, *, divisor: int | None = None, plus: float = 0.0) -> None:
+        super().__init__()
+        constant(self, "weight", torch.full((1, size), 1.0 / (size if divisor is None else divisor)))
+        self.register_buffer("bias", torch.full((1,), plus) if plus else None)
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., n]`` to ``[..., 1]``."""
+        return nn.functional.linear(x, self.weight, self.bias)
+
+
+class DeviceLayerNorm(nn.Module):
+    """:class:`torch.nn.LayerNorm` with means as products."""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        super().__init__()
+        (size,) = norm.normalized_shape
+        constant(self, "weight", norm.weight)
+        constant(self, "bias", norm.bias)
+        self.mean = Mean(size)
+        self.mean_plus_eps = Mean(size, plus=norm.eps)
+
+    weight: Tensor
+    bias: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[n, size]`` to the same shape."""
+        centred = x - self.mean(x)
+        # A quotient, which is float32 in every program: the reciprocal for a row of zeros may be beyond float16.
+        return self.weight * (centred / torch.sqrt(self.mean_plus_eps(centred * centred))) + self.bias
+
+
+class DeviceRanker(nn.Module):
+    """The item tables, and the score of an item.
+
+    A subclass has ``read``, and with a state of constant size ``step``; ``graphs`` makes entry points of them.
+
+    Args:
+        model: the plain model, in evaluation mode.
+        item_layers: its item side, from an item's row to its vector; empty where the row is the vector.
+        sequence_length: L.
+        storage: how weights are kept.
+
+    Raises:
+        UsageError: an item side is to be folded that does nothing.
+        ValueError: the model is in training mode.
+    """
+
+    def __init__(
+        self, model: Ranker, item_layers: Sequence[nn.Module], *, sequence_length: int, storage: Storage
+    ) -> None:
+        super().__init__()
+        if model.training:
+            raise ValueError("the model is in training mode: call eval() before exporting it")
+        if storage.item_side == "folded" and not item_layers:
+            raise UsageError(
+                f"item_side 'folded' is for an item side with layers: {type(model).__name__} scores with the item's "
+                "own row, so use 'computed'"
+            )
+        self.hidden = model.item_embedding.embedding_dim
+        self.table = storage.table(model.item_embedding.weight)
+        self.item_table: nn.Module | None = None
+        if storage.item_side == "folded":
+            with torch.no_grad():
+                folded = model.item_vectors(torch.arange(model.item_embedding.num_embeddings))
+            self.item_table = storage.table(folded)
+        self.item_mlp = storage.layers(item_layers if self.item_table is None else ())
+        constant(self, "places", torch.arange(sequence_length, dtype=torch.int32))
+
+    places: Tensor
+
+    def read(self, ids: Tensor, rows: Tensor) -> Any:
+        """The user after ``ids [1, L]`` with rows ``[L, D]`` of the table: ``[1, D]``, or what ``match`` takes."""
+        raise NotImplementedError
+
+    def step(self, row: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """Read one click, its row of the table ``[1, D]``: the next state, and the user ``[1, D]``."""
+        raise NotImplementedError
+
+    def match(self, user: Any, vectors: Tensor) -> Tensor:
+        """Logits ``[1, C]`` of items with ``vectors [C, D]``."""
+        count = vectors.shape[0]
+        return torch.bmm(vectors.view(1, count, self.hidden), user.view(1, self.hidden, 1)).view(1, count)
+
+    def score_rows(self, user: Any, rows: Tensor) -> Tensor:
+        """Scores ``[1, C]`` of the candidates' rows ``[C, D]`` of the item table."""
+        return torch.sigmoid(self.match(user, self.item_mlp(rows)))
+
+    def look_up(self, ids: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of the clicks ``ids [1, L]`` and of the candidates ``[1, C]``, one look-up where they share a table."""
+        length, count = ids.shape[1], candidates.shape[1]
+        if self.item_table is not None:
+            return self.table(ids.view(length)), self.item_table(candidates.view(count))
+        rows = self.table(torch.cat((ids, candidates), dim=1).view(length + count))
+        return rows[:length], rows[length:]
+
+    def candidate_rows(self, candidates: Tensor) -> Tensor:
+        """Rows of the candidates ``[1, C]`` alone."""
+        table = self.table if self.item_table is None else self.item_table
+        rows: Tensor = table(candidates.view(candidates.shape[1]))
+        return rows
+
+    def last_click(self, ids: Tensor) -> Tensor:
+        """Index ``[1, 1]`` int32 of the last click of ``ids [1, L]``; 0 in an empty history."""
+        count = (ids != PADDING_ID).to(torch.int32).sum(dim=1, keepdim=True, dtype=torch.int32)
+        return (count - 1).clamp(min=0)
+
+    def one_hot(self, index: Tensor, length: int) -> Tensor:
+        """Row ``[1, L]`` with a 1 at ``index [1, 1]``."""
+        return (leading(self.places, length).unsqueeze(0) == index).to(torch.float32)

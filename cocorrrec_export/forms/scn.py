@@ -1,0 +1,376 @@
+"""The SCN in the form that every exporter lowers well; equal to the plain model, which tests hold it to.
+
+The key, value and step-size projections of a click are one product; the bias b of the inner model is one more row of
+W, ``Wb``, and a key's last feature is 1. With the inner loss behind a LayerNorm, what the inner model makes of a click
+counts without its mean, and gradients have none: W and b are stored without theirs, and never have one. Letters as in
+:mod:`cocorrrec_export.modeling.ttt`.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from cocorrrec_export.forms.frame import (
+    DeviceLayerNorm,
+    DeviceRanker,
+    Mean,
+    Storage,
+    constant,
+    leading,
+    pick,
+)
+from cocorrrec_export.modeling.joint import CoCorrRec
+from cocorrrec_export.modeling.layers import RMSNorm, rotate_pairs
+from cocorrrec_export.modeling.ttt import LN_EPS, STD_EPS
+
+NEW_STREAM = -1
+"""The position that, with a state of zeros, stands for a stream before its first click."""
+
+
+class Clicks(NamedTuple):
+    """What one mini-batch of k clicks turns into."""
+
+    XK: Tensor  # [h, k, f]
+    goal: Tensor  # [h, k, f] what the reconstruction is held against
+    rate: Tensor  # [h, 1, k]
+
+
+class DeviceSCN(DeviceRanker):
+    """The weights of an SCN, rearranged once.
+
+    Args:
+        model: the plain model, in evaluation mode.
+        sequence_length: L.
+        storage: how weights are kept.
+    """
+
+    def __init__(self, model: CoCorrRec, *, sequence_length: int, storage: Storage) -> None:
+        scn, ttt = model.scn, model.scn.ttt
+        places = -(-sequence_length // ttt.mini_batch) * ttt.mini_batch
+        super().__init__(model, list(scn.item_mlp), sequence_length=places, storage=storage)
+        self.heads, self.head_dim, self.mini_batch = ttt.num_heads, ttt.head_dim, ttt.mini_batch
+        self.inner_loss = ttt.inner_loss
+        self.input_norm = DeviceRMSNorm(scn.input_norm)
+        self.output_norm = DeviceRMSNorm(scn.output_norm)
+        self.o_proj = storage.projection(ttt.o_proj.weight)
+        self.query_proj = storage.projection(ttt.q_proj.weight)
+        self.click_proj = storage.projection(
+            torch.cat((ttt.k_proj.weight, ttt.v_proj.weight, ttt.lr_weight)),
+            torch.cat((torch.zeros(2 * self.hidden), ttt.lr_bias)),
+        )
+        constant(self, "rotation", rotate_pairs(torch.eye(self.head_dim)).T)  # [f, f], for a product with rows
+        constant(self, "rope_cos", ttt.rope_cos)  # [K, f]
+        constant(self, "rope_sin", ttt.rope_sin)
+        constant(self, "token_rate", ttt.token_rate().unsqueeze(1))  # [K, 1]
+        # Of each place: rotation, token rate, and which places it sees. It is a weight, the tables above are operands:
+        # XNNPACK in ExecuTorch frees a weight's values once they are packed, also where an operand shares them.
+        sees = torch.ones(self.mini_batch, self.mini_batch).tril()
+        constant(self, "by_place", torch.cat((self.rope_cos, self.rope_sin, self.token_rate, sees), dim=1))
+        constant(self, "W1", ttt.W1)  # [h, f, f], of step, whose state is the plain model's
+        constant(self, "b1", ttt.b1)  # [h, 1, f]
+        Wb1 = torch.cat((ttt.W1, ttt.b1), dim=1)
+        self.has_mean = self.inner_loss != "layernorm_l2"
+        constant(self, "Wb1", Wb1 if self.has_mean else Wb1 - Wb1.mean(dim=2, keepdim=True))  # [h, f + 1, f]
+        constant(self, "ones", torch.ones(self.heads, sequence_length, 1))
+        constant(self, "centring", torch.eye(self.head_dim) - 1.0 / self.head_dim)  # [f, f]
+        constant(self, "ln_weight", ttt.ln_weight.unsqueeze(1))  # [h, 1, f]
+        constant(self, "ln_bias", ttt.ln_bias.unsqueeze(1))
+        constant(self, "ln_weight_squared", ttt.ln_weight.square().unsqueeze(1))
+        if sequence_length > self.mini_batch:
+            self._keep_positions(sequence_length)
+        self.post_norm = DeviceLayerNorm(ttt.post_norm)
+        self.head_mean = Mean(self.head_dim)
+        self.head_mean_plus_eps = Mean(self.head_dim, plus=LN_EPS)
+        # Rows of a mini-batch, full and remainder, and features of a head: what a correction is normalised over.
+        sizes = {min(self.mini_batch, sequence_length), sequence_length % self.mini_batch, self.head_dim} - {0, 1}
+        self.means = nn.ModuleDict({str(n): Mean(n) for n in sizes})
+        self.variances = nn.ModuleDict({str(n): Mean(n, divisor=n - 1) for n in sizes})
+        self.fusion = scn.fusion
+        if scn.fusion is not None:
+            constant(self, "P", scn.fusion.P)
+            constant(self, "Q", scn.fusion.Q)
+
+    def _keep_positions(self, length: int) -> None:
+        """Of each click: rotation, token rate, where its mini-batch starts and where it is, ``[L, 2 f + 3]``."""
+        place = torch.arange(length)
+        within = place % self.mini_batch
+        numbers = torch.stack((place - within, place), dim=1)  # [L, 2]
+        constant(
+            self,
+            "positions",
+            torch.cat((self.rope_cos[within], self.rope_sin[within], self.token_rate[within], numbers), dim=1),
+        )
+        constant(self, "place", place.to(torch.float32).unsqueeze(0))  # [1, L]
+
+    positions: Tensor
+    place: Tensor
+    rotation: Tensor
+    rope_cos: Tensor
+    rope_sin: Tensor
+    token_rate: Tensor
+    by_place: Tensor
+    W1: Tensor
+    b1: Tensor
+    Wb1: Tensor
+    ones: Tensor
+    centring: Tensor
+    ln_weight: Tensor
+    ln_bias: Tensor
+    ln_weight_squared: Tensor
+    P: Tensor
+    Q: Tensor
+
+    def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Rotary embedding of ``x [h, k, f]`` by the tables ``[k, f]``."""
+        rows = x.shape[1]
+        return x * cos.view(1, rows, -1) + nn.functional.linear(x, self.rotation) * sin.view(1, rows, -1)
+
+    def at_place(self, here: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Rotation, cos and sin ``[1, f]``, token rate ``[1, 1]`` and mask ``[1, K]`` of the place ``here [1, K]``."""
+        size = self.head_dim
+        row = torch.mm(here, self.by_place)
+        return row[:, :size], row[:, size : 2 * size], row[:, 2 * size : 2 * size + 1], row[:, 2 * size + 1 :]
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        """``[k, D]`` to ``[h, k, f]``."""
+        return x.view(-1, self.heads, self.head_dim).transpose(0, 1)
+
+    def with_one(self, x: Tensor) -> Tensor:
+        """``[h, k, f]`` to ``[h, k, f + 1]``: the feature that the bias is multiplied by."""
+        rows = x.shape[1]
+        return torch.cat((x, self.ones if rows == self.ones.shape[1] else self.ones[:, :rows]), dim=2)
+
+    def centre(self, x: Tensor) -> Tensor:
+        """``[h, k, f]`` less its mean over f, as one product."""
+        return nn.functional.linear(x, self.centring)
+
+    # ------------------------------------------------------------------ items
+
+    def encode(self, rows: Tensor) -> Tensor:
+        """Rows of the table ``[L, D]`` to ``H [L, D]``."""
+        return self.input_norm(rows)
+
+    # ------------------------------------------------------------------ the inner model
+
+    def project(self, H: Tensor, cos: Tensor, sin: Tensor) -> Clicks:
+        """Keys, goals and step sizes of the clicks ``H [k, D]`` at the positions of ``cos``, ``sin [k, f]``."""
+        size, rows = self.hidden, H.shape[0]
+        x = self.click_proj(H)  # [k, 2 D + h]
+        rate = torch.sigmoid(x[:, 2 * size :]) * (1.0 / self.head_dim)
+        XK = self.rotate(self.split_heads(x[:, :size]), cos, sin)
+        goal = self.split_heads(x[:, size : 2 * size]) - XK
+        if self.inner_loss == "layernorm_l2":
+            goal = (self.ln_bias - goal) * self.ln_weight
+        return Clicks(XK, goal, rate.t().reshape(self.heads, 1, rows))
+
+    def query(self, H: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Query ``[h, 1, f]`` of one click ``H [1, D]``."""
+        return self.rotate(self.split_heads(self.query_proj(H)), cos, sin)
+
+    def _standardise(self, centred: Tensor) -> tuple[Tensor, Tensor]:
+        inverse_std = torch.rsqrt(self.head_mean_plus_eps(centred * centred))
+        return centred * inverse_std, inverse_std
+
+    def inner_gradient(self, Z1: Tensor, goal: Tensor) -> Tensor:
+        """Gradient of the inner loss with respect to ``Z1 [h, k, f]``, which is centred where the loss centres it."""
+        if self.inner_loss == "sigmoid":
+            activation = torch.sigmoid(Z1 - goal)
+            return activation * (1.0 - activation)
+        x_hat, inverse_std = self._standardise(Z1)
+        grad = self.centre(self.ln_weight_squared * x_hat + goal)
+        return (grad - x_hat * self.head_mean(grad * x_hat)) * inverse_std
+
+    def read_out(self, XQ: Tensor, Z: Tensor, *, has_mean: bool) -> Tensor:
+        """User state ``[1, D]`` from the query and what the inner model makes of it, both ``[h, 1, f]``."""
+        Y = XQ + self.ln_weight * self._standardise(self.centre(Z) if has_mean else Z)[0] + self.ln_bias
+        merged = Y.transpose(0, 1).reshape(1, self.hidden)
+        return self.output_norm(self.o_proj(self.post_norm(merged)))
+
+    # ------------------------------------------------------------------ dual form
+
+    def read(self, ids: Tensor, rows: Tensor) -> Tensor:
+        """User state ``[1, D]`` without a correction."""
+        return self.user_state(ids, self.encode(rows))
+
+    def user_state(self, ids: Tensor, H: Tensor, correction: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """User state ``[1, D]`` after ``ids [1, L]``, from ``H [L, D]``.
+
+        ``correction`` is the cloud's answer: ``k_attn [1, h, K, K]`` and ``k_b [1, h, K, f]``.
+        """
+        index = self.last_click(ids)
+        if correction is not None:
+            return self._read_corrected(H, index, *correction)
+        return self._read_long(H, index) if H.shape[0] > self.mini_batch else self._read_short(H, index)
+
+    def _read_short(self, H: Tensor, last: Tensor) -> Tensor:
+        """User state ``[1, D]`` at the click ``last [1, 1]`` of one mini-batch ``H [L, D]``."""
+        rows = H.shape[0]
+        x = self.project(H, leading(self.rope_cos, rows), leading(self.rope_sin, rows))
+        keys = self.with_one(x.XK)
+        gradient = self.inner_gradient(torch.bmm(keys, self.Wb1), x.goal)
+        here = self.one_hot(last, self.mini_batch)
+        cos, sin, rate, seen = self.at_place(here)
+        if rows < self.mini_batch:
+            here, seen = here[:, :rows], seen[:, :rows]
+        return self._answer(self.query(pick(here, H), cos, sin), keys, x.rate * (seen * rate).unsqueeze(0), gradient)
+
+    def _read_long(self, H: Tensor, last: Tensor) -> Tensor:
+        """User state ``[1, D]`` at the click ``last [1, 1]`` of ``H [L, D]``, over several mini-batches.
+
+        What an earlier mini-batch taught is in the state as the sum that it would be read from. So the state is
+        computed to learn with alone, and what the last click reads is one sum over all clicks: for a click of an
+        earlier mini-batch with its step size at the end of it, for one of the same mini-batch with that at the last
+        click, and for a later one with 0.
+        """
+        size, length = self.head_dim, H.shape[0]
+        x = self.project(H, self.positions[:, :size], self.positions[:, size : 2 * size])
+        keys = self.with_one(x.XK)
+        at_end = self.token_rate[self.mini_batch - 1 :].unsqueeze(0)  # [1, 1, 1]
+        taught = keys.transpose(1, 2) * (x.rate * at_end)  # [h, f + 1, L]
+        Wb, gradients = self.Wb1, []
+        for start in range(0, length, self.mini_batch):
+            rows = slice(start, min(start + self.mini_batch, length))
+            gradients.append(self.inner_gradient(torch.bmm(keys[:, rows], Wb), x.goal[:, rows]))
+            if rows.stop < length:
+                Wb = Wb - torch.bmm(taught[:, :, rows], gradients[-1])
+        one_hot = self.one_hot(last, length)
+        here = pick(one_hot, self.positions)  # [1, 2 f + 3]
+        rate, first, place = (here[:, 2 * size + column : 2 * size + column + 1] for column in range(3))
+        earlier = (first - self.place).clamp(0.0, 1.0)
+        until = (place + 1.0 - self.place).clamp(0.0, 1.0)
+        weight = earlier * at_end[0] + (until - earlier) * rate  # [1, L]
+        XQ = self.query(pick(one_hot, H), here[:, :size], here[:, size : 2 * size])
+        return self._answer(XQ, keys, x.rate * weight.unsqueeze(0), torch.cat(gradients, dim=1))
+
+    def _answer(self, XQ: Tensor, keys: Tensor, rate: Tensor, gradient: Tensor) -> Tensor:
+        """User state ``[1, D]`` of the query ``XQ [h, 1, f]``: ``Z = q Wb1 - sum_j rate_j (q . k_j) G_j``.
+
+        ``keys [h, L, f + 1]``, ``rate [h, 1, L]`` as seen from the last click, ``gradient [h, L, f]``.
+        """
+        query = self.with_one(XQ)
+        read = torch.bmm(query, keys.transpose(1, 2)) * rate  # [h, 1, L]
+        Z = torch.bmm(query, self.Wb1) - torch.bmm(read, gradient)
+        return self.read_out(XQ, Z, has_mean=self.has_mean)
+
+    # ------------------------------------------------------------------ with the cloud's answer
+
+    def _read_corrected(self, H: Tensor, last: Tensor, k_attn: Tensor, k_b: Tensor) -> Tensor:
+        """User state ``[1, D]`` at the click ``last [1, 1]`` of ``H [L, D]``, each mini-batch corrected."""
+        length, size = H.shape[0], self.mini_batch
+        one_hot = self.one_hot(last, self.places.shape[0])  # to the end of the last mini-batch
+        Wb, queries, outputs = self.Wb1, [], []
+        if length <= size:
+            XQ, Z, _ = self._mini_batch(H, one_hot, Wb, k_attn, k_b)
+            return self.read_out(XQ, Z, has_mean=self.has_mean)
+        for at in range(0, length, size):
+            here = one_hot[:, at : at + size]
+            XQ, Z, taught = self._mini_batch(H[at : min(at + size, length)], here, Wb, k_attn, k_b)
+            Wb = Wb - taught
+            is_here = here.sum(dim=1, keepdim=True).unsqueeze(0)  # only the one with the last click answers
+            queries.append(XQ * is_here)
+            outputs.append(Z * is_here)
+        Z = sum(outputs[1:], outputs[0])
+        return self.read_out(sum(queries[1:], queries[0]), Z, has_mean=self.has_mean)
+
+    def _mini_batch(
+        self, H: Tensor, here: Tensor, Wb: Tensor, k_attn: Tensor, k_b: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Learn from the clicks ``H [k, D]`` and answer at the one that ``here [1, K]`` picks.
+
+        Returns:
+            Its query and ``Z``, both ``[h, 1, f]``; what a full mini-batch takes off the state ``Wb [h, f + 1, f]``.
+        """
+        rows, size = H.shape[0], self.head_dim
+        x = self.project(H, leading(self.rope_cos, rows), leading(self.rope_sin, rows))
+        keys = self.with_one(x.XK)
+        gradient = self.inner_gradient(torch.bmm(keys, Wb), x.goal)
+        cos, sin, rate, mask = self.at_place(here)
+        if rows < self.mini_batch:
+            here, mask = here[:, :rows], mask[:, :rows]
+        mask = mask.unsqueeze(0)  # [1, 1, k]
+        XQ = self.query(pick(here, H), cos, sin)
+        eta = x.rate * rate.unsqueeze(0)  # [h, 1, k]
+        attn = torch.bmm(XQ, x.XK.transpose(1, 2)) * mask
+        b_bar = Wb[:, size:] - torch.bmm(eta * mask, gradient)
+        attn, b_bar = self._correct(attn, b_bar, here, mask, k_attn, k_b)
+        at_end = x.rate * self.token_rate[self.mini_batch - 1 :].unsqueeze(0)
+        taught = torch.bmm(keys.transpose(1, 2) * at_end, gradient)
+        return XQ, torch.bmm(XQ, Wb[:, :size]) - torch.bmm(eta * attn, gradient) + b_bar, taught
+
+    def _correct(
+        self, attn: Tensor, b_bar: Tensor, here: Tensor, mask: Tensor, k_attn: Tensor, k_b: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        rows = attn.shape[2]
+        k_attn = k_attn.view(self.heads, self.mini_batch, self.mini_batch)
+        k_b = k_b.view(self.heads, self.mini_batch, self.head_dim)
+        if rows < self.mini_batch:
+            k_attn, k_b = k_attn[:, :rows, :rows], k_b[:, :rows]
+        pick = here.unsqueeze(0).expand(self.heads, 1, rows)
+        attn = attn + self.P * self._match(torch.bmm(pick, k_attn), attn, rows)
+        if self.fusion is not None and self.fusion.remask:
+            attn = attn * mask
+        return attn, b_bar + self.Q * self._match(torch.bmm(pick, k_b), b_bar, self.head_dim)
+
+    def _match(self, correction: Tensor, reference: Tensor, size: int) -> Tensor:
+        """Equation 14: ``correction [h, 1, n]`` with the mean and deviation of ``reference [h, 1, n]``."""
+        if size == 1:
+            return reference
+        mean, variance = self.means[str(size)], self.variances[str(size)]
+        centre, ref_centre = mean(correction), mean(reference)
+        centred, ref_centred = correction - centre, reference - ref_centre
+        spread = torch.sqrt(variance(centred * centred))
+        ref_spread = torch.sqrt(variance(ref_centred * ref_centred))
+        return centred * (ref_spread / (spread + STD_EPS)) + ref_centre
+
+    # ------------------------------------------------------------------ streaming form
+
+    def step(self, row: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """Read one click.
+
+        Args:
+            row: ``[1, D]`` its row of the table.
+            state: W ``[1, h, f, f]`` and b ``[1, h, 1, f]``; their gradients, summed since the last commit;
+                position ``[1]`` int32, 0 .. K-1. -1 starts a new stream, and the rest of the state must then be zero.
+
+        Returns:
+            The next state, and the user state ``[1, D]``.
+        """
+        W, b, grad_W, grad_b = (x[0] for x in state[:4])
+        position = state[4]
+        starts = (position == NEW_STREAM).to(torch.float32).view(1, 1, 1)
+        W, b = W + self.W1 * starts, b + self.b1 * starts
+        position = position.clamp(min=0)
+        places = leading(self.places, self.mini_batch)
+        here = (places == position).to(torch.float32).unsqueeze(0)  # [1, K]
+        cos, sin, rate, _ = self.at_place(here)
+        H = self.encode(row)
+        x = self.project(H, cos, sin)
+        Z1 = torch.bmm(x.XK, W) + b
+        grad = x.rate * self.inner_gradient(Z1 if self.has_mean else self.centre(Z1), x.goal)
+        grad_W = grad_W + torch.bmm(x.XK.transpose(1, 2), grad)
+        grad_b = grad_b + grad
+        rate = rate.unsqueeze(0)  # [1, 1, 1]
+        XQ = self.query(H, cos, sin)
+        Z = torch.bmm(XQ, W - rate * grad_W) + (b - rate * grad_b)
+        user = self.read_out(XQ, Z, has_mean=True)
+        commits = (position == self.mini_batch - 1).to(torch.float32).view(1, 1, 1)
+        keeps, committed = 1.0 - commits, rate * commits
+        next_position = (position + 1) * (position != self.mini_batch - 1).to(torch.int32)
+        following = (W - committed * grad_W, b - committed * grad_b, grad_W * keeps, grad_b * keeps)
+        return (*(x.unsqueeze(0) for x in following), next_position, user)
+
+
+class DeviceRMSNorm(nn.Module):
+    """:class:`RMSNorm` with the mean as a product with a constant matrix."""
+
+    def __init__(self, norm: RMSNorm) -> None:
+        super().__init__()
+        constant(self, "weight", norm.weight)
+        self.mean_plus_eps = Mean(norm.weight.shape[0], plus=norm.eps)
+
+    weight: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[n, size]`` to the same shape."""
+        return self.weight * (x * torch.rsqrt(self.mean_plus_eps(x * x)))

@@ -1,0 +1,1 @@
+"""The exchange between phone and cloud, measured over shaped sockets."""

@@ -1,0 +1,1 @@
+"""Where a program is run to be measured: this host, and phones behind adb."""

@@ -1,0 +1,60 @@
+"""Open the machine that a profile is taken on, with the runner it needs."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from cocorrrec_export.errors import CocorrrecError
+from cocorrrec_export.profiling.machines.host import open_host, worker_runtime
+from cocorrrec_export.profiling.machines.runs import Machine
+from cocorrrec_export.profiling.runner.package import RUNTIMES, RunnerPackage, ensure_package, host_abi
+
+
+@dataclass(frozen=True)
+class OpenedMachine:
+    """A machine, and what runs files on it."""
+
+    machine: Machine
+    runtime: str
+    package_id: str | None
+    """None: the target's Python runtime."""
+
+
+@contextlib.contextmanager
+def open_on_host(target: str, *, timeout_s: float, progress: Callable[[str], None]) -> Iterator[OpenedMachine]:
+    """This machine.
+
+    Raises:
+        CocorrrecError: it cannot run files of this target.
+    """
+    runtime = worker_runtime(target)
+    package = ensure_package(target, host_abi(), progress) if runtime is None else None
+    with open_host(target, package, timeout_s=timeout_s) as host:
+        if package is not None:
+            yield _with_package(host, package)
+        else:
+            yield OpenedMachine(host, f"{runtime}, through Python", None)
+
+
+def _with_package(machine: Machine, package: RunnerPackage) -> OpenedMachine:
+    return OpenedMachine(machine, package.runtime, package.id)
+
+
+@contextlib.contextmanager
+def open_on_device(
+    target: str, serial: str | None, *, timeout_s: float, cool_down_s: float, progress: Callable[[str], None]
+) -> Iterator[OpenedMachine]:
+    """The connected phone, or the one of a serial; it is left as it was, but for the runner.
+
+    Raises:
+        CocorrrecError: no phone, one that cannot be used, or no runner for it.
+    """
+    from cocorrrec_export.profiling.machines.adb import find_adb
+    from cocorrrec_export.profiling.machines.device import choose_device, open_device
+
+    if target not in RUNTIMES:
+        raise CocorrrecError(f"{target} files are profiled with --host: on phones, {' and '.join(RUNTIMES)} files run")
+    adb = choose_device(find_adb(), serial)
+    progress(f"connecting to {adb.serial}")
+    with open_device(adb, target, timeout_s=timeout_s, cool_down_s=cool_down_s, progress=progress) as (device, package):
+        yield _with_package(device, package)

@@ -1,0 +1,178 @@
+"""Profile an artifact: from its folder and a machine to ``profile.json`` and the report."""
+
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cocorrrec_export.artifact.manifest import MANIFEST, Artifact, newest_artifact, open_artifact
+from cocorrrec_export.errors import UsageError
+from cocorrrec_export.files import publish_directory, sha256_file
+from cocorrrec_export.modeling.flops import FlopCurve, flop_curves
+from cocorrrec_export.modeling.store import ModelFolder, find_model, open_model, shipped_models
+from cocorrrec_export.parity.vectors import read_vectors
+from cocorrrec_export.profiling.machines.open import OpenedMachine
+from cocorrrec_export.profiling.machines.runs import Program, is_hot
+from cocorrrec_export.profiling.measure import Settings, Subject, chosen_entry_points, measure, measure_shapes, slopes
+from cocorrrec_export.profiling.report.document import assemble
+from cocorrrec_export.profiling.report.page import write_report
+from cocorrrec_export.profiling.runner.package import RUNTIMES
+from cocorrrec_export.profiling.shapes import ENTRY_POINTS, export_shapes, recipe_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to profile, beside the artifact and the machine."""
+
+    settings: Settings
+    lengths: tuple[int, ...] = ()
+    candidates: tuple[int, ...] = ()
+    model: str | None = None
+    """Of the artifact; by default the shipped one of the manifest's name."""
+
+
+OpenMachine = Callable[[str, Callable[[str], None]], AbstractContextManager[OpenedMachine]]
+"""Takes the target of the artifact, and one who hears what is being done."""
+
+
+def choose_artifact(path: Path | None, dist: Path, architecture: str | None) -> Artifact:
+    """The artifact in ``path``, or the newest under ``dist``, of an architecture or of any; every hash is checked.
+
+    Raises:
+        UsageError: there is none, or it is of another architecture.
+        CocorrrecError: it is damaged.
+    """
+    return open_artifact(path or newest_artifact(dist, architecture=architecture), architecture=architecture)
+
+
+def profile(
+    artifact: Artifact, open_machine: OpenMachine, request: Request, output: Path, *, progress: Callable[[str], None]
+) -> dict[str, Any]:
+    """Measure, write the folder ``output``, and return the document.
+
+    Raises:
+        UsageError: something is asked for that the artifact has not.
+        CocorrrecError: the machine or a run failed; nothing is written.
+    """
+    if request.settings.per_operator and artifact.target not in RUNTIMES:
+        known = " and ".join(RUNTIMES)
+        raise UsageError(f"--per-operator is for {known} files: nothing traces {artifact.target} files")
+    subject = _subject(artifact)
+    chosen_entry_points(subject.program, request.settings.entry_points)
+    model = _model_of(artifact, request.model)
+    wanted = _shapes_wanted(artifact, model, request)
+    with contextlib.ExitStack() as stack:
+        opened = stack.enter_context(open_machine(artifact.target, progress))
+        facts, before = opened.machine.facts(), opened.machine.state()
+        measured = measure(opened.machine, subject, request.settings, progress)
+        shapes = None
+        if wanted and model is not None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cocorr-profile-")))
+            recipe, names = recipe_of(artifact), request.settings.entry_points or ENTRY_POINTS
+            made = export_shapes(model, recipe, wanted, names, folder, progress=progress)
+            rows = measure_shapes(opened.machine, made, request.settings, progress)
+            shapes = {"rows": rows, "per_token": slopes(rows)}
+        after = opened.machine.state()
+    progress("counting FLOPs")
+    flops = _flops(artifact, model) if model is not None else []
+    progress("drawing the report")
+    document = assemble(
+        artifact=_describe(artifact, model),
+        machine=facts | {"before": before, "after": after, "throttled": is_hot(before) or is_hot(after)},
+        runner={"runtime": opened.runtime, "id": opened.package_id},
+        settings={
+            "iterations": request.settings.iterations,
+            "warmup": request.settings.warmup,
+            "threads": list(request.settings.threads),
+        },
+        measured=measured,
+        flops=flops,
+        shapes=shapes,
+    )
+    with publish_directory(output) as staging:
+        write_report(staging, document, (artifact.path / MANIFEST).read_bytes())
+    return document
+
+
+def _subject(artifact: Artifact) -> Subject:
+    entry_points = artifact.entry_points
+    vectors = read_vectors(artifact.vectors, {entry.name: entry for entry in entry_points})
+    return Subject(Program(artifact.program, entry_points), vectors, artifact.limits)
+
+
+def _model_of(artifact: Artifact, given: str | None) -> ModelFolder | None:
+    """The model that the artifact was made from; None where it is not at hand."""
+    name, made_from = artifact.manifest["model"]["name"], artifact.manifest["model"]["sha256"]
+    if given is None and name not in shipped_models():
+        return None
+    folder = open_model(find_model(given or name))
+    if folder.sha256 == made_from:
+        return folder
+    if given is None:
+        return None
+    raise UsageError(f"{artifact.path} was made from a model with sha256 {made_from[:16]}..., {folder.path} is another")
+
+
+def _shapes_wanted(artifact: Artifact, model: ModelFolder | None, request: Request) -> list[tuple[int, int]]:
+    if not request.lengths and not request.candidates:
+        return []
+    if model is None:
+        raise UsageError(
+            f"--lengths and --candidates export anew, and the model '{artifact.manifest['model']['name']}' is not at "
+            "hand: give its folder with --model"
+        )
+    length, candidates = model.config.sequence_length, _candidates(artifact) or 0
+    shapes = [(other, candidates) for other in request.lengths] + [(length, other) for other in request.candidates]
+    return list(dict.fromkeys(shapes))
+
+
+def _flops(artifact: Artifact, model: ModelFolder) -> list[FlopCurve]:
+    """Of the whole model, as the paper counts, and of the entry points in the file."""
+    names = {"scn", "scn+gcn", "forward", *(entry.name for entry in artifact.entry_points)}
+    curves = flop_curves(model.config, candidates=_candidates(artifact) or 1)
+    return [curve for curve in curves if curve.name in names]
+
+
+def _candidates(artifact: Artifact) -> int | None:
+    found: int | None = artifact.manifest["recipe"].get("shapes", {}).get("candidates")
+    return found
+
+
+def _describe(artifact: Artifact, model: ModelFolder | None) -> dict[str, Any]:
+    manifest = artifact.manifest
+    program = artifact.program
+    return {
+        "name": artifact.path.resolve().name,
+        "kind": artifact.kind,
+        "target": artifact.target,
+        "precision": manifest["precision"],
+        "model": manifest["model"]["name"],
+        "model_sha256": manifest["model"]["sha256"],
+        "program": program.name,
+        "bytes": artifact.bytes,
+        "sha256": _program_digest(artifact),
+        "manifest_sha256": sha256_file(artifact.path / MANIFEST),
+        "sequence_length": model.config.sequence_length if model else None,
+        "candidates": _candidates(artifact),
+    }
+
+
+def _program_digest(artifact: Artifact) -> str:
+    """Of the program's file; of its names and digests, where it is a folder."""
+    name = artifact.program.name
+    digests = {file["path"]: file["sha256"] for file in artifact.manifest["files"]}
+    if name in digests:
+        found: str = digests[name]
+        return found
+    lines = (f"{digest}  {path}\n" for path, digest in sorted(digests.items()) if path.startswith(f"{name}/"))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def output_folder(given: Path | None, artifact: Artifact, machine: str) -> Path:
+    """Where the report goes: what the user said, or a folder of its own for each artifact and machine."""
+    safe = "".join(c if c.isalnum() or c in "-._" else "-" for c in machine)
+    return given or Path("profiles") / f"{artifact.path.resolve().name}-{safe}"

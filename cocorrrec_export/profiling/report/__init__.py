@@ -1,0 +1,1 @@
+"""What a profile found: its document, its page, its plots, and how two compare."""

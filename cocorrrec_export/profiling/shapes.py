@@ -1,0 +1,101 @@
+"""The model of an artifact exported again in other shapes: what memory and latency over lengths are measured on.
+
+Weights do not depend on the sequence length, nor on the number of candidates, so a program of another shape is the same
+graphs over a config of another ``sequence_length`` and a recipe of other ``candidates``. The inner mini-batch stays the
+model's.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cocorrrec_export.artifact.manifest import PROGRAMS, Artifact
+from cocorrrec_export.artifact.recipe import Recipe
+from cocorrrec_export.contract import EntryPoint, ParityLimits
+from cocorrrec_export.errors import UsageError
+from cocorrrec_export.export.graphs import scn_contracts, scn_graphs
+from cocorrrec_export.export.pipeline import EXPORTERS
+from cocorrrec_export.modeling.config import ModelConfig
+from cocorrrec_export.modeling.store import ModelFolder, load_model
+from cocorrrec_export.profiling.machines.runs import Program
+from cocorrrec_export.profiling.measure import Shape
+from cocorrrec_export.runtime.base import Arrays
+
+ENTRY_POINTS = ("encode", "rank")
+"""What is exported for other shapes, by default: each entry point takes seconds to lower."""
+
+
+def recipe_of(artifact: Artifact) -> Recipe:
+    """The recipe that an artifact was made by, out of its manifest."""
+    table = artifact.manifest["recipe"]
+    fields = {key: table[key] for key in ("name", "kind", "target", "backend", "precision")} | table["weights"]
+    if artifact.kind == "scn":
+        fields |= {"entry_points": tuple(table["entry_points"]), "item_side": table["item_side"]}
+        fields["candidates"] = table["shapes"]["candidates"]
+    return Recipe(**fields, limits=ParityLimits(**table["parity"]))
+
+
+def export_shapes(
+    folder: ModelFolder,
+    recipe: Recipe,
+    shapes: Sequence[tuple[int, int]],
+    entry_points: Sequence[str],
+    out: Path,
+    *,
+    progress: Callable[[str], None],
+) -> list[Shape]:
+    """Export a model for each of ``shapes``.
+
+    Args:
+        folder: the model.
+        recipe: of the artifact.
+        shapes: pairs of sequence length and candidates.
+        entry_points: of each file.
+        out: folder to write into.
+        progress: hears what is being done.
+
+    Raises:
+        UsageError: not an SCN: the GCN has no other shapes.
+    """
+    if recipe.kind != "scn":
+        raise UsageError("--lengths and --candidates are for the phone's half, not for the cloud's")
+    model = load_model(folder)
+    made = []
+    for length, candidates in shapes:
+        config = dataclasses.replace(folder.config, sequence_length=length)
+        names = _known(config, entry_points, with_candidates=candidates != recipe.candidates)
+        own = dataclasses.replace(recipe, candidates=candidates, entry_points=names)
+        graphs = scn_graphs(model, config, own)
+        path = out / f"length{length}-candidates{candidates}" / PROGRAMS["scn", recipe.target]
+        path.parent.mkdir()
+        progress(f"exporting {length} clicks, {candidates} candidates")
+        EXPORTERS["scn", recipe.target](graphs, path, metadata={"kind": "scn"}, progress=lambda _: None)
+        program = Program(path, tuple(graph.contract for graph in graphs))
+        made.append(Shape(length, candidates, program, {e.name: _full(e, config) for e in program.entry_points}))
+    return made
+
+
+def _known(config: ModelConfig, entry_points: Sequence[str], *, with_candidates: bool) -> tuple[str, ...]:
+    """Those entry points that the architecture has, or of them those whose cost depends on the candidates."""
+    return tuple(
+        name
+        for name, contract in scn_contracts(config, candidates=1).items()
+        if name in entry_points and (not with_candidates or any(x.name == "candidates" for x in contract.inputs))
+    )
+
+
+def _full(contract: EntryPoint, config: ModelConfig) -> Arrays:
+    """A case with clicks and candidates at random from the whole vocabulary, and a new stream's state."""
+    generator = np.random.default_rng(0)
+    case: Arrays = {}
+    for spec in contract.inputs:
+        shape = tuple(int(n) for n in spec.shape)
+        if spec.name == "position":
+            case[spec.name] = np.full(shape, -1, dtype=np.int32)
+        elif spec.dtype == "int32":
+            case[spec.name] = generator.integers(1, config.vocab_size, shape, dtype=np.int32)
+        else:
+            case[spec.name] = generator.standard_normal(shape, dtype=np.float32)
+    return case

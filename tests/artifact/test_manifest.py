@@ -1,0 +1,87 @@
+"""A folder that is not what its manifest says never reaches a runtime."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cocorrrec_export.artifact.manifest import Artifact, newest_artifact, open_artifact
+from cocorrrec_export.errors import CocorrrecError, UsageError
+
+
+def edit(change: Callable[[dict], object]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        change(manifest)
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    return apply
+
+
+def flip_a_bit(folder: Path) -> None:
+    data = bytearray((folder / "gcn.onnx").read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / "gcn.onnx").write_bytes(data)
+
+
+def cut(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-10])  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (flip_a_bit, "changed: gcn.onnx has sha256"),
+        (cut("gcn.onnx"), r"changed: gcn.onnx has \d+ bytes, the manifest says"),
+        (lambda folder: (folder / "gcn.onnx").unlink(), "missing: gcn.onnx"),
+        (lambda folder: (folder / "more.txt").write_text("x"), "extra: more.txt"),
+        (cut("manifest.json"), "damaged or truncated"),
+        (lambda folder: (folder / "manifest.json").write_bytes(b"\xff\xfe"), "damaged or truncated"),
+        (lambda folder: (folder / "manifest.json").write_text("[" * 100_000), "damaged or truncated"),
+        (lambda folder: (folder / "manifest.json").write_text(" " * (1 << 20) + "{}"), "larger than 1048576"),
+        (lambda folder: (folder / "manifest.json").write_text("[]"), "must be object"),
+        (edit(lambda m: m.pop("parity")), "missing key 'parity'"),
+        (edit(lambda m: m.update(extra=1)), "unknown key 'extra'"),
+        (edit(lambda m: m.update(schema_version=2)), "schema version 2"),
+        (edit(lambda m: m.update(precision="int8")), "recipe.precision is 'fp32', precision is 'int8'"),
+        (edit(lambda m: m["files"][0].update(path="../gcn.onnx")), "leads outside|does not name gcn.onnx"),
+        (edit(lambda m: m["files"].append(m["files"][0] | {"path": "/etc/passwd"})), "leads outside"),
+        (edit(lambda m: m["files"].append(m["files"][0])), "names one twice"),
+        (edit(lambda m: m["entry_points"][0]["inputs"][0].update(shape=[-1, 10, 64])), "must be at least 1"),
+        (edit(lambda m: m["parity"].update(verdict="perhaps")), "must be one of pass, fail"),
+    ],
+)
+def test_damage(gcn_fp32: Artifact, tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(gcn_fp32.path, folder)
+    assert open_artifact(folder).manifest == gcn_fp32.manifest
+    damage(folder)
+    with pytest.raises(CocorrrecError, match=message):
+        open_artifact(folder)
+
+
+def test_a_link_out_of_the_folder_is_refused(gcn_fp32: Artifact, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(gcn_fp32.path, folder)
+    (folder / "gcn.onnx").unlink()
+    (folder / "gcn.onnx").symlink_to(gcn_fp32.program)
+    with pytest.raises(CocorrrecError, match="leads outside"):
+        open_artifact(folder)
+
+
+def test_no_folder_and_no_manifest(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        open_artifact(tmp_path / "none")
+    with pytest.raises(UsageError, match=r"holds no manifest.json"):
+        open_artifact(tmp_path)
+
+
+def test_the_newest(gcn_fp32: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no export under"):
+        newest_artifact(tmp_path)
+    shutil.copytree(gcn_fp32.path, tmp_path / "gcn-onnx-fp32")
+    assert newest_artifact(tmp_path) == tmp_path / "gcn-onnx-fp32"
+    with pytest.raises(UsageError, match="no export under"):
+        newest_artifact(tmp_path, kind="scn")

@@ -1,0 +1,74 @@
+"""Quantised weights: what is lost, and what must not be."""
+
+import pytest
+import torch
+
+from cocorrrec_export.forms.weights import (
+    HalfProjection,
+    Int4Table,
+    Int8Projection,
+    Int8Table,
+    Projection,
+    make_table,
+)
+
+WEIGHT = torch.randn(50, 64, generator=torch.Generator().manual_seed(0)) * torch.logspace(-6, 1, 50)[:, None]
+WEIGHT[0] = 0.0
+IDS = torch.arange(50, dtype=torch.int32)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8-row", "int4-row"])
+def test_padding_stays_zero(precision: str) -> None:
+    assert not make_table(WEIGHT, precision)(IDS)[0].any()
+
+
+def test_int8_is_within_half_a_step_of_each_row() -> None:
+    table = Int8Table(WEIGHT)
+    error = (table(IDS) - WEIGHT).abs().amax(1)
+    step = WEIGHT.abs().amax(1) / 127
+    assert table.quantised.dtype == torch.int8 and table.scale.values.dtype == torch.float16
+    # Rounding the scale to float16 moves the largest value by at most 127 half-steps of 2^-11; tiny rows more.
+    normal = step > 2**-14
+    assert (error[normal] <= 0.57 * step[normal]).all()
+    assert (error[1:] <= WEIGHT.abs().amax(1)[1:]).all()
+
+
+def test_int4_is_nearer_than_the_plain_scale() -> None:
+    table = Int4Table(WEIGHT)
+    assert table.packed.shape == (50, 32) and table.packed.dtype == torch.int8
+    error = (table(IDS) - WEIGHT).square().sum(1)
+    step = (WEIGHT.abs().amax(1, keepdim=True) / 7).clamp_min(1e-12)
+    plain = ((WEIGHT / step).round().clamp(-8, 7) * step - WEIGHT).square().sum(1)
+    normal = step.squeeze(1) > 2**-14
+    assert (error[normal] <= 1.01 * plain[normal]).all()  # float16 rounds the scale
+    assert error[normal].sum() < 0.9 * plain[normal].sum()
+
+
+def test_int8_projection() -> None:
+    weight = torch.randn(7, 64, generator=torch.Generator().manual_seed(1))
+    bias = torch.arange(7.0)
+    x = torch.randn(3, 64, generator=torch.Generator().manual_seed(2))
+    exact, quantised = Projection(weight, bias)(x), Int8Projection(weight, bias)(x)
+    bound = 0.5 * (weight.abs().amax(1) / 127) * x.abs().sum(1, keepdim=True) + 1e-4
+    assert ((quantised - exact).abs() <= bound).all()
+    assert not torch.equal(quantised, exact)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8-row", "int4-row"])
+def test_the_same_rows_from_the_bits(precision: str) -> None:
+    bits = make_table(WEIGHT, precision, as_bits=True)
+    torch.testing.assert_close(bits(IDS), make_table(WEIGHT, precision)(IDS), rtol=0, atol=0)
+    assert torch.float16 not in {x.dtype for x in bits.buffers()}
+
+
+@pytest.mark.parametrize("kind", [HalfProjection, Int8Projection])
+def test_the_float_form_of_a_projection(kind: type[HalfProjection] | type[Int8Projection]) -> None:
+    generator = torch.Generator().manual_seed(1)
+    weight, bias, x = (torch.randn(shape, generator=generator) for shape in ((7, 64), (7,), (3, 64)))
+    projection = kind(weight, bias)
+    torch.testing.assert_close(projection.as_float()(x), projection(x), rtol=1e-6, atol=1e-5)
+
+
+def test_int4_needs_pairs() -> None:
+    with pytest.raises(ValueError, match="even number of features, got 33"):
+        Int4Table(torch.zeros(3, 33))
