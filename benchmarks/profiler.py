@@ -35,8 +35,9 @@ import torch
 from torch import nn
 
 from cocorrrec_export.artifact.manifest import Artifact, open_artifact
+from cocorrrec_export.artifact.recipe import choose_recipe
 from cocorrrec_export.contract import EntryPoint, TensorSpec
-from cocorrrec_export.export.executorch import export_executorch
+from cocorrrec_export.export import executorch
 from cocorrrec_export.export.graphs import GraphSpec
 from cocorrrec_export.parity.vectors import read_vectors
 from cocorrrec_export.profiling.machines.host import Host, open_host
@@ -64,7 +65,8 @@ def empty_program(folder: Path) -> tuple[Path, EntryPoint]:
     number = TensorSpec("x", "float32", (1, 1))
     contract = EntryPoint("nothing", (number,), (TensorSpec("y", "float32", (1, 1)),))
     path = folder / "nothing.pte"
-    export_executorch([GraphSpec(contract, Nothing().eval(), (torch.zeros(1, 1),))], path, metadata={})
+    graph = GraphSpec(contract, Nothing().eval(), (torch.zeros(1, 1),))
+    executorch.export([graph], choose_recipe("scn", "executorch"), path, metadata={})
     return path, contract
 
 
@@ -126,7 +128,8 @@ def weightless_program(folder: Path) -> tuple[Path, EntryPoint]:
     contract = EntryPoint("weightless", inputs, (TensorSpec("z", "float32", square),))
     path = folder / "weightless.pte"
     sample = (torch.zeros(square), torch.zeros(square))
-    export_executorch([GraphSpec(contract, Weightless().eval(), sample)], path, metadata={})
+    graph = GraphSpec(contract, Weightless().eval(), sample)
+    executorch.export([graph], choose_recipe("scn", "executorch"), path, metadata={})
     return path, contract
 
 

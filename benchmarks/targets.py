@@ -23,16 +23,18 @@ import numpy as np
 import plain
 import torch
 
-from cocorrrec_export.artifact.manifest import PROGRAMS, Artifact
+from cocorrrec_export.artifact.manifest import Artifact
 from cocorrrec_export.artifact.recipe import Recipe, shipped_recipes
 from cocorrrec_export.contract import EntryPoint
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.export import pipeline
+from cocorrrec_export.export.exporter import find_exporter
 from cocorrrec_export.export.graphs import scn_graphs
 from cocorrrec_export.files import publish_file
 from cocorrrec_export.resources import DEFAULT_MODEL
 from cocorrrec_export.runtime.base import score_list
 from cocorrrec_export.runtime.open import open_runtime
+from cocorrrec_export.targets import TARGETS
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNTS = (20, 100, 500)
@@ -82,8 +84,8 @@ def run_recipe(recipe: Recipe, source: pipeline.Source, folder: Path, calls: int
         if count not in row["rank"]:
             only = dataclasses.replace(recipe, entry_points=("rank",), candidates=count)
             graphs = scn_graphs(source.model, source.folder.config, only)
-            program = folder / f"rank{count}{Path(PROGRAMS['scn', recipe.target]).suffix}"
-            pipeline.EXPORTERS["scn", recipe.target](graphs, program, metadata={})
+            program = folder / f"rank{count}{Path(TARGETS[recipe.target].programs['scn'].name).suffix}"
+            find_exporter(recipe.target).export(graphs, recipe, program, metadata={})
             row["rank"][count] = measure(recipe.target, program, graphs[0].contract, vocab_size, calls)
     return row
 
@@ -94,7 +96,7 @@ def run_plain(source: pipeline.Source, folder: Path, calls: int) -> list[dict]:
     example = (torch.ones(1, length, dtype=torch.int32), torch.ones(1, 100, dtype=torch.int32))
     rows = []
     for target in (*NATIVE, "coreml"):
-        program = folder / f"plain{Path(PROGRAMS['scn', target]).suffix or '.onnx'}"
+        program = folder / f"plain{TARGETS[target].suffix}"
         try:
             plain.export_plain(target, module, example, program)
             row = {"bytes": sum(x.stat().st_size for x in folder.glob(f"{program.name}*"))}

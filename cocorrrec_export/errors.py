@@ -26,7 +26,8 @@ class ParityError(CocorrrecError):
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint for an unknown word: the closest known one, then all of them."""
     known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1)
+    begun = [name for name in known if word and name.startswith(word)]
+    close = begun or difflib.get_close_matches(word, known, n=1)
     did_you_mean = f"did you mean '{close[0]}'? " if close else ""
     return f"{did_you_mean}known: {', '.join(known)}"
 

@@ -6,16 +6,13 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cocorrrec_export.errors import CocorrrecError
+from cocorrrec_export.targets import TARGETS
 
-EXTRAS: dict[str, tuple[str, ...]] = {
-    "executorch": ("executorch",),
-    "coreml": ("coremltools",),
-    "tflite": ("litert_torch", "ai_edge_litert"),
-    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+EXTRAS: dict[str, tuple[str, ...]] = {row.extra: row.modules for row in TARGETS.values()} | {
     "serve": ("aiohttp", "httptools", "prometheus_client", "uvicorn"),
     "ray": ("ray",),
 }
@@ -28,7 +25,21 @@ def require(extra: str) -> None:
     Raises:
         CocorrrecError: one is not; the message has the line that installs it.
     """
-    missing = [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None]
+    _check(EXTRAS[extra], extra)
+
+
+def require_runtime(target: str) -> None:
+    """Check that what running a target's files needs is installed: less than what exporting them needs.
+
+    Raises:
+        CocorrrecError: it is not; the message has the line that installs it.
+    """
+    row = TARGETS[target]
+    _check(row.runs_with, row.extra)
+
+
+def _check(modules: Sequence[str], extra: str) -> None:
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         raise CocorrrecError(f"{', '.join(missing)} is not installed: pip install 'cocorrrec-export[{extra}]'")
 

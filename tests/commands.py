@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cocorrrec_export.cli import console, export
+from cocorrrec_export.cli import console
+from cocorrrec_export.cli.export.app import app
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
         capfd.readouterr()
         try:
             with pytest.raises(SystemExit) as end:
-                console.run(export.app)
+                console.run(app)
         finally:
             signal.signal(signal.SIGTERM, handler)
         code = end.value.code

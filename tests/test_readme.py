@@ -29,12 +29,12 @@ def test_every_command_is_mentioned() -> None:
 def test_the_page_on_serving_names_every_option_and_metric() -> None:
     from typer.main import get_command
 
-    from cocorrrec_export.cli.serve.gcn import gcn as serve
+    from cocorrrec_export.cli.serve.app import app as serve
     from cocorrrec_export.serving.metrics import Metrics
 
     page = (ROOT / "docs" / "serving.md").read_text()
     explained = set(re.findall(r"`(--[a-z-]+)", page))
-    for parameter in get_command(serve.app).commands["gcn"].params:  # type: ignore[attr-defined]
+    for parameter in get_command(serve).commands["gcn"].params:  # type: ignore[attr-defined]
         option = parameter.opts[0]
         if option.startswith("--max") or option in ("--timeout", "--threads", "--drain-seconds", "--token-file"):
             assert option in explained, option

@@ -16,7 +16,7 @@ SCHEMA = json.loads(MANIFEST_SCHEMA.read_text())
 SHA = "0" * 64
 TENSOR = {"name": "H", "dtype": "float32", "shape": ["N", 10, 64]}
 MANIFEST = {
-    "schema_version": 1,
+    "schema_version": 2,
     "kind": "gcn",
     "target": "onnx",
     "precision": "fp32",

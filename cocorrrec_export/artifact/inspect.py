@@ -10,11 +10,9 @@ from cocorrrec_export.errors import UsageError
 from cocorrrec_export.files import sha256_file
 from cocorrrec_export.isolation import in_child
 from cocorrrec_export.runtime.base import ProgramFacts
-from cocorrrec_export.runtime.onnx import is_onnx_folder
 from cocorrrec_export.runtime.open import describe
 from cocorrrec_export.runtime.seal import KEY as SEAL_KEY
-
-_TARGETS = {".pte": "executorch", ".mlpackage": "coreml", ".tflite": "tflite", ".onnx": "onnx"}
+from cocorrrec_export.targets import TARGETS
 
 
 @dataclass(frozen=True)
@@ -93,8 +91,8 @@ def inspect(path: Path) -> Inspection:
 
 
 def _target_of(path: Path) -> str:
-    if path.suffix in _TARGETS:
-        return _TARGETS[path.suffix]
-    if path.is_dir() and is_onnx_folder(path):
-        return "onnx"
-    raise UsageError(f"{path}: not an export: expected {', '.join(_TARGETS)}, or a folder with one or a {MANIFEST}")
+    for row in TARGETS.values():
+        if path.suffix == row.suffix or (path.is_dir() and any(path.glob(f"*{row.suffix}"))):
+            return row.name
+    known = ", ".join(row.suffix for row in TARGETS.values())
+    raise UsageError(f"{path}: not an export: expected {known}, or a folder with one or a {MANIFEST}")

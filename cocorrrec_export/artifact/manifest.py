@@ -13,19 +13,12 @@ from cocorrrec_export.files import contained_path, sha256_file
 from cocorrrec_export.modeling.config import check_architecture
 from cocorrrec_export.resources import MANIFEST_SCHEMA
 from cocorrrec_export.schema import problems
+from cocorrrec_export.targets import TARGETS, Kind, find_target
 
 MANIFEST = "manifest.json"
 VECTORS = "vectors.safetensors"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_MANIFEST_BYTES = 1 << 20
-PROGRAMS = {
-    ("scn", "executorch"): "scn.pte",
-    ("scn", "coreml"): "scn.mlpackage",
-    ("scn", "tflite"): "scn.tflite",
-    ("scn", "onnx"): "scn",
-    ("gcn", "onnx"): "gcn.onnx",
-}
-"""What the program of a kind and target is called; ``scn.mlpackage`` and ``scn`` are folders."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +29,8 @@ class Artifact:
     manifest: dict[str, Any]
 
     @property
-    def kind(self) -> str:
-        """``scn`` or ``gcn``."""
+    def kind(self) -> Kind:
+        """Which half of the model."""
         return self.manifest["kind"]
 
     @property
@@ -48,7 +41,7 @@ class Artifact:
     @property
     def program(self) -> Path:
         """The exported file."""
-        return self.path / PROGRAMS[self.kind, self.target]
+        return self.path / find_target(self.target).programs[self.kind].name
 
     @property
     def vectors(self) -> Path:
@@ -158,7 +151,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise CocorrrecError(f"{where}: damaged or truncated: {error}") from None
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None
     if isinstance(version, int) and version != SCHEMA_VERSION:
-        raise CocorrrecError(f"{where}: schema version {version}, this version of the toolkit reads {SCHEMA_VERSION}")
+        raise CocorrrecError(
+            f"{where}: schema version {version}, this version of the toolkit reads {SCHEMA_VERSION}: export it again"
+        )
     return manifest
 
 
@@ -186,9 +181,10 @@ def _structure_problems(manifest: Any) -> list[str]:
     paths = [file["path"] for file in manifest["files"]]
     if len(set(paths)) != len(paths):
         wrong.append("files names one twice")
-    program = PROGRAMS.get((manifest["kind"], manifest["target"]))
-    if program is None:
+    row = TARGETS.get(manifest["target"])
+    if row is None or manifest["kind"] not in row.programs:
         return [*wrong, f"there is no {manifest['kind']} for {manifest['target']}"]
+    program = row.programs[manifest["kind"]].name
     if not any(path == program or path.startswith(f"{program}/") for path in paths):
         wrong.append(f"files does not name {program}")
     if VECTORS not in paths:

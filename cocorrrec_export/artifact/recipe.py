@@ -15,10 +15,9 @@ from cocorrrec_export.contract import ParityLimits
 from cocorrrec_export.errors import UsageError, nearest
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.resources import RECIPES_DIR
+from cocorrrec_export.targets import TARGETS, Kind, targets_of
 from cocorrrec_export.toml import read_toml
 
-Target = Literal["executorch", "coreml", "tflite", "onnx"]
-Kind = Literal["scn", "gcn"]
 Precision = Literal["fp32", "fp16", "int8", "int4"]
 Embedding = Literal["fp32", "fp16", "int8-row", "int4-row"]
 Linear = Literal["fp32", "fp16", "int8-channel"]
@@ -31,18 +30,7 @@ MAX_CANDIDATES = 10_000
 ALL_TARGETS = "all"
 """Stands for every target on the command line."""
 
-BACKENDS: dict[tuple[str, str], tuple[str, ...]] = {
-    ("scn", "coreml"): ("mlprogram",),
-    ("scn", "executorch"): ("xnnpack",),
-    ("scn", "tflite"): ("xnnpack",),
-    ("scn", "onnx"): ("cpu",),
-    ("gcn", "onnx"): ("cpu",),
-}
-"""What this version can make: kind and target, and the backends it has for them."""
-
 _EMBEDDING_OF = {"fp32": "fp32", "fp16": "fp16", "int8": "int8-row", "int4": "int4-row"}
-_GRAPH_BYTES = {"executorch": 100_000, "coreml": 65_000, "tflite": 75_000, "onnx": 75_000, "gcn": 10_000}
-"""Graphs and small constants of a file, as measured; they hardly depend on the model."""
 _SCN_ONLY = ("entry_points", "item_side", "shapes", "weights.embedding")
 
 
@@ -52,7 +40,7 @@ class Recipe:
 
     name: str
     kind: Kind
-    target: Target
+    target: str
     backend: str
     precision: Precision
     embedding: Embedding = "fp32"
@@ -112,7 +100,7 @@ def _inconsistencies(recipe: Recipe) -> list[str]:
             )
     elif (recipe.precision, recipe.linear, recipe.activations) != ("fp32", "fp32", "fp32"):
         problems.append(f"the GCN is exported in fp32 alone, got precision '{recipe.precision}'")
-    backends = BACKENDS.get((recipe.kind, recipe.target), ())
+    backends = _backends(recipe.kind, recipe.target)
     if recipe.backend not in backends:
         problems.append(
             f"no backend '{recipe.backend}' for {recipe.kind} on {recipe.target}"
@@ -121,22 +109,23 @@ def _inconsistencies(recipe: Recipe) -> list[str]:
     return problems
 
 
-def _what_exists(kind: str) -> str:
-    targets = sorted(target for of_kind, target in BACKENDS if of_kind == kind)
+def _what_exists(kind: Kind) -> str:
+    targets = sorted(row.name for row in targets_of(kind))
     return f"this version exports the {kind} to {', '.join(targets)}"
 
 
 def expected_bytes(recipe: Recipe, config: ModelConfig) -> int:
     """About how large the program will be: weights exactly, graphs as they came out for the shipped models."""
     D, h, K = config.hidden_size, config.num_heads, config.mini_batch
+    graphs = TARGETS[recipe.target].programs[recipe.kind].graph_bytes
     if recipe.kind == "gcn":
         gru, layers = 6 * D * D + 6 * D, 2 * D * D
-        return 4 * (2 * (gru + layers) + D * h * K * K + D * K * D) + _GRAPH_BYTES["gcn"]
+        return 4 * (2 * (gru + layers) + D * h * K * K + D * K * D) + graphs
     row = {"fp32": 4 * D, "fp16": 2 * D, "int8-row": D + 2, "int4-row": D // 2 + 2}[recipe.embedding]
     tables = config.vocab_size * row * (2 if recipe.item_side == "folded" else 1)
     projections = (6 if recipe.item_side == "computed" else 4) * D * D
     each = {"fp32": 4, "fp16": 2, "int8-channel": 1}[recipe.linear]
-    return tables + projections * each + _GRAPH_BYTES[recipe.target]
+    return tables + projections * each + graphs
 
 
 class _Reader:
@@ -218,12 +207,12 @@ def load_recipe(path: Path) -> Recipe:
     """
     reader = _Reader(read_toml(path))
     kind = reader.choice("kind", get_args(Kind), "scn")
-    target = reader.choice("target", get_args(Target))
+    target = reader.choice("target", TARGETS)
     fields: dict[str, Any] = {
         "name": path.stem,
         "kind": kind,
         "target": target,
-        "backend": reader.choice("backend", BACKENDS.get((kind, target)) or _all_backends()),
+        "backend": reader.choice("backend", _backends(kind, target) or _all_backends()),
         "precision": reader.choice("precision", get_args(Precision)),
         "linear": reader.choice("weights.linear", get_args(Linear)),
         "activations": reader.choice("weights.activations", get_args(Activations)),
@@ -252,7 +241,12 @@ def load_recipe(path: Path) -> Recipe:
 
 
 def _all_backends() -> list[str]:
-    return sorted({backend for backends in BACKENDS.values() for backend in backends})
+    return sorted({x for row in TARGETS.values() for program in row.programs.values() for x in program.backends})
+
+
+def _backends(kind: Kind, target: str) -> tuple[str, ...]:
+    programs = TARGETS[target].programs if target in TARGETS else {}
+    return programs[kind].backends if kind in programs else ()
 
 
 def shipped_recipes() -> list[Recipe]:
@@ -296,8 +290,8 @@ def choose_recipe(kind: Kind, target: str, *, precision: str | None = None, reci
     Raises:
         UsageError: no such target or precision, both given, or a recipe of something else.
     """
-    if target not in get_args(Target):
-        raise UsageError(f"unknown target '{target}' ({nearest(target, (*get_args(Target), ALL_TARGETS))})")
+    if target not in TARGETS:
+        raise UsageError(f"unknown target '{target}' ({nearest(target, (*TARGETS, ALL_TARGETS))})")
     if recipe_file is not None:
         if precision is not None:
             raise UsageError("--precision picks a shipped recipe and --recipe gives your own: give one of them")
@@ -326,4 +320,4 @@ def choose_recipes(kind: Kind, target: str, precision: str | None, recipe_file: 
         return [choose_recipe(kind, target, precision=precision, recipe_file=recipe_file)]
     if recipe_file is not None:
         raise UsageError("a recipe is for one target: name it instead of 'all'")
-    return [choose_recipe(kind, each, precision=precision) for each in get_args(Target) if (kind, each) in BACKENDS]
+    return [choose_recipe(kind, each, precision=precision) for each in (row.name for row in targets_of(kind))]

@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from packaging.requirements import Requirement
 
-from cocorrrec_export.artifact.manifest import PROGRAMS
 from cocorrrec_export.artifact.recipe import choose_recipe
 from cocorrrec_export.doctor.check import Check
 from cocorrrec_export.errors import CocorrrecError
+from cocorrrec_export.export.exporter import find_exporter
 from cocorrrec_export.export.graphs import gcn_graph, scn_graphs
-from cocorrrec_export.export.pipeline import EXPORTERS
 from cocorrrec_export.extras import EXTRAS, require
 from cocorrrec_export.isolation import in_child
 from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.profiling.machines.adb import DeviceError, NoAdbError, attached_devices, find_adb
 from cocorrrec_export.runtime.open import open_runtime
+from cocorrrec_export.targets import TARGETS, Kind, find_target
 
 DISTRIBUTION = "cocorrrec-export"
 TOLERANCE = 1e-4
@@ -37,9 +37,10 @@ def checks(progress: Callable[[str], None] = lambda _: None) -> Iterator[Check]:
         for check in _package_checks(extra):
             packages.setdefault(check.name, check)  # an extra may hold another's
     yield from packages.values()
-    for kind, target in EXPORTERS:
-        progress(f"a tiny {kind} for {target}")
-        yield _backend_check(kind, target)
+    for row in TARGETS.values():
+        for kind in row.programs:
+            progress(f"a tiny {kind} for {row.name}")
+            yield _backend_check(kind, row.name)
     progress("adb")
     yield _adb_check()
 
@@ -63,7 +64,7 @@ def _package_checks(extra: str) -> Iterator[Check]:
         yield Check(requirement.name, fits, detail, "" if fits else f"{install} --upgrade")
 
 
-def _backend_check(kind: str, target: str) -> Check:
+def _backend_check(kind: Kind, target: str) -> Check:
     name = f"{kind} for {target}"
     try:
         require(target)
@@ -72,7 +73,7 @@ def _backend_check(kind: str, target: str) -> Check:
         return Check(name, False, str(error), f"pip install '{DISTRIBUTION}[{target}]' --upgrade --force-reinstall")
 
 
-def export_and_run(kind: str, target: str) -> str:
+def export_and_run(kind: Kind, target: str) -> str:
     """Export one entry point of a tiny model, run the file, and compare it with the model.
 
     Raises:
@@ -81,14 +82,15 @@ def export_and_run(kind: str, target: str) -> str:
     start = time.monotonic()
     config = ModelConfig(vocab_size=40)
     model = build_model(config, generator=torch.Generator().manual_seed(0)).eval()
+    recipe = choose_recipe(kind, target)
     if kind == "gcn":
         graph = gcn_graph(model, config)
     else:
-        recipe = dataclasses.replace(choose_recipe("scn", target), entry_points=("rank",))
+        recipe = dataclasses.replace(recipe, entry_points=("rank",))
         (graph,) = scn_graphs(model, config, recipe)
     with tempfile.TemporaryDirectory() as folder:
-        program = Path(folder) / PROGRAMS[kind, target]
-        EXPORTERS[kind, target]([graph], program, metadata={})
+        program = Path(folder) / find_target(target).programs[kind].name
+        find_exporter(target).export([graph], recipe, program, metadata={})
         runtime = open_runtime(target, program, [graph.contract])
         inputs = {spec.name: x.numpy() for spec, x in zip(graph.contract.inputs, graph.example, strict=True)}
         actual = runtime.run(graph.name, inputs)[graph.contract.outputs[0].name]

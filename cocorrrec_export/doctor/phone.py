@@ -18,7 +18,8 @@ from cocorrrec_export.profiling.machines.device import (
     push_package,
     require_base,
 )
-from cocorrrec_export.profiling.runner.package import RUNTIMES, ensure_package, installed
+from cocorrrec_export.profiling.runner.package import ensure_package, installed
+from cocorrrec_export.targets import with_runner
 
 _PAGE_SIZES = (4096, 16384)
 
@@ -38,7 +39,7 @@ def check_device(serial: str | None, progress: Callable[[str], None]) -> tuple[s
             functools.partial(_runner, adb, target, progress),
             "SELinux ('adb logcat -d | grep avc' shows it), a seccomp filter (rseq), the loader: docs/profiling.md",
         )
-        for target in installed() or RUNTIMES
+        for target in installed() or with_runner()
     ]
     asked: list[tuple[str, Callable[[], tuple[bool, str]], str]] = [
         ("ABI", lambda: (True, f"{device_abi(adb)} of {facts['abi']}"), "a 64-bit phone is needed"),

@@ -5,8 +5,9 @@ import tempfile
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from cocorrrec_export.artifact.recipe import Recipe
 from cocorrrec_export.export.graphs import GraphSpec
 from cocorrrec_export.extras import quiet, require
 from cocorrrec_export.runtime.mlpackage import PACKAGE_MANIFEST, open_package, write_model
@@ -16,29 +17,22 @@ DEFAULT_FUNCTION = "rank"
 """What an app gets that loads the model without the name of a function."""
 
 
-def export_coreml(
+def export(
     graphs: Sequence[GraphSpec],
+    recipe: Recipe,
     path: Path,
     *,
-    activations: Literal["fp32", "fp16"] = "fp32",
     metadata: dict[str, str | int],
     progress: Callable[[str], None] = lambda _: None,
-) -> None:
+) -> dict[str, int]:
     """Write a ``.mlpackage`` for iOS 18 and macOS 15, the first that know several functions over one set of weights.
 
     Inputs and outputs have the names, dtypes and shapes of the contract, in every precision; in fp16 the casts from and
     to float32 are in the file.
 
-    Args:
-        graphs: entry points over shared weights.
-        path: folder to write.
-        activations: what is computed in. In fp16, means of squares, roots and quotients stay float32: they reach
-            values that float16 keeps as subnormal numbers only, which the Neural Engine takes for zero.
-        metadata: facts about the model, kept as user-defined metadata.
-        progress: hears what is being done.
-
-    Raises:
-        CocorrrecError: the extra is not installed.
+    With activations in float16, means of squares, roots and quotients stay float32: they reach values that float16
+    keeps as subnormal numbers only, which the Neural Engine takes for zero. The metadata are kept as user-defined ones.
+    See :class:`.exporter.Exporter`.
     """
     require("coreml")
     progress("importing Core ML Tools")
@@ -51,7 +45,7 @@ def export_coreml(
             progress(f"converting {graph.name}")
             part = Path(scratch) / f"{graph.name}.mlpackage"
             with quiet():
-                _convert(graph, part, activations)
+                _convert(graph, part, recipe.activations)
                 parts.add_function(str(part), "main", graph.name)
         names = [graph.name for graph in graphs]
         parts.default_function_name = DEFAULT_FUNCTION if DEFAULT_FUNCTION in names else names[0]
@@ -59,6 +53,7 @@ def export_coreml(
         with quiet():
             ct.utils.save_multifunction(parts, str(path))
     _finish(path, metadata)
+    return {}
 
 
 def _convert(graph: GraphSpec, path: Path, activations: str) -> None:

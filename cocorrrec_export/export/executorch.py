@@ -4,29 +4,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from cocorrrec_export.artifact.recipe import Recipe
 from cocorrrec_export.export.graphs import GraphSpec
 from cocorrrec_export.extras import quiet, require
 from cocorrrec_export.runtime.executorch import METADATA_PREFIX
 
 
-def export_executorch(
+def export(
     graphs: Sequence[GraphSpec],
+    recipe: Recipe,  # noqa: ARG001  # the graphs hold all that it says,
     path: Path,
     *,
     metadata: dict[str, str | int],
     progress: Callable[[str], None] = lambda _: None,
-) -> None:
-    """Write a ``.pte``.
-
-    Args:
-        graphs: entry points over shared weights.
-        path: file to write.
-        metadata: facts about the model, each readable from the file as the constant method ``meta_<key>``.
-        progress: hears what is being done.
-
-    Raises:
-        CocorrrecError: the extra is not installed.
-    """
+) -> dict[str, int]:
+    """Write a ``.pte``, its metadata as constant methods ``meta_<key>``; see :class:`.exporter.Exporter`."""
     require("executorch")
     progress("importing ExecuTorch")
     with quiet():
@@ -49,6 +41,7 @@ def export_executorch(
         program = edge.to_executorch()
     with path.open("wb") as file:
         program.write_to_file(file)
+    return memory_planned_bytes(path)
 
 
 def _partitioner() -> Any:

@@ -22,6 +22,7 @@ from cocorrrec_export.modeling.config import Architecture, ModelConfig
 from cocorrrec_export.modeling.gcn import GCN
 from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.ranker import Ranker
+from cocorrrec_export.targets import find_target
 
 
 @dataclass(frozen=True)
@@ -227,16 +228,18 @@ def scn_graphs(model: Ranker, config: ModelConfig, recipe: Recipe) -> list[Graph
             "this model was trained without a GCN and takes no correction: "
             "remove rank_corrected from the recipe's entry_points"
         )
-    if recipe.activations != "fp32" and recipe.target != "coreml":
+    target = find_target(recipe.target)
+    if recipe.activations not in target.activations:
         raise UsageError(
-            f"weights.activations '{recipe.activations}' is for coreml alone: {recipe.target} computes in fp32"
+            f"weights.activations '{recipe.activations}' cannot be exported to {recipe.target}, which computes in "
+            f"{' or '.join(target.activations)}"
         )
     storage = Storage(
         embedding=recipe.embedding,
         # A program that computes in float16 keeps all its weights so, and needs no casts of them in the graph.
         linear="fp32" if recipe.activations == recipe.linear == "fp16" else recipe.linear,
         item_side=recipe.item_side,
-        half_as_bits=recipe.target == "tflite",
+        half_as_bits=target.half_as_bits,
     )
     device = FORMS[config.architecture].device(model, sequence_length=config.sequence_length, storage=storage)
     contracts = scn_contracts(config, candidates=recipe.candidates)

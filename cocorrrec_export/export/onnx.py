@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from cocorrrec_export.artifact.recipe import Recipe
 from cocorrrec_export.contract import SHARED_WEIGHTS
 from cocorrrec_export.export.graphs import GraphSpec
 from cocorrrec_export.extras import quiet, require
@@ -15,77 +16,67 @@ _PAGE = 4096  # where a table starts, so that a runtime can map it instead of co
 _WORD = 64
 
 
-def export_onnx_file(
+def export(
     graphs: Sequence[GraphSpec],
+    recipe: Recipe,  # noqa: ARG001  # the graphs hold all that it says,
     path: Path,
     *,
     metadata: dict[str, str | int],
     progress: Callable[[str], None] = lambda _: None,
-) -> None:
-    """Write one entry point as a self-contained ``.onnx``.
+) -> dict[str, int]:
+    """Write a ``.onnx`` of one entry point, or where ``path`` has no suffix a folder with one file for each.
 
-    Args:
-        graphs: the one entry point; a first dimension that its contract names by a string is dynamic.
-        path: file to write.
-        metadata: facts about the model, kept in ``metadata_props``.
-        progress: hears what is being done.
-
-    Raises:
-        CocorrrecError: the extra is not installed.
+    A first dimension that a contract names by a string is dynamic. The metadata are kept in the ``metadata_props`` of
+    every file. See :class:`.exporter.Exporter`.
     """
     require("onnx")
     progress("importing ONNX")
     with quiet():
         import onnx
-    (graph,) = graphs
+    if path.suffix:
+        (graph,) = graphs
+        onnx.save_model(_checked(graph, metadata, progress), str(path))
+        return {}
+    path.mkdir()
+    with (path / SHARED_WEIGHTS).open("wb") as weights:
+        stored: dict[bytes, int] = {}
+        for graph in graphs:
+            model = _checked(graph, metadata, progress)
+            _share_weights(model, weights, stored)
+            (path / f"{graph.name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
+    return {}
+
+
+def _checked(graph: GraphSpec, metadata: dict[str, str | int], progress: Callable[[str], None]) -> Any:
+    import onnx
+
     progress(f"tracing {graph.name}")
     model = _convert(graph, metadata)
-    progress("checking the ONNX model")
     onnx.checker.check_model(model, full_check=True)
-    onnx.save_model(model, str(path))
+    return model
 
 
-def export_onnx_folder(
-    graphs: Sequence[GraphSpec],
-    folder: Path,
-    *,
-    metadata: dict[str, str | int],
-    progress: Callable[[str], None] = lambda _: None,
-) -> None:
-    """Write ``<entry point>.onnx`` for each graph; they share the weights in :data:`SHARED_WEIGHTS`, each stored once.
+def _share_weights(model: Any, weights: BinaryIO, stored: dict[bytes, int]) -> None:
+    """Move large constants into the shared file, each once.
 
     Args:
-        graphs: entry points over shared weights.
-        folder: folder to make.
-        metadata: facts about the model, kept in the ``metadata_props`` of every file.
-        progress: hears what is being done.
-
-    Raises:
-        CocorrrecError: the extra is not installed.
+        model: an ONNX model; refers to the file afterwards.
+        weights: the shared file, open for writing.
+        stored: a constant's bytes, and where in the file they start.
     """
-    require("onnx")
-    progress("importing ONNX")
-    with quiet():
-        import onnx
-    folder.mkdir()
-    stored: dict[bytes, int] = {}  # a constant's bytes, and where in the shared file they start
-    with (folder / SHARED_WEIGHTS).open("wb") as weights:
-        for graph in graphs:
-            progress(f"tracing {graph.name}")
-            model = _convert(graph, metadata)
-            onnx.checker.check_model(model, full_check=True)
-            for tensor in model.graph.initializer:
-                data = onnx.numpy_helper.to_array(tensor).tobytes()
-                if len(data) < EXTERNAL_BYTES:
-                    continue
-                if data not in stored:
-                    weights.write(bytes(-weights.tell() % (_PAGE if len(data) >= 16 * _PAGE else _WORD)))
-                    stored[data] = weights.tell()
-                    weights.write(data)
-                tensor.raw_data = data
-                onnx.external_data_helper.set_external_data(tensor, SHARED_WEIGHTS, stored[data], len(data))
-                tensor.ClearField("raw_data")
-            (folder / f"{graph.name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
+    import onnx
+
+    for tensor in model.graph.initializer:
+        data = onnx.numpy_helper.to_array(tensor).tobytes()
+        if len(data) < EXTERNAL_BYTES:
+            continue
+        if data not in stored:
+            weights.write(bytes(-weights.tell() % (_PAGE if len(data) >= 16 * _PAGE else _WORD)))
+            stored[data] = weights.tell()
+            weights.write(data)
+        tensor.raw_data = data
+        onnx.external_data_helper.set_external_data(tensor, SHARED_WEIGHTS, stored[data], len(data))
+        tensor.ClearField("raw_data")
 
 
 def _convert(graph: GraphSpec, metadata: dict[str, str | int]) -> Any:

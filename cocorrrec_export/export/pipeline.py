@@ -12,7 +12,6 @@ import torch
 
 from cocorrrec_export import __version__
 from cocorrrec_export.artifact.manifest import (
-    PROGRAMS,
     VECTORS,
     Artifact,
     describe_entry_points,
@@ -24,11 +23,8 @@ from cocorrrec_export.contract import PART_PREFIX, TENSOR_NAMES, EntryPoint
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.data.held_out import held_out_set
 from cocorrrec_export.errors import CocorrrecError, ParityError, UsageError
-from cocorrrec_export.export.coreml import export_coreml
-from cocorrrec_export.export.executorch import export_executorch, memory_planned_bytes
+from cocorrrec_export.export.exporter import find_exporter
 from cocorrrec_export.export.graphs import GraphSpec, fit_recipe, gcn_graph, part_bytes, scn_graphs
-from cocorrrec_export.export.onnx import export_onnx_file, export_onnx_folder
-from cocorrrec_export.export.tflite import export_tflite
 from cocorrrec_export.extras import quiet
 from cocorrrec_export.files import publish_directory
 from cocorrrec_export.isolation import in_child
@@ -43,22 +39,9 @@ from cocorrrec_export.runtime.open import open_runtime, rehearse
 from cocorrrec_export.runtime.seal import KEY as SEAL_KEY
 from cocorrrec_export.runtime.seal import PLACEHOLDER as SEAL_PLACEHOLDER
 from cocorrrec_export.runtime.seal import seal
+from cocorrrec_export.targets import find_target
 
 Progress = Callable[[str], None]
-EXPORTERS: dict[tuple[str, str], Callable[..., None]] = {
-    ("scn", "coreml"): export_coreml,
-    ("scn", "executorch"): export_executorch,
-    ("scn", "tflite"): export_tflite,
-    ("scn", "onnx"): export_onnx_folder,
-    ("gcn", "onnx"): export_onnx_file,
-}
-"""What writes the program of a kind and target."""
-_BACKEND_PACKAGES = {
-    "executorch": ("executorch", "torchao"),
-    "coreml": ("coremltools",),
-    "tflite": ("litert-torch", "ai-edge-litert"),
-    "onnx": ("onnx", "onnxruntime", "onnxscript"),
-}
 
 
 @dataclass(frozen=True)
@@ -114,10 +97,9 @@ def export(source: Source, recipe: Recipe, out: Path, *, progress: Progress = la
     require_tensors("the device form, before export,", hop, recipe.limits)
     destination = out / recipe.folder(config.architecture)
     with publish_directory(destination) as staging:
-        program = staging / PROGRAMS[recipe.kind, recipe.target]
+        program = staging / find_target(recipe.target).programs[recipe.kind].name
         metadata = _metadata(source.folder, recipe, graphs)
-        options = {"activations": recipe.activations} if recipe.target == "coreml" else {}
-        EXPORTERS[recipe.kind, recipe.target](graphs, program, metadata=metadata, progress=progress, **options)
+        planned = find_exporter(recipe.target).export(graphs, recipe, program, metadata=metadata, progress=progress)
         seal(program)
         write_vectors(staging / VECTORS, cases, by_name)
         runtime = open_runtime(recipe.target, program, entry_points)
@@ -129,7 +111,7 @@ def export(source: Source, recipe: Recipe, out: Path, *, progress: Progress = la
             require_tensors("the traced program, before conversion,", traced, recipe.limits)
             raise
         progress("writing the manifest")
-        artifact = write_manifest(staging, _facts(source, recipe, entry_points, program, verdict))
+        artifact = write_manifest(staging, _facts(source, recipe, entry_points, planned, verdict))
     return Artifact(path=destination, manifest=artifact.manifest)
 
 
@@ -260,14 +242,14 @@ def _metadata(folder: ModelFolder, recipe: Recipe, graphs: Sequence[GraphSpec]) 
 
 
 def _facts(
-    source: Source, recipe: Recipe, entry_points: tuple[EntryPoint, ...], program: Path, verdict: Verdict
+    source: Source, recipe: Recipe, entry_points: tuple[EntryPoint, ...], planned: dict[str, int], verdict: Verdict
 ) -> dict[str, Any]:
     """The manifest, but for what :func:`write_manifest` adds."""
     config, model = source.folder.config, source.model
     cloud = 0 if model.gcn is None else sum(x.numel() for x in model.gcn.parameters())
     parameters = cloud if recipe.kind == "gcn" else sum(x.numel() for x in model.parameters()) - cloud
     flops = scn_flops(config) if recipe.kind == "scn" else gcn_flops(config)
-    packages = ("torch", *_BACKEND_PACKAGES[recipe.target])
+    packages = ("torch", *find_target(recipe.target).distributions)
     return {
         "kind": recipe.kind,
         "target": recipe.target,
@@ -284,5 +266,5 @@ def _facts(
         "entry_points": describe_entry_points(entry_points),
         "parity": verdict.as_dict(),
         "flops_per_token": {"paper": flops.paper, "all": flops.all},
-        "memory": {"planned_bytes": memory_planned_bytes(program) if recipe.target == "executorch" else {}},
+        "memory": {"planned_bytes": planned},
     }

@@ -11,29 +11,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cocorrrec_export.artifact.recipe import Recipe
 from cocorrrec_export.export.graphs import GraphSpec
 from cocorrrec_export.extras import quiet, require
 from cocorrrec_export.forms.weights import HalfProjection, Int8Projection
-from cocorrrec_export.runtime.litert import METADATA_NAME, read_flatbuffer
+from cocorrrec_export.runtime.tflite import METADATA_NAME, read_flatbuffer
 
 
-def export_tflite(
+def export(
     graphs: Sequence[GraphSpec],
+    recipe: Recipe,  # noqa: ARG001  # the graphs hold all that it says,
     path: Path,
     *,
     metadata: dict[str, str | int],
     progress: Callable[[str], None] = lambda _: None,
-) -> None:
-    """Write a ``.tflite``.
+) -> dict[str, int]:
+    """Write a ``.tflite``, its metadata as JSON under :data:`METADATA_NAME`; see :class:`.exporter.Exporter`.
 
-    Args:
-        graphs: entry points over shared weights; float16 tables as the bits of int16 ones.
-        path: file to write.
-        metadata: facts about the model, kept as JSON in the file's metadata under :data:`METADATA_NAME`.
-        progress: hears what is being done.
-
-    Raises:
-        CocorrrecError: the extra is not installed.
+    Float16 tables must be given as the bits of int16 ones.
     """
     require("tflite")
     progress("importing LiteRT")
@@ -55,6 +50,7 @@ def export_tflite(
     _add_metadata(model, metadata)
     _tidy(model)
     path.write_bytes(_serialise(model))
+    return {}
 
 
 class _Named(nn.Module):

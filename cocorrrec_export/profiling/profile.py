@@ -20,8 +20,8 @@ from cocorrrec_export.profiling.machines.runs import Program, is_hot
 from cocorrrec_export.profiling.measure import Settings, Subject, chosen_entry_points, measure, measure_shapes, slopes
 from cocorrrec_export.profiling.report.document import assemble
 from cocorrrec_export.profiling.report.page import write_report
-from cocorrrec_export.profiling.runner.package import RUNTIMES
 from cocorrrec_export.profiling.shapes import ENTRY_POINTS, export_shapes, recipe_of
+from cocorrrec_export.targets import with_runner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +58,8 @@ def profile(
         UsageError: something is asked for that the artifact has not.
         CocorrrecError: the machine or a run failed; nothing is written.
     """
-    if request.settings.per_operator and artifact.target not in RUNTIMES:
-        known = " and ".join(RUNTIMES)
+    if request.settings.per_operator and artifact.target not in with_runner():
+        known = " and ".join(with_runner())
         raise UsageError(f"--per-operator is for {known} files: nothing traces {artifact.target} files")
     subject = _subject(artifact)
     chosen_entry_points(subject.program, request.settings.entry_points)

@@ -11,17 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
-from cocorrrec_export.artifact.manifest import PROGRAMS, Artifact
+from cocorrrec_export.artifact.manifest import Artifact
 from cocorrrec_export.artifact.recipe import Recipe
 from cocorrrec_export.contract import EntryPoint, ParityLimits
 from cocorrrec_export.errors import UsageError
+from cocorrrec_export.export.exporter import find_exporter
 from cocorrrec_export.export.graphs import scn_contracts, scn_graphs
-from cocorrrec_export.export.pipeline import EXPORTERS
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.store import ModelFolder, load_model
 from cocorrrec_export.profiling.machines.runs import Program
 from cocorrrec_export.profiling.measure import Shape
 from cocorrrec_export.runtime.base import Arrays
+from cocorrrec_export.targets import find_target
 
 ENTRY_POINTS = ("encode", "rank")
 """What is exported for other shapes, by default: each entry point takes seconds to lower."""
@@ -68,10 +69,10 @@ def export_shapes(
         names = _known(config, entry_points, with_candidates=candidates != recipe.candidates)
         own = dataclasses.replace(recipe, candidates=candidates, entry_points=names)
         graphs = scn_graphs(model, config, own)
-        path = out / f"length{length}-candidates{candidates}" / PROGRAMS["scn", recipe.target]
+        path = out / f"length{length}-candidates{candidates}" / find_target(recipe.target).programs["scn"].name
         path.parent.mkdir()
         progress(f"exporting {length} clicks, {candidates} candidates")
-        EXPORTERS["scn", recipe.target](graphs, path, metadata={"kind": "scn"}, progress=lambda _: None)
+        find_exporter(recipe.target).export(graphs, own, path, metadata={"kind": "scn"})
         program = Program(path, tuple(graph.contract for graph in graphs))
         made.append(Shape(length, candidates, program, {e.name: _full(e, config) for e in program.entry_points}))
     return made

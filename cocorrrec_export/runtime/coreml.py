@@ -1,7 +1,7 @@
 """Run a ``.mlpackage``: with Core ML on macOS, elsewhere by computing its program with numpy."""
 
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +59,11 @@ class CoreMLRuntime:
                     raise CocorrrecError(
                         f"{contract.name}: {spec.name} holds ids outside of 0 to {self._vocab_size - 1}"
                     )
+
+
+def load(program: Path, entry_points: Sequence[EntryPoint]) -> CoreMLRuntime:
+    """The runtime of an exported file: see :class:`cocorrrec_export.runtime.open.RuntimeModule`."""
+    return CoreMLRuntime(program, entry_points)
 
 
 def describe(path: Path) -> ProgramFacts:

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,11 @@ class ExecuTorchRuntime:
             raise CocorrrecError(f"{entry_point}: the ExecuTorch runtime failed: {first_line(error)}") from None
         # The arena is used again by the next call.
         return named_outputs(contract, [np.array(output.numpy(), copy=True) for output in outputs])
+
+
+def load(program: Path, entry_points: Sequence[EntryPoint]) -> ExecuTorchRuntime:
+    """The runtime of an exported file: see :class:`cocorrrec_export.runtime.open.RuntimeModule`."""
+    return ExecuTorchRuntime(program, entry_points)
 
 
 def describe(path: Path) -> ProgramFacts:

@@ -1,12 +1,12 @@
 """Run ``.onnx`` files with ONNX Runtime."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from cocorrrec_export.contract import EntryPoint, TensorSpec
 from cocorrrec_export.errors import CocorrrecError
-from cocorrrec_export.extras import quiet, require
+from cocorrrec_export.extras import quiet, require, require_runtime
 from cocorrrec_export.files import contained_path
 from cocorrrec_export.runtime.base import (
     Arrays,
@@ -32,7 +32,7 @@ class OnnxRuntime:
     """
 
     def __init__(self, path: Path, entry_points: Iterable[EntryPoint], *, threads: int = 1) -> None:
-        require("onnx")
+        require_runtime("onnx")
         with quiet():
             import onnxruntime
 
@@ -58,9 +58,9 @@ def program_file(path: Path, entry_point: str) -> Path:
     return path / f"{entry_point}.onnx" if path.is_dir() else path
 
 
-def is_onnx_folder(path: Path) -> bool:
-    """Whether a folder holds one ``.onnx`` file an entry point."""
-    return any(path.glob("*.onnx"))
+def load(program: Path, entry_points: Sequence[EntryPoint]) -> OnnxRuntime:
+    """The runtime of an exported file: see :class:`cocorrrec_export.runtime.open.RuntimeModule`."""
+    return OnnxRuntime(program, entry_points)
 
 
 def describe(path: Path) -> ProgramFacts:
@@ -117,7 +117,7 @@ def _specs(values: Any) -> tuple[TensorSpec, ...]:
 
 
 def _load(path: Path, threads: int) -> Any:
-    require("onnx")
+    require_runtime("onnx")
     with quiet():
         import onnxruntime
 

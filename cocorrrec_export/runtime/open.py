@@ -2,13 +2,39 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from cocorrrec_export.contract import EntryPoint
-from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.runtime.base import ProgramFacts, Runtime
 from cocorrrec_export.runtime.seal import check_seal
+from cocorrrec_export.targets import find_target
+
+
+class RuntimeModule(Protocol):
+    """What every ``runtime/<target>.py`` has."""
+
+    def load(self, program: Path, entry_points: Sequence[EntryPoint]) -> Runtime:
+        """Load an exported file, whose digest must have been checked.
+
+        Raises:
+            CocorrrecError: the runtime is not installed, or cannot load the file.
+        """
+        ...
+
+    def describe(self, program: Path) -> ProgramFacts:
+        """What a program says of itself.
+
+        Raises:
+            CocorrrecError: the runtime is not installed, or the program is damaged.
+        """
+        ...
+
+
+def _module(target: str) -> RuntimeModule:
+    module: RuntimeModule = find_target(target).module("runtime")
+    return module
 
 
 def open_runtime(target: str, program: Path, entry_points: Sequence[EntryPoint]) -> Runtime:
@@ -20,25 +46,10 @@ def open_runtime(target: str, program: Path, entry_points: Sequence[EntryPoint])
         entry_points: its contract.
 
     Raises:
+        UsageError: no such target.
         CocorrrecError: the runtime is not installed, or cannot load the file.
     """
-    if target == "executorch":
-        from cocorrrec_export.runtime.executorch import ExecuTorchRuntime
-
-        return ExecuTorchRuntime(program, entry_points)
-    if target == "coreml":
-        from cocorrrec_export.runtime.coreml import CoreMLRuntime
-
-        return CoreMLRuntime(program, entry_points)
-    if target == "onnx":
-        from cocorrrec_export.runtime.onnx import OnnxRuntime
-
-        return OnnxRuntime(program, entry_points)
-    if target == "tflite":
-        from cocorrrec_export.runtime.litert import LiteRTRuntime
-
-        return LiteRTRuntime(program, entry_points)
-    raise CocorrrecError(f"{program}: this version runs coreml, executorch, tflite and onnx files, not {target}")
+    return _module(target).load(program, entry_points)
 
 
 def describe(target: str, program: Path) -> ProgramFacts:
@@ -47,22 +58,7 @@ def describe(target: str, program: Path) -> ProgramFacts:
     Raises:
         CocorrrecError: the runtime is not installed, or the program is damaged.
     """
-    if target == "executorch":
-        from cocorrrec_export.runtime import executorch
-
-        facts = executorch.describe(program)
-    elif target == "tflite":
-        from cocorrrec_export.runtime import litert
-
-        facts = litert.describe(program)
-    elif target == "coreml":
-        from cocorrrec_export.runtime import coreml
-
-        facts = coreml.describe(program)
-    else:
-        from cocorrrec_export.runtime import onnx
-
-        facts = onnx.describe(program)
+    facts = _module(target).describe(program)
     check_seal(program, facts.metadata)
     return facts
 

@@ -28,7 +28,7 @@ def open_served(path: Path, *, threads: int = 1) -> tuple[Artifact, Served]:
         CocorrrecError: a file is missing or changed.
     """
     artifact = open_artifact(path)
-    if (artifact.kind, artifact.target) != ("gcn", "onnx"):
+    if artifact.kind != "gcn":
         raise UsageError(
             f"{path} holds a {artifact.kind} for {artifact.target}; the server takes what 'cocorr-export gcn' wrote"
         )

@@ -6,7 +6,6 @@ import pytest
 
 from cocorrrec_export.artifact import recipe as recipes
 from cocorrrec_export.artifact.recipe import (
-    BACKENDS,
     Recipe,
     choose_recipe,
     load_recipe,
@@ -15,6 +14,7 @@ from cocorrrec_export.artifact.recipe import (
 )
 from cocorrrec_export.errors import CocorrrecError, UsageError
 from cocorrrec_export.resources import RECIPES_DIR
+from cocorrrec_export.targets import TARGETS
 from cocorrrec_export.toml import read_toml
 
 INT8 = RECIPES_DIR / "executorch-xnnpack-int8.toml"
@@ -70,7 +70,9 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
 
 
 def test_nothing_is_promised_without_a_recipe() -> None:
-    assert {(recipe.kind, recipe.target) for recipe in shipped_recipes()} == BACKENDS.keys()
+    assert {(recipe.kind, recipe.target) for recipe in shipped_recipes()} == {
+        (kind, row.name) for row in TARGETS.values() for kind in row.programs
+    }
 
 
 @pytest.mark.parametrize("recipe", shipped_recipes(), ids=lambda recipe: recipe.name)

@@ -44,7 +44,11 @@ def test_tables(cli: Cli, tmp_path: Path) -> None:
     ("arguments", "code", "message"),
     [
         (["prepare", "{tmp}/none.json", "--out", "{tmp}/a.cut"], 2, "none.json: no such file"),
-        (["prepare", "{file}", "--out", "{tmp}/a.cut", "--format", "yelp"], 2, "format 'yelp' (known: amazon-ratings"),
+        (
+            ["prepare", "{file}", "--out", "{tmp}/a.cut", "--format", "yelp"],
+            2,
+            "format 'yelp' (did you mean 'yelp-reviews'? known: amazon-ratings",
+        ),
         (["prepare", "{file}", "--out", "{tmp}/a.cut", "--min-user", "2"], 2, "must be at least 3"),
         (["prepare", "{file}", "--out", "{tmp}/a.cut", "--min-user", "1000"], 1, "nothing is left"),
         (["prepare", "{file}", "--out", "{file}"], 2, "--out is the file itself"),
@@ -68,11 +72,11 @@ def test_an_interruption_leaves_the_old_cut(tmp_path: Path) -> None:
     # Stop where the file is read: the command tells that it got there, then waits.
     prelude = (
         "import pathlib, time\n"
-        "from cocorrrec_export.data import stream\n"
+        "from cocorrrec_export.data.files import streaming\n"
         "def wait(*_):\n"
         f"    pathlib.Path({str(tmp_path / 'reading')!r}).touch()\n"
         "    time.sleep(60)\n"
-        "stream.check_zero_bytes = wait\n"
+        "streaming.check_zero_bytes = wait\n"
     )
     process = start("data", "prepare", file, "--out", out, cwd=tmp_path, prelude=prelude)
     deadline = time.monotonic() + 60

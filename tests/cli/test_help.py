@@ -6,7 +6,8 @@ import sys
 import pytest
 from typer.main import get_command
 
-from cocorrrec_export.cli import export, serve
+from cocorrrec_export.cli.export.app import app as export
+from cocorrrec_export.cli.serve.app import app as serve
 from tests.commands import Cli
 
 HEAVY = (
@@ -22,16 +23,17 @@ HEAVY = (
     "msgspec",
     "ray",
 )
-COMMANDS = sorted(get_command(export.app).commands)  # type: ignore[attr-defined]
+COMMANDS = sorted(get_command(export).commands)  # type: ignore[attr-defined]
 
 
 def test_no_help_page_imports_a_heavy_library() -> None:
     nested = [["recipes", "show"], ["data", "prepare"], ["data", "statistics"]]
     program = f"""
 import sys
-from cocorrrec_export.cli import export, serve
-pages = [(export.app, page) for page in ([], *([name] for name in {COMMANDS}), *{nested})]
-for app, page in pages + [(serve.app, []), (serve.app, ["gcn"])]:
+from cocorrrec_export.cli.export.app import app as export
+from cocorrrec_export.cli.serve.app import app as serve
+pages = [(export, page) for page in ([], *([name] for name in {COMMANDS}), *{nested})]
+for app, page in pages + [(serve, []), (serve, ["gcn"])]:
     try:
         app([*page, "--help"])
     except SystemExit as end:
@@ -52,7 +54,7 @@ def test_every_help_page_has_examples_that_start_with_the_command(cli: Cli, comm
 
 
 def test_every_option_has_a_sentence() -> None:
-    commands = get_command(export.app).commands  # type: ignore[attr-defined]
+    commands = get_command(export).commands  # type: ignore[attr-defined]
     for name, command in [*commands.items(), *commands["data"].commands.items()]:
         for parameter in command.params:
             text = getattr(parameter, "help", None)
@@ -69,9 +71,9 @@ def test_version_and_no_arguments(cli: Cli) -> None:
 def test_the_server_s_help_is_as_good(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     with pytest.raises(SystemExit):
-        serve.app(["gcn", "--help"])
+        serve(["gcn", "--help"])
     text = capsys.readouterr().out
     assert "Examples:" in text and "cocorr-serve gcn --port 0 --json" in text
-    command = get_command(serve.app).commands["gcn"]  # type: ignore[attr-defined]
+    command = get_command(serve).commands["gcn"]  # type: ignore[attr-defined]
     for parameter in command.params:
         assert parameter.help and parameter.help.endswith((".", ".]")), parameter.name

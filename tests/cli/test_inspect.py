@@ -65,7 +65,7 @@ def test_doctor(cli: Cli) -> None:
 
 
 def test_doctor_says_what_is_missing_and_how_to_mend_it(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "EXPORTERS", {})  # their checks take seconds, and have a test of their own
+    monkeypatch.setattr(doctor, "TARGETS", {})  # their checks take seconds, and have a test of their own
     monkeypatch.setattr(doctor.importlib.metadata, "version", _without_onnx)
     ended = cli("doctor", "--json")
     assert ended.code == 1

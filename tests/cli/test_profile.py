@@ -11,7 +11,7 @@ import pytest
 from typer.main import get_command
 
 from cocorrrec_export.artifact.manifest import Artifact
-from cocorrrec_export.cli.profile.run import run as profile
+from cocorrrec_export.cli.profile.app import app as profile
 from cocorrrec_export.modeling.store import ModelFolder
 from cocorrrec_export.profiling.report.document import read_profile, write_profile
 from cocorrrec_export.profiling.runner.package import RunnerPackage
@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 from tests.profiling.conftest import executorch_package as executorch_package
 from tests.profiling.profiles import small_profile
 
-COMMANDS = sorted(get_command(profile.app).commands)  # type: ignore[attr-defined]
+COMMANDS = sorted(get_command(profile).commands)  # type: ignore[attr-defined]
 
 
 def run(*arguments: object, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -61,7 +61,7 @@ def test_every_help_page_has_examples(command: str, tmp_path: Path) -> None:
 
 
 def test_every_option_has_a_sentence() -> None:
-    for name, command in get_command(profile.app).commands.items():  # type: ignore[attr-defined]
+    for name, command in get_command(profile).commands.items():  # type: ignore[attr-defined]
         for parameter in command.params:
             text = getattr(parameter, "help", None)
             assert text and text.endswith((".", ".]")), f"{name}: {parameter.name}: {text!r}"

@@ -13,8 +13,7 @@ import torch
 from cocorrrec_export.artifact.manifest import open_artifact
 from cocorrrec_export.artifact.recipe import choose_recipe
 from cocorrrec_export.errors import ParityError
-from cocorrrec_export.export import pipeline
-from cocorrrec_export.export.coreml import export_coreml
+from cocorrrec_export.export import coreml, pipeline
 from cocorrrec_export.export.graphs import GraphSpec, scn_contracts, scn_graphs
 from cocorrrec_export.modeling.store import load_model
 from cocorrrec_export.parity.verdict import stream_parity
@@ -199,7 +198,7 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
         graphs = one_graph("int8")
         path = tmp_path / name / "scn.mlpackage"
         path.parent.mkdir()
-        export_coreml(graphs, path, activations="fp16", metadata={"kind": "scn"})
+        coreml.export(graphs, choose_recipe("scn", "coreml", precision="fp16"), path, metadata={"kind": "scn"})
         contents.append({x.relative_to(path): x.read_bytes() for x in path.rglob("*") if x.is_file()})
         assert [x.name for x in path.parent.iterdir()] == ["scn.mlpackage"]
     assert contents[0] == contents[1]
@@ -276,7 +275,7 @@ def test_half_an_export_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(coreml, "_convert", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        export_coreml(one_graph("fp32"), tmp_path / "scn.mlpackage", activations="fp32", metadata={})
+        coreml.export(one_graph("fp32"), choose_recipe("scn", "coreml"), tmp_path / "scn.mlpackage", metadata={})
     assert not list(tmp_path.iterdir())
 
 

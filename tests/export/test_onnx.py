@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from cocorrrec_export.artifact.manifest import Artifact
-from cocorrrec_export.artifact.recipe import shipped_recipe
+from cocorrrec_export.artifact.recipe import choose_recipe, shipped_recipe
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.export.graphs import scn_graphs
-from cocorrrec_export.export.onnx import OPSET, export_onnx_file
+from cocorrrec_export.export.onnx import OPSET, export
 from cocorrrec_export.runtime.onnx import OnnxRuntime, describe
 from tests.conftest import ROOT
 from tests.models import CONFIG, random_model
@@ -32,7 +32,7 @@ def test_one_self_contained_file_with_native_grus_and_a_dynamic_batch(gcn_fp32: 
 def test_the_phones_entry_points(tmp_path: Path, precision: str) -> None:
     recipe = shipped_recipe(f"executorch-xnnpack-{precision}")
     graph = next(g for g in scn_graphs(random_model(), CONFIG, recipe) if g.name == "rank_corrected")
-    export_onnx_file([graph], tmp_path / "rank.onnx", metadata={"sequence_length": 10})
+    export([graph], choose_recipe("scn", "onnx"), tmp_path / "rank.onnx", metadata={"sequence_length": 10})
     runtime = OnnxRuntime(tmp_path / "rank.onnx", [graph.contract])
     assert describe(tmp_path / "rank.onnx").metadata == {"sequence_length": 10}
     generator = torch.Generator().manual_seed(0)

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from cocorrrec_export.artifact.manifest import Artifact
-from cocorrrec_export.cli import console, profile
+from cocorrrec_export.cli import console
+from cocorrrec_export.cli.profile.app import app
+from cocorrrec_export.profiling.report.document import write_profile
+from tests.profiling.profiles import small_profile
 
 GRID = ("--bandwidth", "20,100", "--rtt", "0,4", "--loss", "0", "--requests", "5")
 
@@ -20,7 +23,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     handler = signal.getsignal(signal.SIGTERM)
     try:
         with pytest.raises(SystemExit) as end:
-            console.run(profile.app)
+            console.run(app)
     finally:
         signal.signal(signal.SIGTERM, handler)
     return int(end.value.code or 0)
@@ -62,14 +65,16 @@ def test_tolerance_of_a_phone_and_of_an_app(
     gcn_fp32: Artifact,
     tmp_path: Path,
 ) -> None:
-    rank = {"name": "rank", "runs": [{"threads": 1, "p50_us": 4210.0}]}
-    phone = {"machine": {"model": "Pixel"}, "entry_points": [rank]}
-    (tmp_path / "profile.json").write_text(json.dumps(phone))
+    phone = small_profile()
+    phone["machine"] |= {"name": "Pixel", "soc": "Tensor"}
+    (rank,) = [entry for entry in phone["entry_points"] if entry["name"] == "rank"]
+    rank["runs"][0]["p50_us"] = 4210.0
+    write_profile(tmp_path, phone)
     common = ("--scn", scn_fp32.path, "--gcn", gcn_fp32.path, "--output", tmp_path, "--rtt", "0", "--loss", "0")
     small = (*common, "--bandwidth", "100", "--requests", "3", "--shaping", "proxy")
     assert run(monkeypatch, *small, "--profile", tmp_path) == 0
     shown = capfd.readouterr().out
-    assert "tolerance 4.210 ms: 'rank', p50 on Pixel, from profile.json" in shown
+    assert "tolerance 4.210 ms: 'rank', p50 on Pixel, Tensor, from profile.json" in shown
     assert run(monkeypatch, *small, "--deadline-ms", 60_000) == 0
     assert "100%" in capfd.readouterr().out
 
@@ -83,7 +88,8 @@ def test_tolerance_of_a_phone_and_of_an_app(
         (("--profile", "x", "--deadline-ms", "5"), 2, "both set the tolerance"),
         (("--scn", "nothing"), 2, "no such folder"),
         (("--profile", "nothing"), 2, "no such file"),
-        (("--profile", "bad.json"), 1, "says nothing of the time of 'rank'"),
+        (("--profile", "bad.json"), 1, "missing key 'schema_version'"),
+        (("--profile", "other.json"), 1, "other.json: holds no time of 'rank'"),
         (("--shaping", "magic"), 2, "known are auto, namespace, proxy"),
     ],
 )
@@ -97,6 +103,9 @@ def test_wrong_usage(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    other = small_profile()
+    other["entry_points"] = [entry for entry in other["entry_points"] if entry["name"] != "rank"]
+    write_profile(tmp_path, other).rename("other.json")
     Path("bad.json").write_text('{"entry_points": [{"name": "rank", "runs": []}]}')
     halves = () if "--scn" in arguments else ("--scn", scn_fp32.path)
     assert run(monkeypatch, *halves, *arguments) == code

@@ -13,7 +13,7 @@ from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.export import pipeline
 from cocorrrec_export.export.tflite import _serialise
 from cocorrrec_export.modeling.store import ModelFolder
-from cocorrrec_export.runtime.litert import read_flatbuffer
+from cocorrrec_export.runtime.tflite import read_flatbuffer
 from tests.exports import rehash
 
 Mutation = Callable[[Path], None]

@@ -22,7 +22,7 @@ READERS = (
     "executorch.extension.pybindings._C",
     "cocorrrec_export.runtime.coreml",
     "cocorrrec_export.runtime.executorch",
-    "cocorrrec_export.runtime.litert",
+    "cocorrrec_export.runtime.tflite",
     "cocorrrec_export.runtime.onnx",
     "cocorrrec_export.runtime.open",
 )

@@ -41,14 +41,14 @@ def build_runner(
         raise UsageError("--sysroot is the root folder of a Linux system of one ABI: name that with --abi")
     from cocorrrec_export.profiling.runner.package import (
         ABIS,
-        RUNTIMES,
         build_package,
         installed,
         package_bytes,
         packages_dir,
     )
+    from cocorrrec_export.targets import with_runner
 
-    for given, known, what in ((target, RUNTIMES, "target"), (abi, ABIS, "abi")):
+    for given, known, what in ((target, with_runner(), "target"), (abi, ABIS, "abi")):
         for name in given or ():
             if name not in known:
                 raise UsageError(f"unknown {what} '{name}' ({nearest(name, known)})")

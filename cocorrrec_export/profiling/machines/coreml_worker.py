@@ -1,14 +1,27 @@
 """The runner for ``.mlpackage`` on macOS, through coremltools: on the CPU, as everywhere; threads are Core ML's own."""
 
 import argparse
+import platform
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
+from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.profiling.machines import worker
 from cocorrrec_export.runtime.base import Arrays
 from cocorrrec_export.runtime.coreml import apple_function, describe
+
+
+def runtime() -> str:
+    """What runs the packages.
+
+    Raises:
+        CocorrrecError: this machine has no Core ML.
+    """
+    if platform.system() != "Darwin":
+        raise CocorrrecError("coreml files are profiled on a Mac: Core ML is a part of macOS")
+    return f"coreml {platform.mac_ver()[0]}"
 
 
 def load(options: argparse.Namespace) -> worker.Loaded:

@@ -1,7 +1,6 @@
 """This machine as one to measure on."""
 
 import contextlib
-import importlib.metadata
 import os
 import platform
 import signal
@@ -12,10 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cocorrrec_export.errors import CocorrrecError
-from cocorrrec_export.extras import require
 from cocorrrec_export.profiling.machines.runs import Call, Measured, RunError, read_report
 from cocorrrec_export.profiling.runner.package import RunnerPackage
+from cocorrrec_export.targets import find_target
 
 
 class Host:
@@ -93,16 +91,13 @@ def worker_runtime(target: str) -> str | None:
     """The runtime that a worker of ours, in Python, runs files of a target with; None: a native runner does.
 
     Raises:
-        CocorrrecError: this machine has no Core ML.
+        CocorrrecError: this machine cannot run them.
     """
-    if target == "onnx":
-        require("onnx")
-        return f"onnxruntime {importlib.metadata.version('onnxruntime')}"
-    if target == "coreml":
-        if platform.system() != "Darwin":
-            raise CocorrrecError("coreml files are profiled on a Mac: Core ML is a part of macOS")
-        return f"coreml {platform.mac_ver()[0]}"
-    return None
+    row = find_target(target)
+    if row.runner is not None:
+        return None
+    name: str = row.module("profiling.machines", "_worker").runtime()
+    return name
 
 
 @contextlib.contextmanager
@@ -117,7 +112,7 @@ def open_host(target: str, package: RunnerPackage | None, *, timeout_s: float) -
     if package is not None:
         command, environment = package.command(str(package.path)), {}
     else:
-        command = [sys.executable, "-m", f"cocorrrec_export.profiling.{target}_worker"]
+        command = [sys.executable, "-m", f"{find_target(target).package}.profiling.machines.{target}_worker"]
         environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory(prefix="cocorr-profile-") as folder:
         yield Host(command, Path(folder), timeout_s=timeout_s, environment=environment)

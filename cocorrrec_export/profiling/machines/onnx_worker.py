@@ -1,12 +1,24 @@
 """The runner for ONNX files, on ONNX Runtime's Python API: its wheel has no C++ headers."""
 
 import argparse
+import importlib.metadata
 from pathlib import Path
 
+from cocorrrec_export.extras import require_runtime
 from cocorrrec_export.profiling.machines import worker
 from cocorrrec_export.runtime.onnx import program_file
 
 _TYPES = {"tensor(float)": "float32", "tensor(int32)": "int32", "tensor(int64)": "int64"}
+
+
+def runtime() -> str:
+    """What runs the files.
+
+    Raises:
+        CocorrrecError: it is not installed.
+    """
+    require_runtime("onnx")
+    return f"onnxruntime {importlib.metadata.version('onnxruntime')}"
 
 
 def load(options: argparse.Namespace) -> worker.Loaded:

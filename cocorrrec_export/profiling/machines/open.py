@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.profiling.machines.host import open_host, worker_runtime
 from cocorrrec_export.profiling.machines.runs import Machine
-from cocorrrec_export.profiling.runner.package import RUNTIMES, RunnerPackage, ensure_package, host_abi
+from cocorrrec_export.profiling.runner.package import RunnerPackage, ensure_package, host_abi
+from cocorrrec_export.targets import with_runner
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,10 @@ def open_on_device(
     from cocorrrec_export.profiling.machines.adb import find_adb
     from cocorrrec_export.profiling.machines.device import choose_device, open_device
 
-    if target not in RUNTIMES:
-        raise CocorrrecError(f"{target} files are profiled with --host: on phones, {' and '.join(RUNTIMES)} files run")
+    if target not in with_runner():
+        raise CocorrrecError(
+            f"{target} files are profiled with --host: on phones, {' and '.join(with_runner())} files run"
+        )
     adb = choose_device(find_adb(), serial)
     progress(f"connecting to {adb.serial}")
     with open_device(adb, target, timeout_s=timeout_s, cool_down_s=cool_down_s, progress=progress) as (device, package):

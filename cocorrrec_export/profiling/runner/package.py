@@ -25,6 +25,7 @@ from typing import Any, Self
 
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.files import contained_path, publish_directory, sha256_file
+from cocorrrec_export.targets import NativeRunner, find_target, with_runner
 
 SOURCES = Path(__file__).parent
 DESCRIPTION = "runner.json"
@@ -36,46 +37,6 @@ ZIG = "ziglang"
 _ZIG_OPTIONS = ("-D_LIBCPP_ABI_VARIANT_INDEX_TYPE_OPTIMIZATION",)  # std::variant as in the libraries' libstdc++
 _DOWNLOAD_SECONDS = 600
 _COMPILE_SECONDS = 300
-
-
-@dataclass(frozen=True)
-class RuntimeFamily:
-    """What a runner is built from."""
-
-    name: str
-    distribution: str
-    """Its name on the package index."""
-    sources: tuple[str, ...]
-    """The program first."""
-    folder: str
-    """Of the libraries, inside the wheel."""
-    linked: tuple[str, ...]
-    registering: tuple[str, ...] = ()
-    """Libraries that nothing refers to: they register themselves when they are loaded."""
-    includes: tuple[str, ...] = ()
-    definitions: tuple[str, ...] = ()
-
-
-RUNTIMES = {
-    "executorch": RuntimeFamily(
-        name="executorch",
-        distribution="executorch",
-        sources=("executorch.cpp", "common.h"),
-        folder="executorch/lib",
-        linked=("executorch", "executorch_etdump", "executorch_threadpool"),
-        registering=("executorch_backend_xnnpack", "executorch_kernels_optimized", "executorch_kernels_quantized"),
-        includes=("executorch/include", "executorch/include/executorch/runtime/core/portable_type/c10"),
-        definitions=("C10_USING_CUSTOM_GENERATED_MACROS", "ET_EVENT_TRACER_ENABLED", "ET_USE_THREADPOOL"),
-    ),
-    "tflite": RuntimeFamily(
-        name="tflite",
-        distribution="ai-edge-litert",
-        sources=("litert.cpp", "common.h"),
-        folder="ai_edge_litert",
-        linked=("LiteRt",),
-    ),
-}
-"""By target of an export."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +127,18 @@ def host_abi() -> str:
     return name
 
 
+def runner_of(target: str) -> NativeRunner:
+    """What the runner of a target's files is built from.
+
+    Raises:
+        CocorrrecError: the target has no runner.
+    """
+    runner = find_target(target).runner
+    if runner is None:
+        raise CocorrrecError(f"there is no runner for {target} files: runners run {' and '.join(with_runner())}")
+    return runner
+
+
 def packages_dir() -> Path:
     """Where built packages are kept, for this user."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -174,7 +147,7 @@ def packages_dir() -> Path:
 
 def installed() -> list[str]:
     """Targets whose runtime is installed, so that its runner can be built."""
-    return [name for name, family in RUNTIMES.items() if _installed_version(family) is not None]
+    return [name for name in with_runner() if _installed_version(runner_of(name)) is not None]
 
 
 def find_package(target: str, abi: str) -> RunnerPackage | None:
@@ -183,7 +156,7 @@ def find_package(target: str, abi: str) -> RunnerPackage | None:
     Raises:
         CocorrrecError: it is damaged.
     """
-    family = RUNTIMES[target]
+    family = runner_of(target)
     version = _installed_version(family)
     for folder in _package_folders():
         for path in sorted(folder.glob(f"{target}-*-{abi}-*/{DESCRIPTION}")):
@@ -200,8 +173,7 @@ def ensure_package(target: str, abi: str, progress: Callable[[str], None]) -> Ru
     Raises:
         CocorrrecError: there is none, and it cannot be built here.
     """
-    if target not in RUNTIMES:
-        raise CocorrrecError(f"there is no runner for {target} files: runners run {' and '.join(RUNTIMES)}")
+    runner_of(target)
     found = find_package(target, abi)
     if found is not None:
         return found
@@ -275,7 +247,7 @@ def build_package(target: str, abi: str, out: Path, *, sysroot: Path | None = No
     Raises:
         CocorrrecError: no runtime, no compiler, no wheel for this ABI, or the compiler's first complaint.
     """
-    family, machine = RUNTIMES[target], ABIS[abi]
+    family, machine = runner_of(target), ABIS[abi]
     version = _installed_version(family)
     if version is None:
         raise CocorrrecError(
@@ -311,14 +283,14 @@ def _package_folders() -> list[Path]:
     return folders
 
 
-def _installed_version(family: RuntimeFamily) -> str | None:
+def _installed_version(family: NativeRunner) -> str | None:
     try:
         return importlib.metadata.version(family.distribution)
     except importlib.metadata.PackageNotFoundError:
         return None
 
 
-def _source_digest(family: RuntimeFamily) -> str:
+def _source_digest(family: NativeRunner) -> str:
     digest = hashlib.sha256()
     for name in family.sources:
         digest.update((SOURCES / name).read_bytes())
@@ -354,7 +326,7 @@ def _find_toolchain(machine: Abi, sysroot: Path | None) -> Toolchain:
 
 
 @contextmanager
-def _wheel(family: RuntimeFamily, version: str, abi: str) -> Iterator[Path]:
+def _wheel(family: NativeRunner, version: str, abi: str) -> Iterator[Path]:
     """The unpacked wheel of this version for an ABI: the installed one, or one from the package index."""
     if abi == platform.machine() and sys.platform == "linux":
         yield Path(str(importlib.metadata.distribution(family.distribution).locate_file("")))
@@ -373,7 +345,7 @@ def _wheel(family: RuntimeFamily, version: str, abi: str) -> Iterator[Path]:
         yield Path(folder) / "wheel"
 
 
-def _compile(family: RuntimeFamily, toolchain: Toolchain, wheel: Path, folder: Path) -> None:
+def _compile(family: NativeRunner, toolchain: Toolchain, wheel: Path, folder: Path) -> None:
     command = [*toolchain.command, "-std=c++17", "-O2", "-Wno-deprecated-declarations"]
     command += [f"-ffile-prefix-map={SOURCES}=."]
     command += [f"-isystem{wheel / include}" for include in family.includes]
@@ -389,7 +361,7 @@ def _compile(family: RuntimeFamily, toolchain: Toolchain, wheel: Path, folder: P
         raise CocorrrecError(f"{toolchain.version} cannot build the {family.name} runner: {first}")
 
 
-def _write_notices(family: RuntimeFamily, toolchain: Toolchain, wheel: Path, folder: Path) -> None:
+def _write_notices(family: NativeRunner, toolchain: Toolchain, wheel: Path, folder: Path) -> None:
     """The licences of everything in the package, and where its sources are."""
     lines = [
         "This folder holds programs and libraries of several licences, each in full beside this file.",
@@ -433,7 +405,7 @@ def _debian_source(system: Path, package: str) -> str:
     return said.partition("\n")[0] or "its version is in the changelog of that system's package"
 
 
-def _describe(folder: Path, family: RuntimeFamily, machine: Abi, version: str, compiled_by: str) -> dict[str, Any]:
+def _describe(folder: Path, family: NativeRunner, machine: Abi, version: str, compiled_by: str) -> dict[str, Any]:
     files = [
         {"path": path.name, "bytes": path.stat().st_size, "sha256": sha256_file(path)}
         for path in sorted(folder.iterdir())

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from cocorrrec_export.contract import EntryPoint, TensorSpec
 from cocorrrec_export.errors import CocorrrecError
-from cocorrrec_export.extras import quiet, require
+from cocorrrec_export.extras import quiet, require_runtime
 from cocorrrec_export.runtime.base import Arrays, ProgramFacts, check_inputs, first_line, in_order, named_outputs
 
 METADATA_NAME = "cocorrrec"
@@ -29,7 +29,7 @@ class LiteRTRuntime:
     """
 
     def __init__(self, path: Path, entry_points: Iterable[EntryPoint]) -> None:
-        require("tflite")
+        require_runtime("tflite")
         with quiet():
             from ai_edge_litert.interpreter import Interpreter
         self.entry_points = {entry.name: entry for entry in entry_points}
@@ -85,7 +85,7 @@ def read_flatbuffer(path: Path) -> Any:
     Raises:
         CocorrrecError: the extra is not installed, or the file is no flatbuffer of this schema.
     """
-    require("tflite")
+    require_runtime("tflite")
     with quiet():
         from ai_edge_litert import schema_py_generated as schema
     data = path.read_bytes()
@@ -95,6 +95,11 @@ def read_flatbuffer(path: Path) -> Any:
         return schema.ModelT.InitFromObj(schema.Model.GetRootAs(data))
     except Exception as error:  # the generated reader checks nothing: whatever it trips over, the file is damaged
         raise CocorrrecError(f"{path}: damaged or truncated: {first_line(error)}") from error
+
+
+def load(program: Path, entry_points: Sequence[EntryPoint]) -> LiteRTRuntime:
+    """The runtime of an exported file: see :class:`cocorrrec_export.runtime.open.RuntimeModule`."""
+    return LiteRTRuntime(program, entry_points)
 
 
 def describe(path: Path) -> ProgramFacts:
