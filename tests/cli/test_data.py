@@ -47,7 +47,7 @@ def test_tables(cli: Cli, tmp_path: Path) -> None:
         (
             ["prepare", "{file}", "--out", "{tmp}/a.cut", "--format", "yelp"],
             2,
-            "format 'yelp' (did you mean 'yelp-reviews'? known: amazon-ratings",
+            "did you mean 'yelp-reviews'? known: amazon-ratings",
         ),
         (["prepare", "{file}", "--out", "{tmp}/a.cut", "--min-user", "2"], 2, "must be at least 3"),
         (["prepare", "{file}", "--out", "{tmp}/a.cut", "--min-user", "1000"], 1, "nothing is left"),

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cocorrrec_export.data import encoding, stream
+from cocorrrec_export.data import encoding
+from cocorrrec_export.data.files import streaming
 from cocorrrec_export.data.files.csv import Columns
 from cocorrrec_export.data.files.detection import read_file
 from cocorrrec_export.data.interactions import Filters, load_interactions
@@ -43,7 +44,7 @@ def test_every_release_is_told_by_itself_and_read_in_pieces(
 
 
 def read_file_in(path: Path, chunk: int, monkeypatch: pytest.MonkeyPatch, **options: object) -> list[tuple]:
-    monkeypatch.setattr(stream, "_CHUNK", chunk)
+    monkeypatch.setattr(streaming, "_CHUNK", chunk)
     return read_file(path, rating=True, **options).select("user", "item", "rating", "time").rows()  # type: ignore[arg-type]
 
 
@@ -230,23 +231,23 @@ def test_damaged_gzip_gives_one_clear_error(tmp_path: Path) -> None:
 def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = write(tmp_path / "a.json", yelp() * 100)
     packed = write(tmp_path / "a.json.gz", yelp() * 1000)
-    monkeypatch.setattr(stream, "_RATIO_FROM", 10_000)
-    monkeypatch.setattr(stream, "MAX_RATIO", 2)
+    monkeypatch.setattr(streaming, "_RATIO_FROM", 10_000)
+    monkeypatch.setattr(streaming, "MAX_RATIO", 2)
     with pytest.raises(CocorrrecError, match="unpacks to more than 2 times its size"):
         read_file(packed)
-    monkeypatch.setattr(stream, "_CHUNK", 128)
+    monkeypatch.setattr(streaming, "_CHUNK", 128)
     monkeypatch.setattr(encoding, "MAX_ROWS", 99)
     with pytest.raises(CocorrrecError, match="holds more than 99 interactions"):
         read_file(plain)
-    monkeypatch.setattr(stream, "MAX_STREAM_BYTES", 1000)
+    monkeypatch.setattr(streaming, "MAX_STREAM_BYTES", 1000)
     with pytest.raises(CocorrrecError, match="holds more than 1000 bytes"):
         read_file(plain)
 
 
 @pytest.mark.parametrize("chunk", [100, 1000])
 def test_the_length_of_a_line_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr(stream, "_CHUNK", chunk)
-    monkeypatch.setattr(stream, "MAX_LINE", 1000)
+    monkeypatch.setattr(streaming, "_CHUNK", chunk)
+    monkeypatch.setattr(streaming, "MAX_LINE", 1000)
     fits, longer = yelp(text="x" * 800), yelp(text="x" * 1000)
     assert read_file(write(tmp_path / "a.json", fits * 3), format="yelp-reviews").height == 3
     with pytest.raises(CocorrrecError, match="line 3: longer than 1000 bytes"):
@@ -254,7 +255,7 @@ def test_the_length_of_a_line_is_limited(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_progress_counts_the_bytes_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "_CHUNK", 1000)
+    monkeypatch.setattr(streaming, "_CHUNK", 1000)
     for path in (write(tmp_path / "a.json", yelp() * 100), write(tmp_path / "a.json.gz", yelp() * 100)):
         heard: list[tuple[int, int]] = []
         read_file(path, format="yelp-reviews", progress=lambda done, size, heard=heard: heard.append((done, size)))

@@ -9,7 +9,7 @@ import pytest
 
 from cocorrrec_export.artifact.manifest import Artifact
 from cocorrrec_export.parity.vectors import read_vectors
-from cocorrrec_export.profiling import coreml_worker, worker
+from cocorrrec_export.profiling.machines import coreml_worker, worker
 from cocorrrec_export.profiling.machines.runs import Call, pack, read_report, unpack
 from cocorrrec_export.runtime.base import Arrays
 from cocorrrec_export.runtime.coreml import Predict
