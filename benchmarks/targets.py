@@ -25,7 +25,7 @@ import torch
 
 from cocorrrec_export.artifact.manifest import Artifact
 from cocorrrec_export.artifact.recipe import Recipe, shipped_recipes
-from cocorrrec_export.contract import EntryPoint
+from cocorrrec_export.contract import EntryPoint, new_stream
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.export import pipeline
 from cocorrrec_export.export.exporter import find_exporter
@@ -130,7 +130,7 @@ def run_streaming(source: pipeline.Source, folder: Path, calls: int) -> dict:
     artifact = pipeline.export(source, recipe, folder)
     runtime = open_runtime("tflite", artifact.program, artifact.entry_points)
     step = next(entry for entry in artifact.entry_points if entry.name == "step")
-    state = {x.name: np.full(x.shape, -1 if x.name == "position" else 0, x.dtype) for x in step.inputs[1:]}
+    state = new_stream(step)
     clicks = np.random.default_rng(0).integers(1, source.folder.config.vocab_size, max(HISTORIES) + 1)
     stepped = {}
     for index, item in enumerate(clicks):

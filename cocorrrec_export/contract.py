@@ -1,6 +1,10 @@
 """The tensor contract of an entry point: what exporters, runtimes, manifests and parity all mean by one."""
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 TENSOR_NAMES = "tensor_names"
 """Metadata of a program: JSON of its entry points' input and output names, for formats that have no names of their own.
@@ -11,6 +15,12 @@ PART_PREFIX = "bytes_"
 
 SHARED_WEIGHTS = "weights.bin"
 """File of the weights that the entry points of a folder of ``.onnx`` files share."""
+
+POSITION = "position"
+"""The part of a streaming state that counts clicks within a mini-batch."""
+
+NEW_STREAM = -1
+"""Its value before the first click: the file then starts from its learned weights."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,17 @@ class EntryPoint:
     name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+
+
+def new_stream(step: EntryPoint) -> dict[str, NDArray[Any]]:
+    """The state before the first click, by the names of the inputs of ``step``: zeros, and :data:`NEW_STREAM`.
+
+    It needs no weights, so an app can make it itself. The same values reset a stream.
+    """
+    return {
+        spec.name: np.full(tuple(map(int, spec.shape)), NEW_STREAM if spec.name == POSITION else 0, dtype=spec.dtype)
+        for spec in step.inputs[1:]  # the first is the click
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

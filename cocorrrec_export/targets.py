@@ -12,6 +12,8 @@ from typing import Any, Literal
 from cocorrrec_export.errors import UsageError, nearest
 
 PACKAGE = "cocorrrec_export"
+ALL_TARGETS = "all"
+"""Stands for every target on the command line."""
 Kind = Literal["scn", "gcn"]
 """The on-device model, and the cloud model."""
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -212,13 +213,16 @@ def _file_problems(folder: Path, manifest: dict[str, Any]) -> list[str]:
     return wrong
 
 
-def newest_artifact(dist: Path, *, kind: str | None = None, architecture: str | None = None) -> Path:
+def newest_artifact(
+    dist: Path, *, kind: str | None = None, architecture: str | None = None, targets: Collection[str] | None = None
+) -> Path:
     """The folder under ``dist`` whose manifest was written last.
 
     Args:
         dist: parent of the folders.
         kind: which half of a CoCorrRec.
         architecture: or the phone's half of which architecture; neither takes any export.
+        targets: of which it must be one; None takes any.
 
     Raises:
         UsageError: there is none, or no such architecture.
@@ -228,9 +232,12 @@ def newest_artifact(dist: Path, *, kind: str | None = None, architecture: str | 
     prefix = folder_prefix(kind or "scn", architecture or "cocorrrec") if kind or architecture else "*"
     pattern = f"{prefix}-*/{MANIFEST}"
     manifests = [path for path in dist.glob(pattern) if not path.parent.name.startswith(".")]
+    if targets is not None:
+        manifests = [path for path in manifests if set(path.parent.name.split("-")) & set(targets)]
     if not manifests:
         option = f" --architecture {architecture}" if architecture else ""
         of = f" of {architecture}" if architecture else ""
+        of += f" for {' or '.join(targets)}" if targets is not None else ""
         raise UsageError(
             f"no export{of} under {dist}: make one with 'cocorr-export {kind or 'scn'}{option}', or name its folder"
         )

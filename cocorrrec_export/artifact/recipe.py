@@ -15,7 +15,7 @@ from cocorrrec_export.contract import ParityLimits
 from cocorrrec_export.errors import UsageError, nearest
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.resources import RECIPES_DIR
-from cocorrrec_export.targets import TARGETS, Kind, targets_of
+from cocorrrec_export.targets import ALL_TARGETS, TARGETS, Kind, targets_of
 from cocorrrec_export.toml import read_toml
 
 Precision = Literal["fp32", "fp16", "int8", "int4"]
@@ -27,8 +27,6 @@ ItemSide = Literal["computed", "folded"]
 SCN_ENTRY_POINTS = ("encode", "rank", "rank_corrected", "step", "score")
 GCN_ENTRY_POINTS = ("correct",)
 MAX_CANDIDATES = 10_000
-ALL_TARGETS = "all"
-"""Stands for every target on the command line."""
 
 _EMBEDDING_OF = {"fp32": "fp32", "fp16": "fp16", "int8": "int8-row", "int4": "int4-row"}
 _SCN_ONLY = ("entry_points", "item_side", "shapes", "weights.embedding")
@@ -290,8 +288,10 @@ def choose_recipe(kind: Kind, target: str, *, precision: str | None = None, reci
     Raises:
         UsageError: no such target or precision, both given, or a recipe of something else.
     """
-    if target not in TARGETS:
-        raise UsageError(f"unknown target '{target}' ({nearest(target, (*TARGETS, ALL_TARGETS))})")
+    names = [row.name for row in targets_of(kind)]
+    if target not in names:
+        known = [*names, ALL_TARGETS] if kind == "scn" else names
+        raise UsageError(f"unknown target '{target}' for the {kind} ({nearest(target, known)})")
     if recipe_file is not None:
         if precision is not None:
             raise UsageError("--precision picks a shipped recipe and --recipe gives your own: give one of them")
@@ -301,13 +301,12 @@ def choose_recipe(kind: Kind, target: str, *, precision: str | None = None, reci
                 f"{recipe_file} is a recipe for the {recipe.kind} on {recipe.target}, not for the {kind} on {target}"
             )
         return recipe
-    shipped = [recipe for recipe in shipped_recipes() if recipe.kind == kind]
-    precisions: dict[str, Recipe] = {recipe.precision: recipe for recipe in shipped if recipe.target == target}
+    shipped = [recipe for recipe in shipped_recipes() if (recipe.kind, recipe.target) == (kind, target)]
+    precisions: dict[str, Recipe] = {recipe.precision: recipe for recipe in shipped}
     wanted = precision or "fp32"
     if wanted in precisions:
         return precisions[wanted]
-    pairs = ", ".join(f"{recipe.target} {recipe.precision}" for recipe in shipped)
-    raise UsageError(f"no shipped recipe takes the {kind} to {target} in {wanted}; there are: {pairs}")
+    raise UsageError(f"no shipped recipe takes the {kind} to {target} in '{wanted}' ({nearest(wanted, precisions)})")
 
 
 def choose_recipes(kind: Kind, target: str, precision: str | None, recipe_file: Path | None) -> list[Recipe]:

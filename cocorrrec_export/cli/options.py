@@ -1,5 +1,6 @@
 """Options that more than one command has, each defined once."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -7,11 +8,29 @@ import typer
 
 from cocorrrec_export.errors import UsageError
 from cocorrrec_export.resources import DEFAULT_MODEL
+from cocorrrec_export.targets import ALL_TARGETS, Kind, targets_of
 
 _Number = TypeVar("_Number", int, float)
 _FILES = "CSV, RecBole .inter, Amazon or Yelp, plain or gzipped, or a cut"
 _COLUMN = "Header or JSON key of the {0}; its place from 1 in a file without header. Default: {0}, or the format's."
 
+
+def _choice(option: str, choices: Sequence[str], help: str, *, show_default: bool | str = True) -> Any:
+    """An option that lists and completes its choices; what takes the value checks it, and names the nearest."""
+    return typer.Option(
+        option,
+        metavar=f"[{'|'.join(choices)}]",
+        autocompletion=lambda incomplete: [choice for choice in choices if choice.startswith(incomplete)],
+        help=help,
+        show_default=show_default,
+    )
+
+
+def _names(kind: Kind) -> list[str]:
+    return [row.name for row in targets_of(kind)]
+
+
+_PRECISIONS = tuple(dict.fromkeys(x for row in targets_of("scn") for x in row.programs["scn"].precisions))
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of a table.")]
 Model = Annotated[
     str | None,
@@ -54,8 +73,13 @@ MinRating = Annotated[
 ]
 MinItem = Annotated[int | None, typer.Option(help="Then items with at least this many interactions.")]
 MinUser = Annotated[int | None, typer.Option(help="Then users with at least this many.")]
+ScnTarget = Annotated[str, _choice("--target", (*_names("scn"), ALL_TARGETS), "Where the file is to run.")]
+GcnTarget = Annotated[
+    str,
+    _choice("--target", _names("gcn"), "Where the file is to run: the cloud model is served by ONNX Runtime alone."),
+]
 Precision = Annotated[
-    str | None, typer.Option("--precision", help="Picks a shipped recipe: fp32, fp16, int8 or int4. Default: fp32.")
+    str | None, _choice("--precision", _PRECISIONS, "Precision of a shipped recipe.", show_default="fp32")
 ]
 Recipe = Annotated[Path | None, typer.Option("--recipe", help="A recipe file of your own, instead of --precision.")]
 

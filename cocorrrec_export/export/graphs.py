@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cocorrrec_export.artifact.recipe import SCN_ENTRY_POINTS, Recipe
-from cocorrrec_export.contract import EntryPoint, TensorSpec
+from cocorrrec_export.contract import POSITION, EntryPoint, TensorSpec
 from cocorrrec_export.errors import UsageError
 from cocorrrec_export.forms.bert4rec import DeviceBERT4Rec
 from cocorrrec_export.forms.din import DeviceDIN
@@ -16,7 +16,7 @@ from cocorrrec_export.forms.frame import DeviceRanker, Storage
 from cocorrrec_export.forms.gru4rec import DeviceGRU4Rec
 from cocorrrec_export.forms.mamba4rec import DeviceMamba4Rec
 from cocorrrec_export.forms.sasrec import DeviceSASRec
-from cocorrrec_export.forms.scn import NEW_STREAM, DeviceSCN
+from cocorrrec_export.forms.scn import DeviceSCN
 from cocorrrec_export.modeling.baselines import mamba4rec
 from cocorrrec_export.modeling.config import Architecture, ModelConfig
 from cocorrrec_export.modeling.gcn import GCN
@@ -126,7 +126,7 @@ def _ttt_state(config: ModelConfig) -> tuple[TensorSpec, ...]:
     h, f = config.num_heads, config.head_dim
     shapes = {"W": (1, h, f, f), "b": (1, h, 1, f), "grad_W": (1, h, f, f), "grad_b": (1, h, 1, f)}
     state = tuple(TensorSpec(name, "float32", shape) for name, shape in shapes.items())
-    return (*state, TensorSpec("position", "int32", (1,)))
+    return (*state, TensorSpec(POSITION, "int32", (1,)))
 
 
 def _gru_state(config: ModelConfig) -> tuple[TensorSpec, ...]:
@@ -289,15 +289,6 @@ def part_bytes(graphs: Sequence[GraphSpec], activations: str) -> dict[str, int]:
     table = stored(device.table)
     item_side = stored(device.item_mlp) + (0 if device.item_table is None else stored(device.item_table))
     return {"table": table, "scn": stored(device) - table - item_side, "item_side": item_side}
-
-
-def new_stream(config: ModelConfig) -> dict[str, Tensor]:
-    """The state before the first click: zeros, and position -1. It needs no weights, so an app can make it itself.
-
-    ``step`` of an SCN then starts from the learned W1 and b1. Reset a stream by the same values.
-    """
-    specs = FORMS[config.architecture].state(config)
-    return {spec.name: _filled(spec, NEW_STREAM if spec.name == "position" else 0) for spec in specs}
 
 
 def _filled(spec: TensorSpec, value: int) -> Tensor:

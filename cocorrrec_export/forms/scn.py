@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from cocorrrec_export.contract import NEW_STREAM
 from cocorrrec_export.forms.frame import (
     DeviceLayerNorm,
     DeviceRanker,
@@ -24,11 +25,10 @@ from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.layers import RMSNorm, rotate_pairs
 from cocorrrec_export.modeling.ttt import LN_EPS, STD_EPS
 
-NEW_STREAM = -1
 """The position that, with a state of zeros, stands for a stream before its first click."""
 
 
-class Clicks(NamedTuple):
+class InnerBatch(NamedTuple):
     """What one mini-batch of k clicks turns into."""
 
     XK: Tensor  # [h, k, f]
@@ -153,7 +153,7 @@ class DeviceSCN(DeviceRanker):
 
     # ------------------------------------------------------------------ the inner model
 
-    def project(self, H: Tensor, cos: Tensor, sin: Tensor) -> Clicks:
+    def project(self, H: Tensor, cos: Tensor, sin: Tensor) -> InnerBatch:
         """Keys, goals and step sizes of the clicks ``H [k, D]`` at the positions of ``cos``, ``sin [k, f]``."""
         size, rows = self.hidden, H.shape[0]
         x = self.click_proj(H)  # [k, 2 D + h]
@@ -162,7 +162,7 @@ class DeviceSCN(DeviceRanker):
         goal = self.split_heads(x[:, size : 2 * size]) - XK
         if self.inner_loss == "layernorm_l2":
             goal = (self.ln_bias - goal) * self.ln_weight
-        return Clicks(XK, goal, rate.t().reshape(self.heads, 1, rows))
+        return InnerBatch(XK, goal, rate.t().reshape(self.heads, 1, rows))
 
     def query(self, H: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Query ``[h, 1, f]`` of one click ``H [1, D]``."""

@@ -36,13 +36,6 @@ def build_model(config: ModelConfig, *, generator: torch.Generator | None = None
     return model
 
 
-def build_joint(config: ModelConfig, *, generator: torch.Generator | None = None) -> CoCorrRec:
-    """The same, of a CoCorrRec config."""
-    model = build_model(config, generator=generator)
-    assert isinstance(model, CoCorrRec)
-    return model
-
-
 def _cocorrrec(config: ModelConfig) -> CoCorrRec:
     ttt = TTTLinear(
         hidden_size=config.hidden_size,

@@ -1,4 +1,19 @@
-"""The self-correction network: what runs on the phone."""
+"""The self-correction network (SCN): what runs on the phone.
+
+The order of calls::
+
+    ids [B, L]                    the last clicks, right-padded with 0
+      encode       ->  H [B, L, D]         embedding, dropout, RMSNorm; the upload of the kernel correction
+      ttt.forward  ->  Y [B, D]            TTT-Linear: per mini-batch of K clicks, keys learn to predict values; the
+                                           inner model's weights after the last click answer its query
+      ttt.output   ->  O [B, D]            LayerNorm and projection
+      output_norm  ->  user [B, D]         RMSNorm
+      score        ->  logits [B, C]       dot product with the item side of the candidates
+
+Read :class:`SCN` first, then :meth:`TTTLinear.forward` in ``ttt.py``, which goes through the mini-batches, and
+:class:`CorrectionFusion` there, which mixes in what the cloud sent. ``gcn.py`` is the cloud model, ``joint.py`` the two
+together. ``step`` reads one click at a time and gives the same user state.
+"""
 
 from torch import Tensor, nn
 

@@ -1,6 +1,5 @@
 """Level 2: the ranking metrics of a file on held-out users against those of the float32 model."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,6 @@ from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.modeling.ttt import Correction
 from cocorrrec_export.runtime.base import Runtime, score_list
 
-Progress = Callable[[int, int], None]
 """Hears of users done, of how many."""
 
 
@@ -44,9 +42,7 @@ class RankingParity:
 
 
 @torch.no_grad()
-def scn_ranking(
-    runtime: Runtime, model: Ranker, held_out: EvaluationSet, progress: Progress | None = None
-) -> RankingParity:
+def scn_ranking(runtime: Runtime, model: Ranker, held_out: EvaluationSet) -> RankingParity:
     """Metrics of ``rank``, and of ``rank_corrected`` with the float32 GCN's corrections, over all users."""
     users = len(held_out)
     cloud = model if isinstance(model, CoCorrRec) else None
@@ -60,8 +56,6 @@ def scn_ranking(
         if "rank_corrected" in runtime.entry_points and correction is not None:
             answer = {name: getattr(correction, name)[user : user + 1].numpy() for name in ("k_attn", "k_b")}
             corrected.append(score_list(runtime, "rank_corrected", inputs | answer, candidates[user]))
-        if progress is not None:
-            progress(user + 1, users)
     return RankingParity(
         users,
         _pairs(model, held_out, alone, corrected=False),

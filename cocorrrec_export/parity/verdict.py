@@ -4,10 +4,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
-from cocorrrec_export.contract import ParityLimits
+from cocorrrec_export.contract import ParityLimits, new_stream
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.errors import ParityError
 from cocorrrec_export.modeling.config import ModelConfig
@@ -99,11 +98,7 @@ def stream_parity(runtime: Runtime, model: Ranker, config: ModelConfig, real: Ev
     contract = runtime.entry_points["step"]
     items = stream_items(config, real, STREAM_CLICKS)
     names = [spec.name for spec in contract.inputs[1:]]
-    # A new stream: zeros, and position -1.
-    state: Arrays = {
-        spec.name: np.full(tuple(map(int, spec.shape)), -1 if spec.name == "position" else 0, dtype=spec.dtype)
-        for spec in contract.inputs[1:]
-    }
+    state: Arrays = new_stream(contract)
     outputs = {}
     for item in items:
         outputs = runtime.run("step", {"item": item.to(torch.int32).numpy()} | state)

@@ -15,7 +15,7 @@ from cocorrrec_export.files import publish_directory, sha256_file
 from cocorrrec_export.modeling.flops import FlopCurve, flop_curves
 from cocorrrec_export.modeling.store import ModelFolder, find_model, open_model, shipped_models
 from cocorrrec_export.parity.vectors import read_vectors
-from cocorrrec_export.profiling.machines.open import OpenedMachine
+from cocorrrec_export.profiling.machines.open import OpenedMachine, targets_on_host
 from cocorrrec_export.profiling.machines.runs import Program, is_hot
 from cocorrrec_export.profiling.measure import Settings, Subject, chosen_entry_points, measure, measure_shapes, slopes
 from cocorrrec_export.profiling.report.document import assemble
@@ -39,14 +39,23 @@ OpenMachine = Callable[[str, Callable[[str], None]], AbstractContextManager[Open
 """Takes the target of the artifact, and one who hears what is being done."""
 
 
-def choose_artifact(path: Path | None, dist: Path, architecture: str | None) -> Artifact:
-    """The artifact in ``path``, or the newest under ``dist``, of an architecture or of any; every hash is checked.
+def choose_artifact(path: Path | None, dist: Path, architecture: str | None, *, host: bool) -> Artifact:
+    """The artifact in ``path``, or the newest under ``dist`` that can be profiled; every hash is checked.
+
+    Args:
+        path: the artifact's folder; None takes the newest.
+        dist: where to look for it.
+        architecture: of which it must be; None takes any.
+        host: it is profiled on this machine, else on a phone.
 
     Raises:
         UsageError: there is none, or it is of another architecture.
         CocorrrecError: it is damaged.
     """
-    return open_artifact(path or newest_artifact(dist, architecture=architecture), architecture=architecture)
+    if path is None:
+        targets = targets_on_host() if host else with_runner()
+        path = newest_artifact(dist, architecture=architecture, targets=targets)
+    return open_artifact(path, architecture=architecture)
 
 
 def profile(

@@ -13,7 +13,7 @@ import numpy as np
 
 from cocorrrec_export.artifact.manifest import Artifact
 from cocorrrec_export.artifact.recipe import Recipe
-from cocorrrec_export.contract import EntryPoint, ParityLimits
+from cocorrrec_export.contract import NEW_STREAM, POSITION, EntryPoint, ParityLimits
 from cocorrrec_export.errors import UsageError
 from cocorrrec_export.export.exporter import find_exporter
 from cocorrrec_export.export.graphs import scn_contracts, scn_graphs
@@ -93,8 +93,8 @@ def _full(contract: EntryPoint, config: ModelConfig) -> Arrays:
     case: Arrays = {}
     for spec in contract.inputs:
         shape = tuple(int(n) for n in spec.shape)
-        if spec.name == "position":
-            case[spec.name] = np.full(shape, -1, dtype=np.int32)
+        if spec.name == POSITION:
+            case[spec.name] = np.full(shape, NEW_STREAM, dtype=np.int32)
         elif spec.dtype == "int32":
             case[spec.name] = generator.integers(1, config.vocab_size, shape, dtype=np.int32)
         else:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cocorrrec_export import __version__
-from cocorrrec_export.contract import EntryPoint
+from cocorrrec_export.contract import POSITION, EntryPoint
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.extras import quiet
 from cocorrrec_export.runtime.base import Arrays, ProgramFacts, check_inputs, first_line, metadata_value, named_outputs
@@ -53,7 +53,7 @@ class CoreMLRuntime:
     def _check_items(self, contract: EntryPoint, inputs: Arrays) -> None:
         # Core ML does not: it reads what lies beside the table.
         for spec in contract.inputs:
-            if spec.dtype == "int32" and spec.name != "position" and self._vocab_size:
+            if spec.dtype == "int32" and spec.name != POSITION and self._vocab_size:
                 ids = inputs[spec.name]
                 if ids.min() < 0 or ids.max() >= self._vocab_size:
                     raise CocorrrecError(

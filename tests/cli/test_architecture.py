@@ -57,6 +57,10 @@ def test_the_newest_export_of_an_architecture(tmp_path: Path) -> None:
     assert newest_artifact(tmp_path, kind="scn").name == "scn-onnx-fp32"
     assert newest_artifact(tmp_path, architecture="cocorrrec").name == "scn-onnx-fp32"
     assert newest_artifact(tmp_path, architecture="din").name == "din-onnx-fp32"
+    assert newest_artifact(tmp_path, targets=["onnx"]).name == "din-onnx-fp32"
+    assert newest_artifact(tmp_path, kind="scn", targets=["onnx", "tflite"]).name == "scn-onnx-fp32"
+    with pytest.raises(UsageError, match=r"no export for executorch or coreml under"):
+        newest_artifact(tmp_path, targets=["executorch", "coreml"])
     shutil.rmtree(tmp_path / "din-onnx-fp32")
     with pytest.raises(
         UsageError, match=r"no export of din under .*: make one with 'cocorr-export scn --architecture din'"

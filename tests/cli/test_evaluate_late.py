@@ -45,7 +45,9 @@ def test_wrong_rates(cli: Cli, text: str) -> None:
 
 
 def test_wrong_usage(cli: Cli, tmp_path: Path) -> None:
-    assert "give --late-rate too" in cli("evaluate", "--plot", tmp_path / "x.png").stderr
+    for option, value in (("--plot", tmp_path / "x.png"), ("--draws", 3), ("--seed", 0)):
+        ended = cli("evaluate", option, value)
+        assert ended.code == 2 and f"{option}: only with --late-rate" in ended.stderr
     alone = model_folder(tmp_path / "alone", gcn=False)
     ended = cli("evaluate", "--model", alone.path, "--late-rate", "0.5")
     assert ended.code == 2 and "no GCN" in ended.stderr

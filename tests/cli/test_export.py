@@ -67,10 +67,13 @@ def test_parity_of_an_export(cli: Cli, tiny: ModelFolder, gcn: Path) -> None:
     [
         (["scn", "--target", "al"], "unknown target 'al' (did you mean 'all'?"),
         (["scn", "--target", "all", "--recipe", "x.toml"], "a recipe is for one target: name it instead of 'all'"),
-        (["scn", "--target", "executorch", "--precision", "int5"], "to executorch in int5; there are: "),
+        (
+            ["scn", "--target", "executorch", "--precision", "int5"],
+            "to executorch in 'int5' (did you mean 'int8'? known: fp16, fp32, int4, int8)",
+        ),
         (["scn", "--target", "executorch", "--precision", "int8", "--recipe", "x.toml"], "give one of them"),
         (["scn", "--target", "executorch", "--candidates", "many"], "Invalid value for '--candidates'"),
-        (["gcn", "--precision", "int8"], "no shipped recipe takes the gcn to onnx in int8; there are: onnx fp32"),
+        (["gcn", "--precision", "int8"], "no shipped recipe takes the gcn to onnx in 'int8' (known: fp32)"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_one_message(cli: Cli, arguments: list[str], message: str) -> None:

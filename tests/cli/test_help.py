@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from typer.main import get_command
 
 from cocorrrec_export.cli.export.app import app as export
+from cocorrrec_export.cli.profile.app import app as profile
 from cocorrrec_export.cli.serve.app import app as serve
 from tests.commands import Cli
 
@@ -51,6 +53,45 @@ def test_every_help_page_has_examples_that_start_with_the_command(cli: Cli, comm
     assert ended.code == 0
     assert "Examples:" in ended.stdout
     assert f"cocorr-export {command}" in ended.stdout
+
+
+PROGRAMS = {"cocorr-export": export, "cocorr-profile": profile, "cocorr-serve": serve}
+
+
+def pages() -> list[tuple[str, Any]]:
+    """Every command of every program, with its words."""
+    found = []
+
+    def walk(words: str, command: Any) -> None:
+        found.append((words, command))
+        for name, inner in getattr(command, "commands", {}).items():
+            walk(f"{words} {name}", inner)
+
+    for program, app in PROGRAMS.items():
+        walk(program, get_command(app))
+    return found
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize(("words", "command"), pages(), ids=[words for words, _ in pages()])
+def test_paragraphs_wrap_as_prose_and_examples_do_not(
+    words: str, command: Any, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    program, *rest = words.split()
+    with pytest.raises(SystemExit):
+        PROGRAMS[program]([*rest, "--help"])
+    shown = capsys.readouterr().out
+    lines = [line.rstrip() for line in shown.split("╭─")[0].splitlines()]
+    text = "\n".join(line[1:] for line in lines)
+    for paragraph in (command.help or "").split("\n\n"):
+        (block,) = [part for part in text.split("\n\n") if " ".join(part.split()) == paragraph]
+        *wrapped, _ = block.splitlines()
+        following = [line.split()[0] for line in block.splitlines()[1:]]
+        for line, word in zip(wrapped, following, strict=True):
+            assert len(line) + 1 + len(word) > width - 3, f"{line!r} ends before {word!r} has to"
+    for example in (command.examples or "").split("\n"):
+        assert example.rstrip() in shown.splitlines() or not example.strip()
 
 
 def test_every_option_has_a_sentence() -> None:

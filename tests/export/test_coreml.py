@@ -12,6 +12,7 @@ import torch
 
 from cocorrrec_export.artifact.manifest import open_artifact
 from cocorrrec_export.artifact.recipe import choose_recipe
+from cocorrrec_export.contract import POSITION
 from cocorrrec_export.errors import ParityError
 from cocorrrec_export.export import coreml, pipeline
 from cocorrrec_export.export.graphs import GraphSpec, scn_contracts, scn_graphs
@@ -49,7 +50,7 @@ def test_the_file_computes_the_device_form(coreml_exports: CoreMLExports, precis
             inputs = []
             for spec in graph.contract.inputs:
                 shape = tuple(map(int, spec.shape))
-                if spec.name == "position":
+                if spec.name == POSITION:
                     inputs.append(torch.full(shape, case - 1, dtype=torch.int32))
                 elif spec.dtype == "int32":
                     ids = torch.randint(1, CONFIG.vocab_size, shape, generator=generator, dtype=torch.int32)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cocorrrec_export.artifact.recipe import Recipe, shipped_recipe
+from cocorrrec_export.contract import new_stream
 from cocorrrec_export.errors import UsageError
 from cocorrrec_export.export import graphs
 from cocorrrec_export.forms.frame import Storage
@@ -65,7 +66,7 @@ def test_step_equals_the_plain_step_and_the_dual_form(mini_batch: int) -> None:
     model = random_model(config)
     step = graphs.Step(DeviceSCN(model, sequence_length=10, storage=Storage()))
     items = torch.randint(1, 60, (35, 1), generator=torch.Generator().manual_seed(0))
-    state = tuple(graphs.new_stream(config).values())
+    state = tuple(map(torch.from_numpy, new_stream(graphs.scn_contracts(config, candidates=1)["step"]).values()))
     plain = model.scn.start_stream(1)
     for item in items:
         *state, user = step(item.int(), *state)

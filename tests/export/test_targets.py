@@ -12,9 +12,10 @@ import torch
 from cocorrrec_export.artifact.inspect import inspect
 from cocorrrec_export.artifact.manifest import Artifact
 from cocorrrec_export.artifact.recipe import Recipe, choose_recipe, shipped_recipes
+from cocorrrec_export.contract import new_stream
 from cocorrrec_export.errors import CocorrrecError, ParityError
 from cocorrrec_export.export import onnx, pipeline
-from cocorrrec_export.export.graphs import GraphSpec, new_stream
+from cocorrrec_export.export.graphs import GraphSpec
 from cocorrrec_export.modeling.store import ModelFolder, load_model
 from cocorrrec_export.runtime.base import score_list
 from cocorrrec_export.runtime.open import describe, open_runtime
@@ -59,7 +60,7 @@ def test_streaming_through_the_file(
     artifact = request.getfixturevalue(kind)
     model = load_model(tiny)
     runtime = open_runtime(artifact.target, artifact.program, artifact.entry_points)
-    state = {name: x.numpy() for name, x in new_stream(tiny.config).items()}
+    state = new_stream(runtime.entry_points["step"])
     items = torch.randint(1, 60, (1, 35), generator=torch.Generator().manual_seed(3))
     for item in items[0]:
         outputs = runtime.run("step", {"item": np.array([item], dtype=np.int32)} | state)

@@ -11,6 +11,7 @@ import torch
 from cocorrrec_export.artifact.inspect import inspect
 from cocorrrec_export.artifact.manifest import Artifact, newest_artifact
 from cocorrrec_export.artifact.recipe import Recipe, choose_recipe, load_recipe
+from cocorrrec_export.contract import new_stream
 from cocorrrec_export.errors import UsageError
 from cocorrrec_export.export import pipeline
 from cocorrrec_export.export.graphs import (
@@ -20,7 +21,6 @@ from cocorrrec_export.export.graphs import (
     Step,
     fit_recipe,
     gcn_graph,
-    new_stream,
     scn_contracts,
     scn_graphs,
 )
@@ -74,7 +74,10 @@ def test_step_equals_the_plain_step_and_reading_all(architecture: Architecture) 
     config = config_of(architecture)
     model = random_ranker(config)
     step = Step(device_of(model, config))
-    state, plain = tuple(new_stream(config).values()), model.start_stream(1)
+    state, plain = (
+        tuple(map(torch.from_numpy, new_stream(scn_contracts(config, candidates=1)["step"]).values())),
+        model.start_stream(1),
+    )
     items = torch.randint(1, 60, (35, 1), generator=torch.Generator().manual_seed(0))
     for item in items:
         *state, user = step(item.int(), *state)

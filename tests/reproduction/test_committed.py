@@ -1,4 +1,4 @@
-"""The reports that are kept in docs/reproduction: each figure of Table 1 follows from the runs beside it.
+"""The reports that are kept in docs/reproduction: each figure of Table 1 follows from the runs in benchmarks/runs.
 
 Those were trained with the default settings.
 """
@@ -14,7 +14,8 @@ from cocorrrec_export.metrics import METRICS
 from cocorrrec_export.reproduction.plan import ROWS, Run, read_config
 from cocorrrec_export.reproduction.run import read_result, settings_of, with_run
 
-FOLDER = Path(__file__).resolve().parents[2] / "docs" / "reproduction"
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER, RUNS = ROOT / "docs" / "reproduction", ROOT / "benchmarks" / "runs"
 REPORTS = sorted(path.parent for path in FOLDER.glob("*/results.json"))
 
 
@@ -31,9 +32,9 @@ def test_table_1_follows_from_the_runs(report: Path) -> None:
         measured = []
         for seed in results["seeds"]:
             run = Run(row=model, learning_rate=rates["chosen"], seed=seed)
-            facts = json.loads((report / "runs" / run.name / "result.json").read_text())
+            facts = json.loads((RUNS / report.name / run.name / "result.json").read_text())
             settings = settings_of(with_run(config, run)) | {"data": facts["settings"]["data"]}
-            result = read_result(run, report / "runs" / run.name, settings, facts["data"])
+            result = read_result(run, RUNS / report.name / run.name, settings, facts["data"])
             assert result is not None
             metrics = {name: float(values.mean()) for name, values in result.per_user().items()}
             assert metrics == pytest.approx({name: float(table[model, seed][name]) for name in METRICS}, abs=1e-6)

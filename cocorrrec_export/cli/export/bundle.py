@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cocorrrec_export.cli import console, options
+from cocorrrec_export.cli.root import App
 
 EPILOG = """
 Examples:
@@ -22,9 +23,7 @@ Examples:
   cocorr-export bundle triton --storage-uri s3://models/cocorrrec
 """
 
-app = typer.Typer(
-    no_args_is_help=True, help="Put an export into the form that an app or a server takes.", epilog=EPILOG
-)
+app = App(no_args_is_help=True, help="Put an export into the form that an app or a server takes.", epilog=EPILOG)
 
 
 @app.command(epilog=TRITON_EPILOG)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cocorrrec_export.cli import console, options
+from cocorrrec_export.cli.root import App
 from cocorrrec_export.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ Examples:
   cocorr-export data statistics Beauty_and_Personal_Care.csv.gz --min-item 5 --min-user 5 --json
 """
 
-app = typer.Typer(no_args_is_help=True, help="Prepare files of interactions, and count what is in them.", epilog=EPILOG)
+app = App(no_args_is_help=True, help="Prepare files of interactions, and count what is in them.", epilog=EPILOG)
 
 File = Annotated[
     Path, typer.Argument(help="Interactions: CSV, RecBole .inter, Amazon or Yelp, plain or gzipped, or a cut.")

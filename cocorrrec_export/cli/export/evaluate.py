@@ -34,8 +34,12 @@ def evaluate(
         str | None,
         typer.Option(help="Shares of late answers to measure, such as 0,0.5,1 or 0,0.1,...,1."),
     ] = None,
-    draws: Annotated[int, typer.Option(min=1, help="With --late-rate: draws of who is late.")] = 20,
-    seed: Annotated[int, typer.Option(min=0, help="With --late-rate: seed of the draws.")] = 0,
+    draws: Annotated[
+        int | None, typer.Option(min=1, help="With --late-rate: draws of who is late.", show_default="20")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="With --late-rate: seed of the draws.", show_default="0")
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option(help="With --late-rate: PNG file for NDCG@10 against the share of late answers.")
     ] = None,
@@ -46,8 +50,10 @@ def evaluate(
     With --late-rate also in between: each user's answer is late by chance, and the user is then ranked without it.
     """
     rates = _rates(late_rate) if late_rate is not None else []
-    if plot and not rates:
-        raise UsageError("--plot draws the effect of late answers: give --late-rate too, such as 0,0.1,...,1")
+    needless = [name for name, value in (("--plot", plot), ("--draws", draws), ("--seed", seed)) if value is not None]
+    if needless and not rates:
+        raise UsageError(f"{', '.join(needless)}: only with --late-rate, such as 0,0.1,...,1")
+    draws, seed = 20 if draws is None else draws, seed or 0
     from cocorrrec_export.data.held_out import held_out_set
     from cocorrrec_export.modeling.store import find_model, load_model, open_model
     from cocorrrec_export.training.scoring import evaluate_late, evaluate_model

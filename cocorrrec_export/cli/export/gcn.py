@@ -1,12 +1,8 @@
 """``cocorr-export gcn``."""
 
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from cocorrrec_export.cli import console, options
-from cocorrrec_export.errors import UsageError
 
 EPILOG = """
 Examples:
@@ -18,7 +14,7 @@ Examples:
 
 
 def gcn(
-    target: Annotated[str, typer.Option("--target", help="Where it is to run: onnx.")] = "onnx",
+    target: options.GcnTarget = "onnx",
     precision: options.Precision = None,
     recipe: options.Recipe = None,
     model: options.Model = None,
@@ -30,11 +26,6 @@ def gcn(
 
     Writes OUT/gcn-onnx-PRECISION with the file, its manifest and test vectors; nothing, if parity fails.
     """
-    if target != "onnx":
-        raise UsageError(
-            f"the GCN is exported to onnx alone, not to '{target}': it runs in the cloud, where ONNX Runtime serves it "
-            "in batches; phones run the SCN ('cocorr-export scn')"
-        )
     from cocorrrec_export.artifact.recipe import choose_recipe
     from cocorrrec_export.export import pipeline
 

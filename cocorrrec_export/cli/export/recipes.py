@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from cocorrrec_export.cli import console, options
+from cocorrrec_export.cli.root import App
 
 EPILOG = """
 Examples:
@@ -14,7 +15,7 @@ Examples:
   cocorr-export recipes show executorch-xnnpack-int8 > my-recipe.toml
 """
 
-app = typer.Typer(invoke_without_command=True, epilog=EPILOG, help="List the shipped recipes, or print one.")
+app = App(invoke_without_command=True, epilog=EPILOG, help="List the shipped recipes, or print one.")
 
 
 @app.callback()

@@ -27,9 +27,7 @@ Examples:
 
 
 def scn(
-    target: Annotated[
-        str, typer.Option("--target", help="Where it is to run: executorch, coreml, tflite, onnx, or all of them.")
-    ],
+    target: options.ScnTarget,
     precision: options.Precision = None,
     recipe: options.Recipe = None,
     model: options.Model = None,

@@ -1,22 +1,19 @@
 """``cocorr-profile``: peak memory, latency and FLOPs per token, here and on a phone."""
 
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-from typer.core import TyperGroup
-
-from cocorrrec_export import __version__
 from cocorrrec_export.cli import console
 from cocorrrec_export.cli.profile import build_runner, compare, doctor_device, link, run
+from cocorrrec_export.cli.root import Group, make_app
 
 DEFAULT = "run"
-ROOT_EPILOG = f"""
+EPILOG = f"""
 Without a command, 'cocorr-profile [ARTIFACT] [OPTIONS]' profiles: 'cocorr-profile {DEFAULT} --help' has the options.
 {run.EPILOG}
 """
 
 
-class DefaultGroup(TyperGroup):
+class DefaultGroup(Group):
     """A group whose command :data:`DEFAULT` is meant where none is named."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -26,28 +23,12 @@ class DefaultGroup(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(
+app = make_app(
+    "cocorr-profile",
+    "Measure what an export costs: peak memory, latency and FLOPs per token, on this host or on a phone.",
     cls=DefaultGroup,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,
+    epilog=EPILOG,
 )
-
-
-def _version(value: bool) -> None:
-    if value:
-        typer.echo(f"cocorr-profile {__version__}")
-        raise typer.Exit
-
-
-@app.callback(epilog=ROOT_EPILOG)
-def root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    """Measure what an export costs: peak memory, latency and FLOPs per token, on this host or on a phone."""
-
 
 app.command(name=DEFAULT, epilog=run.EPILOG)(run.run)
 app.command(name="compare", epilog=compare.EPILOG)(compare.compare)

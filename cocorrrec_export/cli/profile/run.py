@@ -34,7 +34,7 @@ Examples:
 
 def run(
     artifact: Annotated[
-        Path | None, typer.Argument(help="Folder of an export. Default: the newest under dist/.")
+        Path | None, typer.Argument(help="Folder of an export. Default: the newest under dist/ that can be profiled.")
     ] = None,
     device: Annotated[
         str | None, typer.Option("--device", help="Serial of the phone. Default: the one that is connected.")
@@ -60,8 +60,8 @@ def run(
     model: Annotated[
         str | None, typer.Option("--model", help="The model it was made from. Default: the shipped one of that name.")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", help="Folder of the report. Default: profiles/EXPORT-MACHINE.")
+    out: Annotated[
+        Path | None, typer.Option("--out", "--output", help="Folder of the report. Default: profiles/EXPORT-MACHINE.")
     ] = None,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds that one run may take.", min=1)] = 120,
     cool_down: Annotated[
@@ -94,14 +94,16 @@ def run(
         candidates=options.numbers(candidates, "--candidates", int, low=1, high=10_000) if candidates else (),
         model=model,
     )
-    chosen = choose_artifact(artifact, Path("dist"), architecture)
+    chosen = choose_artifact(artifact, Path("dist"), architecture, host=host)
+    if artifact is None:
+        console.log(f"profiling {chosen.path}, the newest export that {'this machine' if host else 'a phone'} runs")
 
     def open_machine(target: str, progress: "Callable[[str], None]") -> "AbstractContextManager[OpenedMachine]":
         if host:
             return open_on_host(target, timeout_s=timeout, progress=progress)
         return open_on_device(target, device, timeout_s=timeout, cool_down_s=cool_down, progress=progress)
 
-    place = output_folder(output, chosen, "host" if host else device or "device")
+    place = output_folder(out, chosen, "host" if host else device or "device")
     with console.steps() as progress:
         document = profile(chosen, open_machine, request, place, progress=progress)
     print_profile(document, place, as_json=json)

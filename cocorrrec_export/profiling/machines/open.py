@@ -8,7 +8,7 @@ from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.profiling.machines.host import open_host, worker_runtime
 from cocorrrec_export.profiling.machines.runs import Machine
 from cocorrrec_export.profiling.runner.package import RunnerPackage, ensure_package, host_abi
-from cocorrrec_export.targets import with_runner
+from cocorrrec_export.targets import TARGETS, with_runner
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,16 @@ class OpenedMachine:
     runtime: str
     package_id: str | None
     """None: the target's Python runtime."""
+
+
+def targets_on_host() -> list[str]:
+    """Names of the targets whose files this machine runs."""
+    found = []
+    for name in TARGETS:
+        with contextlib.suppress(CocorrrecError):
+            worker_runtime(name)
+            found.append(name)
+    return found
 
 
 @contextlib.contextmanager
