@@ -9,8 +9,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cocorrrec_export.errors import CocorrrecError
+from cocorrrec_export.text import printable
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from cocorrrec_export.artifact.manifest import Artifact
     from cocorrrec_export.doctor.check import Check
 
@@ -20,7 +23,14 @@ _MAX_TABLE = 10_000
 
 def log(message: str) -> None:
     """A line for people, on stderr: stdout belongs to results."""
-    print(message, file=sys.stderr, flush=True)
+    print(printable(message), file=sys.stderr, flush=True)
+
+
+def literal(text: str) -> "Text":
+    """Text for rich as it stands: no markup, no control characters."""
+    from rich.text import Text
+
+    return Text(printable(text))
 
 
 def print_json(value: Any) -> None:
@@ -38,10 +48,10 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]
     from rich.console import Console
     from rich.table import Table
 
-    table, cells = Table(title=title), [list(row) for row in rows]
+    table, cells = Table(title=literal(title) if title else None), [[literal(cell) for cell in row] for row in rows]
     for index, column in enumerate(columns):
         names = max((len(row[0]) for row in cells), default=0) if index == 0 else None
-        table.add_column(column, no_wrap=index == 0, min_width=names)
+        table.add_column(literal(column), no_wrap=index == 0, min_width=names)
     for row in cells:
         table.add_row(*row)
     console = Console()
@@ -149,7 +159,7 @@ def steps() -> Iterator[Callable[[str], None]]:
 
     def finish() -> None:
         if current:
-            stderr.print(f"{time.monotonic() - start:6.1f} s  {current}", highlight=False)
+            stderr.print(literal(f"{time.monotonic() - start:6.1f} s  {current}"))
 
     def interrupt(_signum: int, _frame: object) -> NoReturn:
         nonlocal interrupted
@@ -166,7 +176,7 @@ def steps() -> Iterator[Callable[[str], None]]:
                     raise KeyboardInterrupt
                 finish()
                 start, current = time.monotonic(), name
-                status.update(name)
+                status.update(literal(name))
 
             yield step
     finally:

@@ -16,10 +16,12 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from cocorrrec_export.cli.console import literal
 from cocorrrec_export.data.statistics import Statistics
 from cocorrrec_export.reproduction.plan import Run
 from cocorrrec_export.reproduction.run import Result
 from cocorrrec_export.reproduction.schedule import Watcher
+from cocorrrec_export.text import printable
 from cocorrrec_export.training.loop import Listener
 
 
@@ -28,7 +30,7 @@ class _Bars:
 
     def __init__(self, *columns: ProgressColumn) -> None:
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             *columns,
@@ -88,7 +90,7 @@ class RunBars(_Bars, Watcher):
 
     def say(self, message: str) -> None:
         """Print what is being done when all runs are done."""
-        self._progress.console.print(message, highlight=False)
+        self._progress.console.print(literal(message))
 
     def on_read(self, done: int, size: int) -> None:
         """Move the bar over the megabytes of the data; it goes when all are read."""
@@ -101,7 +103,7 @@ class RunBars(_Bars, Watcher):
     def on_start(self, run: Run, steps: int) -> None:
         """Start the run's bar."""
         if run not in self._tasks:
-            self._tasks[run] = self._progress.add_task(run.name, total=steps)
+            self._tasks[run] = self._progress.add_task(printable(run.name), total=steps)
 
     def on_progress(self, run: Run, done: int) -> None:
         """Move the run's bar."""
@@ -114,7 +116,8 @@ class RunBars(_Bars, Watcher):
         self._progress.advance(self._all)
         facts = result.facts
         self._progress.console.print(
-            f"{result.run.name}  validation {result.validation:.4f} at epoch {facts['best_epoch']}  "
-            f"{facts['seconds']:.0f} s",
-            highlight=False,
+            literal(
+                f"{result.run.name}  validation {result.validation:.4f} at epoch {facts['best_epoch']}  "
+                f"{facts['seconds']:.0f} s"
+            )
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import typer
+from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
 from cocorrrec_export import __version__
@@ -20,6 +21,14 @@ def prose(text: str | None) -> str | None:
     return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(text).split("\n\n"))
 
 
+def _take_literally(command: Any) -> None:
+    """Show help as it is written: typer reads it as rich markup, where ``[executorch]`` would be a style."""
+    command.help = escape(command.help) if command.help else command.help
+    for parameter in command.params:
+        if getattr(parameter, "help", None):
+            parameter.help = escape(parameter.help)
+
+
 def print_examples(epilog: str | None) -> None:
     """The examples below a help page, as they are written: they are there to be copied."""
     if epilog:
@@ -27,10 +36,11 @@ def print_examples(epilog: str | None) -> None:
 
 
 class Command(TyperCommand):
-    """A command whose help page wraps as prose, with examples that do not."""
+    """A command whose help page is shown as it is written: it wraps as prose, with examples that do not."""
 
     def __init__(self, *args: Any, help: str | None = None, epilog: str | None = None, **options: Any) -> None:
         super().__init__(*args, help=prose(help), **options)
+        _take_literally(self)
         self.examples = epilog
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -44,6 +54,7 @@ class Group(TyperGroup):
 
     def __init__(self, *args: Any, help: str | None = None, epilog: str | None = None, **options: Any) -> None:
         super().__init__(*args, help=prose(help), **options)
+        _take_literally(self)
         self.examples = epilog
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

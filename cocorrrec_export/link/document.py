@@ -13,7 +13,6 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from cocorrrec_export.files import publish_file
 from cocorrrec_export.link.shaping import Link
 from cocorrrec_export.profiling.report.document import PROFILE, read_profile
 from cocorrrec_export.runtime.base import Runtime, score_list
+from cocorrrec_export.text import html_text
 
 WARM_UP = 10
 PARTS = ("upload", "cloud", "download")
@@ -197,11 +197,11 @@ def html_report(document: dict[str, Any]) -> str:
         each for each in document["links"] if each["rtt_ms"] == 0 and each["loss"] == 0 and each["total_ms"]["raw"]
     ]
     picture = f"<figure>{timeline_svg(plain, document['tolerance']['ms'])}</figure>" if plain else ""
-    head = "".join(f"<th>{escape(column)}</th>" for column in COLUMNS)
+    head = "".join(f"<th>{html_text(column)}</th>" for column in COLUMNS)
     body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>" for cells in table_rows(document)
+        "<tr>" + "".join(f"<td>{html_text(cell)}</td>" for cell in cells) + "</tr>" for cells in table_rows(document)
     )
-    facts = "".join(f"<p>{escape(line)}</p>" for line in facts_of(document))
+    facts = "".join(f"<p>{html_text(line)}</p>" for line in facts_of(document))
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>cocorr-profile link</title><style>

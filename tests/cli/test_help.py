@@ -84,7 +84,7 @@ def test_paragraphs_wrap_as_prose_and_examples_do_not(
     shown = capsys.readouterr().out
     lines = [line.rstrip() for line in shown.split("╭─")[0].splitlines()]
     text = "\n".join(line[1:] for line in lines)
-    for paragraph in (command.help or "").split("\n\n"):
+    for paragraph in (command.help or "").replace("\\[", "[").split("\n\n"):
         (block,) = [part for part in text.split("\n\n") if " ".join(part.split()) == paragraph]
         *wrapped, _ = block.splitlines()
         following = [line.split()[0] for line in block.splitlines()[1:]]

@@ -1,6 +1,5 @@
 """The report of a profile: rows for a terminal, and a page that needs no network."""
 
-import html
 import re
 import statistics
 from collections.abc import Iterable, Sequence
@@ -9,6 +8,7 @@ from typing import Any
 
 from cocorrrec_export.profiling.report.document import write_profile
 from cocorrrec_export.profiling.report.plots import STAGES, draw_all
+from cocorrrec_export.text import html_text
 
 REPORT = "report.html"
 LATENCY_COLUMNS = ("latency, us", "p50", "p90", "p99")
@@ -136,8 +136,8 @@ def _page(document: dict[str, Any], titles: dict[str, str], pictures: dict[str, 
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>",
-        f"<h1>{html.escape(title)}</h1>",
+        f"<title>{html_text(title)}</title><style>{_STYLE}</style></head><body>",
+        f"<h1>{html_text(title)}</h1>",
         *_verdict(document),
         "<h2>Time and memory</h2>",
         _table(LATENCY_COLUMNS, latency_rows(document)),
@@ -151,7 +151,7 @@ def _page(document: dict[str, Any], titles: dict[str, str], pictures: dict[str, 
         "first call gives out workspace. Where the file is not read in a step of its own, it is in the rest.</p>",
     ]
     for name, text in titles.items():
-        parts.append(f"<h2>{html.escape(text)}</h2><figure>{_inline(pictures[name], name)}</figure>")
+        parts.append(f"<h2>{html_text(text)}</h2><figure>{_inline(pictures[name], name)}</figure>")
         if name == "memory":
             parts.append(_table(("kB, data in brackets", *STAGES.values()), _stage_rows(document)))
         if name == "flops":
@@ -192,8 +192,8 @@ def parity_line(document: dict[str, Any]) -> str:
 
 def _verdict(document: dict[str, Any]) -> list[str]:
     parity, machine = document["parity"], document["machine"]
-    parts = [f'<p class="{parity["verdict"]}">{html.escape(parity_line(document))}</p>']
-    parts += [f'<p class="fail">{html.escape(problem)}</p>' for problem in parity["problems"]]
+    parts = [f'<p class="{parity["verdict"]}">{html_text(parity_line(document))}</p>']
+    parts += [f'<p class="fail">{html_text(problem)}</p>' for problem in parity["problems"]]
     if machine["throttled"]:
         parts.append('<p class="warn">Taken on a hot or throttling device: do not compare its times.</p>')
     if machine["emulated"]:
@@ -212,8 +212,8 @@ def _stage_rows(document: dict[str, Any]) -> list[list[str]]:
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]], *, kind: str = "figures") -> str:
-    head = "".join(f"<th>{html.escape(text)}</th>" for text in header)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>\n" for row in rows)
+    head = "".join(f"<th>{html_text(text)}</th>" for text in header)
+    body = "".join("<tr>" + "".join(f"<td>{html_text(text)}</td>" for text in row) + "</tr>\n" for row in rows)
     return f'<div class="scroll"><table class="{kind}"><tr>{head}</tr>\n{body}</table></div>'
 
 

@@ -30,13 +30,16 @@ def draw_all(document: dict[str, Any], folder: Path) -> dict[str, str]:
     Returns:
         titles of the pictures that were made, by name.
     """
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     folder.mkdir(parents=True, exist_ok=True)
     made = {}
     for name, (title, plot) in PLOTS.items():
         figure = Figure(figsize=(_WIDTH, 3.4), layout="constrained")
-        if not plot(figure, document):
+        with rc_context({"text.parse_math": False}):  # names come from the file: a "$" in one is no formula
+            drawn = plot(figure, document)
+        if not drawn:
             continue
         for kind in ("svg", "png"):
             save_figure(figure, folder / f"{name}.{kind}", kind, salt=name)
