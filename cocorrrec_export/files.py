@@ -1,69 +1,262 @@
-"""Write files and folders so that an interrupted command leaves nothing half-written, and check them by digest."""
+"""Write files and folders so that an interrupted command leaves nothing half-written, and check them by digest.
 
+What is written stands under a temporary name beside its destination, and takes the destination's name at the end. A
+folder is only ever replaced by one of the same kind, and by an exchange: at no moment is there none.
+"""
+
+import contextlib
+import errno
 import hashlib
+import itertools
+import json
 import os
+import re
 import shutil
-import tempfile
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cocorrrec_export.errors import CocorrrecError
+from cocorrrec_export.errors import CocorrrecError, UsageError
+from cocorrrec_export.exchange import exchange
+from cocorrrec_export.locks import LOCK, lock
 
 MAX_NAME = 255
 """Longest name in bytes, folders included, by which a file may name another."""
+MAX_INDEX_BYTES = 1 << 20
+STALE_S = 3600.0
+"""A temporary file so old, and under no lock, is of a process that died."""
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<kind>tmp|old)")
+_ABOUT_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
+Owned = Callable[[Path], Collection[str] | None]
+"""The names of the files that a folder of a kind of ours may hold; None: the folder is not of this kind."""
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder of this name is one that we keep while we work: never the user's."""
+    return (name.startswith(".") and name.endswith(LOCK)) or _TEMPORARY.fullmatch(name) is not None
 
 
 @contextmanager
-def publish_directory(destination: Path) -> Iterator[Path]:
+def publish_directory(destination: Path, owned: Owned) -> Iterator[Path]:
     """A temporary folder beside ``destination`` that takes its place when the block ends without an error.
 
-    A folder that was there before is replaced; until the end it is untouched. On any error, Ctrl-C included, the
-    temporary folder is removed.
+    Begin the block before the work: a destination that cannot be written is found out at its start. A folder that was
+    there before is exchanged for the new one at the end, if it is of the same kind; until then it is untouched. On any
+    error, Ctrl-C included, the temporary folder is removed, with the parents that were made for it. One process at a
+    time has a destination.
+
+    Args:
+        destination: must not be there, or be empty, or hold what ``owned`` says and nothing else.
+        owned: tells folders of the kind that is written.
 
     Raises:
-        CocorrrecError: ``destination`` is a file.
+        UsageError: ``destination`` is a file, holds something else, or is where this process stands.
+        CocorrrecError: another process is writing it, or nothing can be written there.
     """
+    destination = destination.resolve()
+    _check_replaceable(destination, owned)
+    with _parents(destination), lock(destination.parent / f".{destination.name}{LOCK}", destination):
+        _remove_leftovers(destination, older_than_s=0.0)
+        staging = _temporary(destination)
+        staging.mkdir()
+        try:
+            with _naming(destination):
+                yield staging
+                _flush(staging)
+                _check_replaceable(destination, owned)  # again: the work took a while
+                if destination.exists():
+                    exchange(staging, destination, aside=_temporary(destination, "old"))
+                else:
+                    staging.rename(destination)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)  # after an exchange, what was there before
+
+
+def _check_replaceable(destination: Path, owned: Owned) -> None:
     if destination.exists() and not destination.is_dir():
-        raise CocorrrecError(f"{destination} is a file; give a folder, or remove it")
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
-    try:
-        staging.chmod(0o755)
-        yield staging
-        _replace_directory(staging, destination)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _replace_directory(staging: Path, destination: Path) -> None:
-    if not destination.exists():
-        staging.rename(destination)
+        raise UsageError(f"{destination} is a file; give a folder, or remove it")
+    if Path.cwd().is_relative_to(destination):
+        raise UsageError(f"{destination} is the current folder, or holds it: give a folder inside it")
+    if not destination.is_dir():
         return
-    old = destination.with_name(f".{destination.name}.{uuid.uuid4().hex[:8]}.old")
-    destination.rename(old)
+    if os.path.ismount(destination):
+        raise UsageError(f"{destination} is where a file system is mounted, and cannot be replaced: give one inside it")
+    held = _files_under(destination)
+    names = owned(destination) if held else ()
+    strange = sorted(held if names is None else held.difference(names))
+    if strange:
+        shown = ", ".join(strange[:3]) + (", ..." if len(strange) > 3 else "")
+        raise UsageError(f"{destination} holds files that this command did not write ({shown}): give another folder")
+
+
+def _files_under(folder: Path) -> set[str]:
+    """Relative names of all that is no folder, links included, but for temporary files of ours."""
+    return {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if (path.is_symlink() or not path.is_dir()) and not any(map(is_temporary, path.relative_to(folder).parts))
+    }
+
+
+def listed_files(folder: Path, index: str) -> set[str] | None:
+    """The names in a folder that the JSON file ``index`` of ours lists under ``files``, with the index's own.
+
+    None where there is no such index; for :func:`publish_directory`, which trusts nothing else in it.
+    """
     try:
-        staging.rename(destination)
-    except OSError:
-        old.rename(destination)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        with (folder / index).open("rb") as file:
+            facts = json.loads(file.read(MAX_INDEX_BYTES))
+        return {index, *(str(file["path"]) for file in facts["files"])}
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return None
 
 
 @contextmanager
 def publish_file(destination: Path) -> Iterator[Path]:
-    """A temporary path beside ``destination`` that is renamed to it when the block ends without an error."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    staging = destination.with_name(f".{destination.name}.{uuid.uuid4().hex[:8]}")
+    """A temporary path that is renamed to ``destination`` when the block ends without an error.
+
+    It has the destination's own name, in a temporary folder beside it, where libraries may leave temporary files too.
+
+    Raises:
+        UsageError: ``destination`` is a folder.
+        CocorrrecError: nothing can be written there.
+    """
+    if destination.is_dir():
+        raise UsageError(f"{destination} is a folder; give a file")
+    with _parents(destination):
+        _remove_leftovers(destination, older_than_s=STALE_S)
+        folder = _temporary(destination)
+        folder.mkdir()
+        staging = folder / destination.name
+        try:
+            with _naming(destination):
+                yield staging
+                with staging.open("rb") as written:
+                    os.fsync(written.fileno())
+                staging.chmod(0o644)
+                staging.replace(destination)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def require_writable(destination: Path) -> None:
+    """Check, before work whose result goes there, that a file can be written to ``destination``.
+
+    Raises:
+        UsageError: it is a folder.
+        CocorrrecError: nothing can be written there.
+    """
+    if destination.is_dir():
+        raise UsageError(f"{destination} is a folder; give a file")
+    with contextlib.ExitStack() as stack:
+        made = stack.enter_context(_parents(destination, keep=False))
+        probe = _temporary(destination)
+        try:
+            probe.mkdir()
+            probe.rmdir()
+        except OSError as error:
+            raise CocorrrecError(f"{made}: cannot be written: {error.strerror}") from None
+
+
+@contextmanager
+def own_folder(folder: Path) -> Iterator[None]:
+    """Have a folder, which is made if there is none, for this process alone, and tidy it before and after.
+
+    Raises:
+        UsageError: it is a file.
+        CocorrrecError: another process has it, or nothing can be written there.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; give a folder")
+    with _parents(folder / LOCK), lock(folder / LOCK, folder):
+        remove_temporaries(folder)
+        try:
+            yield
+        finally:
+            remove_temporaries(folder)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what interrupted runs of ours left in a folder that nobody else writes to now."""
+    for path in folder.iterdir():
+        if _TEMPORARY.fullmatch(path.name):
+            _remove(path)
+
+
+@contextmanager
+def _parents(destination: Path, *, keep: bool = True) -> Iterator[Path]:
+    """The parent of a destination, made for as long as the block does not fail; yields it."""
+    parent = destination.parent
+    missing = list(itertools.takewhile(lambda folder: not folder.exists(), (parent, *parent.parents)))
+    made: list[Path] = []
+    done = False
     try:
-        yield staging
-        with staging.open("rb") as written:
-            os.fsync(written.fileno())
-        staging.chmod(0o644)
-        staging.replace(destination)
+        try:
+            for folder in reversed(missing):
+                with contextlib.suppress(FileExistsError):  # another process was faster
+                    folder.mkdir()
+                    made.append(folder)
+            if not os.access(parent, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise CocorrrecError(f"{parent}: cannot be written: {error.strerror}; give another place") from None
+        yield parent
+        done = keep
     finally:
-        staging.unlink(missing_ok=True)
+        if not done:
+            for folder in reversed(made):
+                with contextlib.suppress(OSError):  # not empty: somebody has use for it
+                    folder.rmdir()
+
+
+@contextmanager
+def _naming(destination: Path) -> Iterator[None]:
+    """Errors of the file system that name no file, as those of a full disk, name the destination."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in _ABOUT_THE_DISK:
+            error.filename = str(destination)
+        raise
+
+
+def _temporary(destination: Path, kind: str = "tmp") -> Path:
+    return destination.with_name(f".{destination.name}.{uuid.uuid4().hex[:8]}.{kind}")
+
+
+def _remove_leftovers(destination: Path, *, older_than_s: float) -> None:
+    """Put right what a killed process left: a folder set aside comes back if nothing took its place; the rest goes."""
+    for path in destination.parent.iterdir():
+        match = _TEMPORARY.fullmatch(path.name)
+        if match is None or match["name"] != destination.name:
+            continue
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            continue
+        if hasattr(os, "getuid") and status.st_uid != os.getuid():
+            continue
+        if match["kind"] == "old" and not destination.exists():
+            path.rename(destination)
+        elif time.time() - status.st_mtime >= older_than_s:
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _flush(folder: Path) -> None:
+    """What is in a folder is on the disk before the folder gets its name."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
 
 
 def sha256_file(path: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from cocorrrec_export.artifact.recipe import folder_prefix
 from cocorrrec_export.contract import EntryPoint, ParityLimits, TensorSpec
 from cocorrrec_export.errors import CocorrrecError, UsageError
-from cocorrrec_export.files import contained_path, sha256_file
+from cocorrrec_export.files import contained_path, listed_files, sha256_file
 from cocorrrec_export.modeling.config import check_architecture
 from cocorrrec_export.resources import MANIFEST_SCHEMA
 from cocorrrec_export.schema import problems
@@ -108,6 +108,11 @@ def write_manifest(folder: Path, facts: dict[str, Any]) -> Artifact:
         raise ValueError("the manifest is not what its schema says: " + "; ".join(wrong))
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return Artifact(path=folder, manifest=manifest)
+
+
+def owned_files(folder: Path) -> set[str] | None:
+    """The files of an export, by its manifest; None where there is none. For publishing over an older export."""
+    return listed_files(folder, MANIFEST)
 
 
 def open_artifact(path: Path, *, architecture: str | None = None) -> Artifact:

@@ -16,6 +16,7 @@ from cocorrrec_export.artifact.manifest import (
     Artifact,
     describe_entry_points,
     open_artifact,
+    owned_files,
     write_manifest,
 )
 from cocorrrec_export.artifact.recipe import Recipe
@@ -88,15 +89,15 @@ def export(source: Source, recipe: Recipe, out: Path, *, progress: Progress = la
     """
     config = source.folder.config
     recipe = fit_recipe(recipe, config)
-    graphs = scn_graphs(source.model, config, recipe) if recipe.kind == "scn" else [gcn_graph(source.model, config)]
-    entry_points = tuple(graph.contract for graph in graphs)
-    cases = _cases(source, entry_points)
-    by_name = {entry.name: entry for entry in entry_points}
-    progress("parity of the device form")
-    hop = tensor_parity(_eager_run(graphs), cases, by_name)
-    require_tensors("the device form, before export,", hop, recipe.limits)
     destination = out / recipe.folder(config.architecture)
-    with publish_directory(destination) as staging:
+    with publish_directory(destination, owned_files) as staging:
+        graphs = scn_graphs(source.model, config, recipe) if recipe.kind == "scn" else [gcn_graph(source.model, config)]
+        entry_points = tuple(graph.contract for graph in graphs)
+        cases = _cases(source, entry_points)
+        by_name = {entry.name: entry for entry in entry_points}
+        progress("parity of the device form")
+        hop = tensor_parity(_eager_run(graphs), cases, by_name)
+        require_tensors("the device form, before export,", hop, recipe.limits)
         program = staging / find_target(recipe.target).programs[recipe.kind].name
         metadata = _metadata(source.folder, recipe, graphs)
         planned = find_exporter(recipe.target).export(graphs, recipe, program, metadata=metadata, progress=progress)

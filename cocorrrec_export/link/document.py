@@ -28,6 +28,7 @@ from cocorrrec_export.runtime.base import Runtime, score_list
 from cocorrrec_export.text import html_text
 
 WARM_UP = 10
+SAMPLES, PAGE = "link.json", "link.html"
 PARTS = ("upload", "cloud", "download")
 
 
@@ -218,9 +219,10 @@ figure svg {{ display: block; width: 100%; height: auto; }}
 
 def write_report(folder: Path, document: dict[str, Any]) -> None:
     """Write ``link.json`` and ``link.html``, each complete or not at all."""
-    for name, text in (("link.json", json.dumps(document, allow_nan=False)), ("link.html", html_report(document))):
-        with publish_file(folder / name) as staging:
-            staging.write_text(text, encoding="utf-8")
+    with publish_file(folder / SAMPLES) as staging:  # before the page is drawn: what was measured is kept
+        staging.write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
+    with publish_file(folder / PAGE) as staging:
+        staging.write_text(html_report(document), encoding="utf-8")
 
 
 def facts_of(document: dict[str, Any]) -> list[str]:

@@ -15,11 +15,12 @@ from cocorrrec_export.files import publish_directory, sha256_file
 from cocorrrec_export.modeling.flops import FlopCurve, flop_curves
 from cocorrrec_export.modeling.store import ModelFolder, find_model, open_model, shipped_models
 from cocorrrec_export.parity.vectors import read_vectors
+from cocorrrec_export.profiling.kept import Kept, keep_on_failure
 from cocorrrec_export.profiling.machines.open import OpenedMachine, targets_on_host
 from cocorrrec_export.profiling.machines.runs import Program, is_hot
 from cocorrrec_export.profiling.measure import Settings, Subject, chosen_entry_points, measure, measure_shapes, slopes
 from cocorrrec_export.profiling.report.document import assemble
-from cocorrrec_export.profiling.report.page import write_report
+from cocorrrec_export.profiling.report.page import owned_files, write_report
 from cocorrrec_export.profiling.shapes import ENTRY_POINTS, export_shapes, recipe_of
 from cocorrrec_export.targets import with_runner
 
@@ -64,9 +65,25 @@ def profile(
     """Measure, write the folder ``output``, and return the document.
 
     Raises:
-        UsageError: something is asked for that the artifact has not.
-        CocorrrecError: the machine or a run failed; nothing is written.
+        UsageError: something is asked for that the artifact has not, or ``output`` holds other files.
+        CocorrrecError: the machine or a run failed, and nothing is written; or the report of a profile could not be
+            written, and the message says where the figures are.
     """
+    with keep_on_failure() as kept, publish_directory(output, owned_files) as staging:
+        document = _measured(artifact, open_machine, request, kept, progress)
+        progress("drawing the report")
+        write_report(staging, document, (artifact.path / MANIFEST).read_bytes())
+    return document
+
+
+def _measured(
+    artifact: Artifact,
+    open_machine: OpenMachine,
+    request: Request,
+    kept: Kept,
+    progress: Callable[[str], None],
+) -> dict[str, Any]:
+    """The document of a profile, which ``kept`` holds as soon as there is one."""
     if request.settings.per_operator and artifact.target not in with_runner():
         known = " and ".join(with_runner())
         raise UsageError(f"--per-operator is for {known} files: nothing traces {artifact.target} files")
@@ -78,6 +95,7 @@ def profile(
         opened = stack.enter_context(open_machine(artifact.target, progress))
         facts, before = opened.machine.facts(), opened.machine.state()
         measured = measure(opened.machine, subject, request.settings, progress)
+        kept.figures = {"machine": facts | {"before": before}, **measured}
         shapes = None
         if wanted and model is not None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cocorr-profile-")))
@@ -85,11 +103,11 @@ def profile(
             made = export_shapes(model, recipe, wanted, names, folder, progress=progress)
             rows = measure_shapes(opened.machine, made, request.settings, progress)
             shapes = {"rows": rows, "per_token": slopes(rows)}
+            kept.figures |= {"shapes": shapes}
         after = opened.machine.state()
     progress("counting FLOPs")
     flops = _flops(artifact, model) if model is not None else []
-    progress("drawing the report")
-    document = assemble(
+    kept.figures = assemble(
         artifact=_describe(artifact, model),
         machine=facts | {"before": before, "after": after, "throttled": is_hot(before) or is_hot(after)},
         runner={"runtime": opened.runtime, "id": opened.package_id},
@@ -102,9 +120,7 @@ def profile(
         flops=flops,
         shapes=shapes,
     )
-    with publish_directory(output) as staging:
-        write_report(staging, document, (artifact.path / MANIFEST).read_bytes())
-    return document
+    return kept.figures
 
 
 def _subject(artifact: Artifact) -> Subject:

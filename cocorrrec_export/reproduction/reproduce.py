@@ -8,6 +8,7 @@ from typing import Any
 from cocorrrec_export.data.files.streaming import check_file
 from cocorrrec_export.data.sources import resolve_source
 from cocorrrec_export.errors import UsageError, nearest
+from cocorrrec_export.files import own_folder
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.reproduction.costs import inference_times, measure_costs
 from cocorrrec_export.reproduction.paper import TABLE_2
@@ -50,6 +51,20 @@ def reproduce(
     if paper_data is not None and paper_data not in TABLE_2:
         raise UsageError(f"unknown data set of the paper: '{paper_data}' ({nearest(paper_data, TABLE_2)})")
     check_file(data_file)
+    with own_folder(out):
+        return _reproduce(plan, data_file, out, paper_data, jobs, keep_models, watcher, progress)
+
+
+def _reproduce(
+    plan: Plan,
+    data_file: Path,
+    out: Path,
+    paper_data: str | None,
+    jobs: int,
+    keep_models: bool,
+    watcher: Watcher | None,
+    progress: Callable[[str], None],
+) -> dict[str, Any]:
     # A cut says itself what it was made with, and the report has to say it too.
     data = resolve_source(data_file, plan.config.data)
     plan = dataclasses.replace(plan, config=dataclasses.replace(plan.config, data=data))

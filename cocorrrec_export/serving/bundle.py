@@ -11,6 +11,7 @@ from cocorrrec_export.files import publish_directory
 from cocorrrec_export.serving.model import version_of
 
 MODEL = "gcn"
+_DIGEST = "model_sha256"
 VERSION_FOLDER = "1"
 """Triton numbers versions; the digest of the weights is in the parameters."""
 
@@ -37,7 +38,7 @@ def bundle_triton(
     artifact = open_artifact(artifact_path)
     if artifact.kind != "gcn":
         raise UsageError(f"{artifact_path} holds a {artifact.kind} for {artifact.target}: bundle a GCN for onnx")
-    with publish_directory(out) as staging:
+    with publish_directory(out, owned_files) as staging:
         model = staging / MODEL / VERSION_FOLDER / "model.onnx"
         model.parent.mkdir(parents=True)
         shutil.copyfile(artifact.program, model)
@@ -52,6 +53,16 @@ def bundle_triton(
     }
 
 
+def owned_files(folder: Path) -> set[str] | None:
+    """The files of a repository that :func:`bundle_triton` wrote; None where it did not."""
+    try:
+        config = (folder / MODEL / "config.pbtxt").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    files = {"kserve.yaml", f"{MODEL}/config.pbtxt", f"{MODEL}/{VERSION_FOLDER}/model.onnx"}
+    return files if f"key: {json.dumps(_DIGEST)}" in config else None
+
+
 def triton_config(artifact: Artifact, *, max_batch: int, max_queue_delay_us: int) -> str:
     """``config.pbtxt``: ONNX Runtime on the CPU with one thread, dynamic batching, the contract, and the digest."""
     (entry,) = artifact.entry_points
@@ -63,7 +74,7 @@ def triton_config(artifact: Artifact, *, max_batch: int, max_queue_delay_us: int
         )
         return f"{kind} [\n" + ",\n".join(lines) + "\n]"
 
-    parameters = {"intra_op_thread_count": "1", "model_sha256": artifact.manifest["model"]["sha256"]}
+    parameters = {"intra_op_thread_count": "1", _DIGEST: artifact.manifest["model"]["sha256"]}
     return "\n".join(
         [
             f'name: "{MODEL}"',

@@ -1,11 +1,14 @@
 """One training run, from an interaction file to a model folder."""
 
 import dataclasses
+import functools
 import hashlib
+import inspect
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import torch
 
@@ -18,7 +21,7 @@ from cocorrrec_export.data.sources import DataSource, load_source, resolve_sourc
 from cocorrrec_export.data.splits import leave_last_out
 from cocorrrec_export.data.statistics import statistics
 from cocorrrec_export.errors import CocorrrecError, UsageError, nearest
-from cocorrrec_export.files import publish_file
+from cocorrrec_export.files import is_temporary, own_folder, publish_file
 from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.store import ModelFolder, save_model
@@ -31,6 +34,7 @@ from cocorrrec_export.training.scoring import evaluate_model
 CHECKPOINT = "checkpoint.safetensors"
 SETTINGS = "run.json"
 _TABLES = ("model", "training", "data")
+Options = ParamSpec("Options")
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,18 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def _alone(train: Callable[Options, ModelFolder]) -> Callable[Options, ModelFolder]:
+    """``train`` as the only process that has the folder ``out``."""
+
+    @functools.wraps(train)
+    def run(*args: Options.args, **kwargs: Options.kwargs) -> ModelFolder:
+        with own_folder(inspect.signature(train).bind(*args, **kwargs).arguments["out"]):
+            return train(*args, **kwargs)
+
+    return run
+
+
+@_alone
 def train(
     data_file: Path,
     config: RunConfig,
@@ -148,7 +164,7 @@ def train(
 
     Raises:
         UsageError: ``out`` holds something already, or a setting is wrong.
-        CocorrrecError: the data cannot be used, or training diverged.
+        CocorrrecError: another process trains into ``out``, the data cannot be used, or training diverged.
     """
     checkpoint = out / CHECKPOINT
     _check_folder(out, checkpoint, resume=resume)
@@ -232,7 +248,8 @@ def _check_folder(out: Path, checkpoint: Path, *, resume: bool) -> None:
     if resume and not checkpoint.is_file():
         raise UsageError(f"{out} holds no checkpoint to resume from; start without --resume")
     # A run that was stopped before its first checkpoint left its settings alone: nothing that would be lost.
-    held = {path.name for path in out.iterdir()} - {SETTINGS} if out.is_dir() else set()
+    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    held = {name for name in names if name != SETTINGS and not is_temporary(name)}
     if held and not resume:
         unfinished = CHECKPOINT in held
         what = "an unfinished run: go on with --resume, or" if unfinished else "files already:"

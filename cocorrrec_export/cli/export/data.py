@@ -68,11 +68,13 @@ def prepare(
     A model trained from the cut is bit for bit the one trained from the original file with the same filters.
     """
     from cocorrrec_export.data.sources import make_cut
+    from cocorrrec_export.files import require_writable
 
     if out.is_dir():
         raise UsageError(f"{out}: is a folder; give the file of the cut with --out")
     if out.resolve() == file.resolve():
         raise UsageError(f"{out}: --out is the file itself; give another name")
+    require_writable(out)
     source = _source(format, user_column, item_column, time_column, rating_column, min_rating, min_item, min_user)
     with console.reading() as progress:
         interactions = make_cut(file, source, out, user_ids=user_ids, progress=progress)

@@ -55,16 +55,18 @@ def evaluate(
         raise UsageError(f"{', '.join(needless)}: only with --late-rate, such as 0,0.1,...,1")
     draws, seed = 20 if draws is None else draws, seed or 0
     from cocorrrec_export.data.held_out import held_out_set
+    from cocorrrec_export.files import publish_file, require_writable
     from cocorrrec_export.modeling.store import find_model, load_model, open_model
     from cocorrrec_export.training.scoring import evaluate_late, evaluate_model
 
+    if plot:
+        require_writable(plot)
     folder = open_model(find_model(model, architecture))
     held_out = held_out_set(folder, data)
     loaded = load_model(folder)
     metrics = evaluate_model(loaded, held_out)
     late = evaluate_late(loaded, held_out, rates, draws=draws, seed=seed) if rates else []
     if plot:
-        from cocorrrec_export.files import publish_file
         from cocorrrec_export.training.plot import plot_late
 
         with publish_file(plot) as staging:

@@ -31,7 +31,7 @@ def assemble(
     """The document, checked against its published schema.
 
     Raises:
-        ValueError: it is not what the schema says.
+        CocorrrecError: it is not what the schema says.
     """
     document = {
         "schema_version": SCHEMA_VERSION,
@@ -47,7 +47,7 @@ def assemble(
     }
     wrong = _structure_problems(document)
     if wrong:
-        raise ValueError("the profile is not what its schema says: " + "; ".join(wrong))
+        raise CocorrrecError("the profile is not what its schema says: " + "; ".join(wrong))
     return document
 
 

@@ -6,11 +6,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cocorrrec_export.profiling.report.document import write_profile
-from cocorrrec_export.profiling.report.plots import STAGES, draw_all
+from cocorrrec_export.errors import CocorrrecError
+from cocorrrec_export.profiling.report.document import PROFILE, read_profile, write_profile
+from cocorrrec_export.profiling.report.plots import PLOTS, STAGES, draw_all
 from cocorrrec_export.text import html_text
 
 REPORT = "report.html"
+MANIFEST_COPY = "manifest.json"
+PLOT_FOLDER = "plots"
 LATENCY_COLUMNS = ("latency, us", "p50", "p90", "p99")
 MEMORY_COLUMNS = ("load and memory", "cold load ms", "first call ms", "peak kB", "heap bytes", "planned")
 FLOP_COLUMNS = ("FLOPs", "mini-batch", "a token", "a token, paper convention", "one call at 10 clicks")
@@ -123,10 +126,20 @@ def _before_after(before: float | None, after: float | None, unit: str) -> str:
 def write_report(folder: Path, document: dict[str, Any], manifest: bytes) -> None:
     """Write ``profile.json``, the pictures, a copy of the artifact's manifest, and ``report.html``."""
     write_profile(folder, document)
-    (folder / "manifest.json").write_bytes(manifest)
-    titles = draw_all(document, folder / "plots")
-    pictures = {name: (folder / "plots" / f"{name}.svg").read_text(encoding="utf-8") for name in titles}
+    (folder / MANIFEST_COPY).write_bytes(manifest)
+    titles = draw_all(document, folder / PLOT_FOLDER)
+    pictures = {name: (folder / PLOT_FOLDER / f"{name}.svg").read_text(encoding="utf-8") for name in titles}
     (folder / REPORT).write_text(_page(document, titles, pictures), encoding="utf-8")
+
+
+def owned_files(folder: Path) -> set[str] | None:
+    """The files of a report that :func:`write_report` wrote; None where there is no profile."""
+    try:
+        read_profile(folder)
+    except CocorrrecError:
+        return None
+    plots = {f"{PLOT_FOLDER}/{name}.{kind}" for name in PLOTS for kind in ("svg", "png")}
+    return {PROFILE, MANIFEST_COPY, REPORT, *plots}
 
 
 def _page(document: dict[str, Any], titles: dict[str, str], pictures: dict[str, str]) -> str:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from cocorrrec_export.errors import CocorrrecError
-from cocorrrec_export.files import contained_path, publish_directory, sha256_file
+from cocorrrec_export.files import contained_path, listed_files, publish_directory, require_writable, sha256_file
 from cocorrrec_export.targets import NativeRunner, find_target, with_runner
 
 SOURCES = Path(__file__).parent
@@ -255,8 +255,8 @@ def build_package(target: str, abi: str, out: Path, *, sysroot: Path | None = No
             "or install the finished runners: pip install 'cocorrrec-export[android]'"
         )
     toolchain = _find_toolchain(machine, sysroot)
-    out.mkdir(parents=True, exist_ok=True)
-    with _wheel(family, version, abi) as wheel, tempfile.TemporaryDirectory(dir=out, prefix=".build-") as work:
+    require_writable(out / DESCRIPTION)
+    with _wheel(family, version, abi) as wheel, tempfile.TemporaryDirectory(prefix="cocorr-build-") as work:
         staging = Path(work)
         libraries = [f"lib{name}.so" for name in family.linked + family.registering]
         for name in libraries:
@@ -268,7 +268,7 @@ def build_package(target: str, abi: str, out: Path, *, sysroot: Path | None = No
         _write_notices(family, toolchain, wheel, staging)
         manifest = _describe(staging, family, machine, version, toolchain.version)
         destination = out / f"{target}-{version}-{abi}-{manifest['id']}"
-        with publish_directory(destination) as folder:
+        with publish_directory(destination, lambda folder: listed_files(folder, DESCRIPTION)) as folder:
             for path in staging.iterdir():
                 shutil.move(path, folder / path.name)
             (folder / DESCRIPTION).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
