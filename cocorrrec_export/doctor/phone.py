@@ -18,6 +18,7 @@ from cocorrrec_export.profiling.machines.device import (
     push_package,
     require_base,
 )
+from cocorrrec_export.profiling.machines.device_lock import own_device
 from cocorrrec_export.profiling.runner.package import ensure_package, installed
 from cocorrrec_export.targets import with_runner
 
@@ -90,8 +91,9 @@ def _thermal(adb: Adb) -> tuple[bool, str]:
 def _runner(adb: Adb, target: str, progress: Callable[[str], None]) -> tuple[bool, str]:
     """Start the runner without a model: its own complaint shows that loader, libraries and system calls work."""
     package = ensure_package(target, device_abi(adb), progress)
-    place = push_package(adb, package, progress)
-    result = adb.shell(" ".join(package.command(place)), timeout_s=60)
+    with own_device(adb, HOME):
+        place = push_package(adb, package, progress)
+        result = adb.shell(" ".join(package.command(place)), timeout_s=60)
     started = '"ok": false' in result.stdout and "--model" in result.stdout
     words = (result.output.splitlines() or ["nothing"])[-1].strip()
     return started, f"{package.name} starts" if started else f"exit code {result.code}: {words}"

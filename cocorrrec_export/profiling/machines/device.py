@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from cocorrrec_export.files import sha256_file
 from cocorrrec_export.profiling.machines.adb import (
     SHORT_S,
     Adb,
@@ -23,6 +24,7 @@ from cocorrrec_export.profiling.machines.adb import (
     choose_serial,
     find_adb,
 )
+from cocorrrec_export.profiling.machines.device_lock import own_device
 from cocorrrec_export.profiling.machines.runs import Call, Measured, RunError, is_hot, read_report
 from cocorrrec_export.profiling.runner.package import ABIS, DESCRIPTION, RunnerPackage, ensure_package, package_bytes
 
@@ -56,7 +58,8 @@ def clean_device(serial: str | None) -> str:
         DeviceError: the device does not let us.
     """
     adb = choose_device(find_adb(), serial)
-    adb.ask(f"rm -rf {HOME}", timeout_s=60)
+    with own_device(adb, HOME):
+        adb.ask(f"rm -rf {HOME}", timeout_s=60)
     return f"{adb.serial}: removed {HOME}"
 
 
@@ -73,20 +76,23 @@ def open_device(
     abi = device_abi(adb)
     package = ensure_package(target, abi, progress)
     require_base(adb)
-    place = push_package(adb, package, progress)
-    folder = f"{HOME}/runs/{uuid.uuid4().hex[:12]}"
-    device = Device(adb, package.command(place), folder, timeout_s)
-    silent = False
-    try:
-        adb.ask(f"mkdir -p {folder}")
-        device.cool_down(cool_down_s, progress)
-        yield device, package
-    except SilentDeviceError:
-        silent = True
-        raise
-    finally:
-        if not silent:
-            device.close()
+    with own_device(adb, HOME) as lock:
+        # What a profile that lost its device kept there: nobody else has the device now.
+        adb.ask(f"rm -rf {HOME}/runs {HOME}/push-*", timeout_s=60)
+        place = push_package(adb, package, progress)
+        folder = f"{HOME}/runs/{uuid.uuid4().hex[:12]}"
+        device = Device(adb, package.command(place), folder, timeout_s, alive=lock.beat_script())
+        silent = False
+        try:
+            adb.ask(f"mkdir -p {folder}")
+            device.cool_down(cool_down_s, progress)
+            yield device, package
+        except SilentDeviceError:
+            silent = True
+            raise
+        finally:
+            if not silent:
+                device.close()
 
 
 def device_abi(adb: Adb) -> str:
@@ -118,14 +124,13 @@ def require_base(adb: Adb) -> None:
 
 
 def push_package(adb: Adb, package: RunnerPackage, progress: Callable[[str], None]) -> str:
-    """Copy a package, unless it is there and whole; its folder on the device.
+    """Copy a package, unless it is there and whole; its folder on the device, which the caller owns.
 
     Raises:
         DeviceError: it did not arrive.
     """
     place = f"{HOME}/{package.name}"
-    # A phone that vanished kept the folder of its profile: remove those of another day.
-    adb.ask(f"mkdir -p {HOME}/runs && find {HOME}/runs -mindepth 1 -maxdepth 1 -mtime +0 -exec rm -rf {{}} \\;")
+    adb.ask(f"mkdir -p {HOME}")
     if _is_whole(adb, package, place):
         return place
     progress(f"copying the runner, {package_bytes(package.path) / 1e6:.0f} MB (once)")
@@ -143,11 +148,12 @@ def push_package(adb: Adb, package: RunnerPackage, progress: Callable[[str], Non
 
 
 def _is_whole(adb: Adb, package: RunnerPackage, place: str) -> bool:
-    """Whether every file is there in its size; the folder's name vouches for the content."""
-    said = adb.ask(f"cd {place} 2>/dev/null && wc -c * || true")
-    sizes = {name: int(size) for size, name in re.findall(r"^\s*(\d+) (.+)$", said, re.MULTILINE)}
-    wanted = {file["path"]: file["bytes"] for file in package.manifest["files"]}
-    return all(sizes.get(name) == size for name, size in wanted.items()) and DESCRIPTION in sizes
+    """Whether every file is there, by its digest: a size says nothing of a file that was never written out."""
+    said = adb.ask(f"cd {place} 2>/dev/null && sha256sum * || true", timeout_s=60)
+    digests = {name: digest for digest, name in re.findall(r"^([0-9a-f]{64}) [ *](.+?)\r?$", said, re.MULTILINE)}
+    wanted = {file["path"]: file["sha256"] for file in package.manifest["files"]}
+    wanted[DESCRIPTION] = sha256_file(package.path / DESCRIPTION)
+    return all(digests.get(name) == digest for name, digest in wanted.items())
 
 
 class Device:
@@ -158,13 +164,15 @@ class Device:
         command: how the runner is started there.
         folder: of this profile, on the device.
         timeout_s: of one run.
+        alive: a line of shell that shows on the device that this profile goes on.
     """
 
-    def __init__(self, adb: Adb, command: list[str], folder: str, timeout_s: float) -> None:
+    def __init__(self, adb: Adb, command: list[str], folder: str, timeout_s: float, *, alive: str = "true") -> None:
         self._adb = adb
         self._command = command
         self._folder = folder
         self._timeout_s = timeout_s
+        self._alive = alive
         self._pushed: dict[Path, str] = {}
 
     def facts(self) -> dict[str, Any]:
@@ -200,7 +208,7 @@ class Device:
             options = call.options(model=remote, inputs=inputs, outputs=outputs, trace=trace)
             # The process id is that of the runner: exec keeps it. It is what close() ends.
             script = (
-                f"cd {self._folder} && rm -f outputs.bin trace.bin && echo $$ > {_PID} && "
+                f"{self._alive}; cd {self._folder} && rm -f outputs.bin trace.bin && echo $$ > {_PID} && "
                 f"exec {shlex.join([*self._command, *options])}"
             )
             result = self._adb.shell(script, timeout_s=self._timeout_s)
