@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from cocorrrec_export.data.held_out import evaluation_set
+from cocorrrec_export.data.held_out import TEST, evaluation_set
 from cocorrrec_export.data.interactions import Filters, load_interactions
 from cocorrrec_export.data.negatives import NegativeSampler
 from cocorrrec_export.data.splits import leave_last_out
@@ -29,7 +29,7 @@ from cocorrrec_export.metrics import ranking_metrics
 from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.training.config import TrainConfig
-from cocorrrec_export.training.loop import train_step
+from cocorrrec_export.training.loop import Batch, Step, TrainingData
 from cocorrrec_export.training.scoring import score_candidates
 
 PAIRS = 1024
@@ -57,22 +57,23 @@ def main() -> None:
 
     interactions = load_interactions(options.data, filters=Filters(options.min_item, options.min_user))
     split, sampler = leave_last_out(interactions, sequence_length=10), NegativeSampler(interactions)
-    train = split.train
-    negatives = sampler.sample(train.users, NEGATIVES, rng=np.random.default_rng(0))
-    held_out = evaluation_set(split.test, sampler, negatives=100, seed=0)
+    held_out = evaluation_set(interactions, split, sampler, part=TEST, negatives=100, seed=0)
+    data = TrainingData(interactions, split.train, sampler, held_out)
     results = {}
     for name, gcn in (("SCN alone", False), ("SCN and GCN", True)):
         config = ModelConfig(vocab_size=interactions.vocab_size, gcn=gcn)
         results[name] = {
-            "training": time_training(config, train, negatives, options.steps, options.rounds),
+            "training": time_training(config, data, options.steps, options.rounds),
             "evaluation": time_evaluation(config, held_out.histories, held_out.candidates, options.users),
         }
-        report(name, results[name], len(train))
+        report(name, results[name], len(data.train))
     if options.json:
         options.json.write_text(json.dumps(results, indent=2))
 
 
-def time_training(config: ModelConfig, train, negatives: np.ndarray, steps: int, rounds: int) -> dict:
+def time_training(config: ModelConfig, data: TrainingData, steps: int, rounds: int) -> dict:
+    train = data.train
+    negatives = data.sampler.sample(train.users, NEGATIVES, rng=np.random.default_rng(0))
     ours, pairs = build_model(config).train(), build_model(config).train()
     our_optimiser = torch.optim.AdamW(ours.parameters(), lr=0.005, weight_decay=0.01, fused=True)
     pair_optimiser = torch.optim.AdamW(pairs.parameters(), lr=0.005, weight_decay=0.01)
@@ -85,13 +86,13 @@ def time_training(config: ModelConfig, train, negatives: np.ndarray, steps: int,
         torch.tensor([1.0] + [0.0] * NEGATIVES).repeat(len(train)),
     )
     loader = iter(DataLoader(dataset, batch_size=PAIRS, shuffle=True))
-    settings = TrainConfig()
+    step, rng = Step(ours, data, TrainConfig(negatives=NEGATIVES), "bce"), np.random.default_rng(2)
 
     def our_steps() -> None:
         for _ in range(steps):
             rows = next(batches)
             our_optimiser.zero_grad(set_to_none=False)
-            train_step(ours, train, rows, negatives[rows], settings)
+            step(Batch(train.users[rows], train.histories[rows], train.targets[rows, None]), rng)
             our_optimiser.step()
 
     def pair_steps() -> None:

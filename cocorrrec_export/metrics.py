@@ -1,10 +1,16 @@
 """Ranking metrics of one positive among sampled negatives, over all users at once."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 CUTOFFS = (5, 10, 20)
 METRICS = ("uauc", *(f"ndcg@{k}" for k in CUTOFFS), *(f"hr@{k}" for k in CUTOFFS))
+FULL = "full:"
+"""In front of the name of a metric over the whole catalog, where it could be taken for one over sampled negatives."""
+FULL_METRICS = (*METRICS, "mrr")
+"""Metrics over the whole catalog: those over sampled negatives, and the mean reciprocal rank."""
 
 
 def per_user_metrics(scores: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
@@ -44,11 +50,31 @@ def places(scores: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.
     return (negatives > positive).sum(1), (negatives == positive).sum(1)
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where each user's positive is, among the user's negatives: a few bytes per user, and all metrics follow."""
+
+    above: NDArray[np.integer]  # [users] negatives with a higher score
+    tied: NDArray[np.integer]  # [users] negatives with the same score
+    negatives: NDArray[np.integer] | int
+    """How many negatives; by user where the whole catalog is ranked without what each user had before."""
+
+    def per_user(self) -> dict[str, NDArray[np.float64]]:
+        """Each of :data:`FULL_METRICS`, ``[users]``."""
+        found = metrics_of_places(self.above, self.tied, negatives=self.negatives)
+        return found | {"mrr": 1.0 / (self.above + self.tied + 1.0)}
+
+    def means(self, names: tuple[str, ...] = METRICS) -> dict[str, float]:
+        """The mean over users of the metrics ``names``."""
+        per_user = self.per_user()
+        return {name: float(per_user[name].mean()) for name in names}
+
+
 def metrics_of_places(
-    above: NDArray[np.int64], tied: NDArray[np.int64], *, negatives: int
+    above: NDArray[np.integer], tied: NDArray[np.integer], *, negatives: NDArray[np.integer] | int
 ) -> dict[str, NDArray[np.float64]]:
     """:func:`per_user_metrics` from the :func:`places`."""
-    rank = above + tied  # 0 is the best
+    rank = above.astype(np.int64) + tied  # 0 is the best
     result = {"uauc": 1.0 - (above + 0.5 * tied) / negatives}
     result |= {f"ndcg@{k}": np.where(rank < k, 1.0 / np.log2(rank + 2.0), 0.0) for k in CUTOFFS}
     result |= {f"hr@{k}": (rank < k).astype(np.float64) for k in CUTOFFS}

@@ -1,29 +1,87 @@
 """A held-out slice that travels with a model: histories, and one positive among sampled negatives for each."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from cocorrrec_export.data.interactions import Interactions
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.modeling.store import read_tensors, write_tensors
+
+_TENSORS = {"histories", "candidates"}
+_EARLIER = {"earlier_items", "earlier_offsets"}
+
+
+@dataclass(frozen=True)
+class EarlierClicks:
+    """All clicks of each held-out user before the target, oldest first: slices of one array, which is not copied."""
+
+    items: NDArray[np.int32]
+    starts: NDArray[np.int64]  # [U]
+    stops: NDArray[np.int64]  # [U]
+
+    @classmethod
+    def before_last(cls, interactions: Interactions, count: int) -> "EarlierClicks":
+        """The clicks of every user but the last ``count``."""
+        return cls(interactions.items, interactions.offsets[:-1], interactions.offsets[1:] - count)
+
+    def without_last(self, count: int) -> "EarlierClicks":
+        """The same but each user's last ``count``; a user with fewer keeps none."""
+        return EarlierClicks(self.items, self.starts, np.maximum(self.starts, self.stops - count))
+
+    def last(self, rows: slice, count: int) -> Tensor:
+        """The last ``count`` clicks of the users ``rows``, ``[U, count]`` int64, right-padded with 0."""
+        clicks = np.minimum(self.stops[rows] - self.starts[rows], count)
+        column = np.arange(count)
+        source = (self.stops[rows] - clicks)[:, None] + column
+        is_click = column < clicks[:, None]
+        found = np.where(is_click, self.items[np.where(is_click, source, 0)], 0)
+        return torch.from_numpy(found.astype(np.int64))
+
+    def pairs(self, rows: slice) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Every click of the users ``rows``: the user's place among them, and the item."""
+        counts = self.stops[rows] - self.starts[rows]
+        user = np.repeat(np.arange(len(counts)), counts)
+        within = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return user, self.items[self.starts[rows][user] + within]
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
     """Internal item ids of the held-out users."""
 
-    histories: Tensor  # [U, L] int64, right-padded with 0
-    candidates: Tensor  # [U, 1 + negatives] int64, the positive in column 0
+    histories: Tensor  # [U, L] int, right-padded with 0
+    candidates: Tensor  # [U, 1 + negatives] int, the positive in column 0
+    earlier: EarlierClicks | None = None
+    """What a ranking of the whole catalog leaves out, and a cloud with a longer memory reads; folders of models that
+    earlier versions wrote lack it."""
 
     def __len__(self) -> int:
         """Number of users."""
         return len(self.histories)
 
+    def batches(self, size: int) -> Iterator[slice]:
+        """The users in parts of at most ``size``."""
+        return (slice(start, min(start + size, len(self))) for start in range(0, len(self), size))
+
+    def memory(self, rows: slice, count: int) -> Tensor | None:
+        """The last ``count`` clicks of the users ``rows``, right-padded; None where only the histories are known."""
+        return None if self.earlier is None else self.earlier.last(rows, count)
+
     def save(self, path: Path) -> None:
         """Write as int32 safetensors."""
-        write_tensors({"histories": self.histories.int(), "candidates": self.candidates.int()}, path)
+        tensors = {"histories": self.histories.int(), "candidates": self.candidates.int()}
+        if self.earlier is not None:
+            user, items = self.earlier.pairs(slice(None))
+            counts = np.bincount(user, minlength=len(self))
+            tensors["earlier_items"] = torch.from_numpy(items.astype(np.int32))
+            tensors["earlier_offsets"] = torch.from_numpy(np.concatenate(([0], np.cumsum(counts))).astype(np.int32))
+        write_tensors(tensors, path)
 
     @classmethod
     def load(cls, path: Path, *, vocab_size: int) -> "EvaluationSet":
@@ -33,11 +91,15 @@ class EvaluationSet:
             CocorrrecError: not such a file, or ids outside the vocabulary.
         """
         tensors = read_tensors(path)
-        if tensors.keys() != {"histories", "candidates"}:
+        if tensors.keys() not in (_TENSORS, _TENSORS | _EARLIER):
             raise CocorrrecError(f"{path}: holds {sorted(tensors)}, an evaluation file has candidates and histories")
         for name, x in tensors.items():
-            if x.dtype != torch.int32 or x.ndim != 2 or 0 in x.shape:
-                raise CocorrrecError(f"{path}: {name} is {x.dtype} {list(x.shape)}, expected int32 of two dimensions")
+            dimensions = 1 if name in _EARLIER else 2
+            if x.dtype != torch.int32 or x.ndim != dimensions or 0 in x.shape:
+                kind = "one dimension" if dimensions == 1 else "two dimensions"
+                raise CocorrrecError(f"{path}: {name} is {x.dtype} {list(x.shape)}, expected int32 of {kind}")
+            if name == "earlier_offsets":
+                continue
             low = 0 if name == "histories" else 1
             first, last = int(x.min()), int(x.max())
             if first < low or last >= vocab_size:
@@ -46,4 +108,13 @@ class EvaluationSet:
                 )
         if len(tensors["histories"]) != len(tensors["candidates"]) or tensors["candidates"].shape[1] < 2:
             raise CocorrrecError(f"{path}: histories and candidates do not belong together")
-        return cls(tensors["histories"].long(), tensors["candidates"].long())
+        earlier = _earlier(path, tensors) if "earlier_items" in tensors else None
+        return cls(tensors["histories"], tensors["candidates"], earlier)
+
+
+def _earlier(path: Path, tensors: dict[str, Tensor]) -> EarlierClicks:
+    offsets, items = tensors["earlier_offsets"].numpy().astype(np.int64), tensors["earlier_items"].numpy()
+    users = len(tensors["histories"])
+    if len(offsets) != users + 1 or offsets[0] != 0 or offsets[-1] != len(items) or (np.diff(offsets) < 1).any():
+        raise CocorrrecError(f"{path}: earlier_offsets do not cut earlier_items into the clicks of {users} users")
+    return EarlierClicks(items, offsets[:-1], offsets[1:])

@@ -2,21 +2,41 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from cocorrrec_export.data.evaluation_set import EvaluationSet
+from cocorrrec_export.data.evaluation_set import EarlierClicks, EvaluationSet
 from cocorrrec_export.data.files.detection import AUTO
+from cocorrrec_export.data.interactions import Interactions
 from cocorrrec_export.data.negatives import NegativeSampler, evaluation_candidates
 from cocorrrec_export.data.sources import DataSource, load_source
-from cocorrrec_export.data.splits import Examples, leave_last_out
+from cocorrrec_export.data.splits import Split, leave_last_out
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.modeling.store import ModelFolder
 
+VALIDATION, TEST = 1, 0
+"""Clicks of a user after the validation and after the test target."""
 
-def evaluation_set(examples: Examples, sampler: NegativeSampler, *, negatives: int, seed: int) -> EvaluationSet:
-    """One positive among sampled negatives for each example."""
-    candidates = evaluation_candidates(examples, sampler, negatives=negatives, seed=seed)
-    return EvaluationSet(torch.from_numpy(examples.histories).long(), torch.from_numpy(candidates).long())
+
+def evaluation_set(
+    interactions: Interactions, split: Split, sampler: NegativeSampler, *, part: int, negatives: int, seed: int
+) -> EvaluationSet:
+    """One positive among sampled negatives for each user.
+
+    Args:
+        interactions: what was split.
+        split: its parts.
+        sampler: of the negatives.
+        part: :data:`VALIDATION` or :data:`TEST`; each draws negatives of its own, so that an epoch that happens to
+            suit the one's negatives gains nothing in the other.
+        negatives: how many per user.
+        seed: of the negatives.
+    """
+    examples = split.validation if part == VALIDATION else split.test
+    rng = np.random.default_rng([seed, part] if part else seed)
+    candidates = evaluation_candidates(examples, sampler, negatives=negatives, rng=rng)
+    earlier = EarlierClicks.before_last(interactions, part + 1)
+    return EvaluationSet(torch.from_numpy(examples.histories), torch.from_numpy(candidates), earlier)
 
 
 def held_out_set(folder: ModelFolder, data_file: Path | None = None) -> EvaluationSet:
@@ -47,5 +67,6 @@ def held_out_set(folder: ModelFolder, data_file: Path | None = None) -> Evaluati
             f"{interactions.vocabulary_sha256[:16]}..., model {folder.name} was trained on "
             f"{folder.config.vocab_size - 1} items with digest {expected[:16]}...: this is not its data"
         )
-    test = leave_last_out(interactions, sequence_length=folder.config.sequence_length).test
-    return evaluation_set(test, NegativeSampler(interactions), negatives=negatives, seed=seed)
+    split = leave_last_out(interactions, sequence_length=folder.config.sequence_length)
+    sampler = NegativeSampler(interactions)
+    return evaluation_set(interactions, split, sampler, part=TEST, negatives=negatives, seed=seed)

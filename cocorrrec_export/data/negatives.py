@@ -74,8 +74,8 @@ class NegativeSampler:
 
 
 def evaluation_candidates(
-    examples: Examples, sampler: NegativeSampler, *, negatives: int = 100, seed: int
+    examples: Examples, sampler: NegativeSampler, *, negatives: int = 100, rng: np.random.Generator
 ) -> NDArray[np.int32]:
     """One positive, in column 0, among distinct negatives: ``[M, 1 + negatives]``."""
-    drawn = sampler.sample(examples.users, negatives, rng=np.random.default_rng(seed), distinct=True)
+    drawn = sampler.sample(examples.users, negatives, rng=rng, distinct=True)
     return np.concatenate((examples.targets[:, None], drawn), axis=1)

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from cocorrrec_export.data.interactions import Interactions
 
+HELD_OUT = 2
+"""Clicks of each user, the last ones, that are not trained on: one for validation, one for testing."""
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -47,7 +50,7 @@ def leave_last_out(interactions: Interactions, *, sequence_length: int) -> Split
     position = np.arange(len(user)) - interactions.offsets[user]  # of each interaction among its user's
     left = counts[user] - position  # 1 for the last
     return Split(
-        train=_examples(interactions, user, position, (position > 0) & (left > 2), sequence_length),
+        train=_examples(interactions, user, position, (position > 0) & (left > HELD_OUT), sequence_length),
         validation=_examples(interactions, user, position, left == 2, sequence_length),
         test=_examples(interactions, user, position, left == 1, sequence_length),
     )

@@ -259,7 +259,7 @@ def gcn_graph(model: Ranker, config: ModelConfig) -> GraphSpec:
     """
     if not isinstance(model, CoCorrRec):
         raise UsageError(f"{config.architecture} has no cloud half: a GCN is a part of cocorrrec alone")
-    if model.gcn is None:
+    if not isinstance(model.gcn, GCN):
         raise UsageError("this model was trained without a GCN: there is no cloud half to export")
     H = model.scn.encode(torch.ones(3, config.sequence_length, dtype=torch.int64)).detach()
     return GraphSpec(gcn_contract(config), Correct(model.gcn).eval(), (H,))

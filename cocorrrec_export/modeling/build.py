@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,6 +18,7 @@ from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.modeling.scn import SCN
 from cocorrrec_export.modeling.ttt import CorrectionFusion, TTTLinear
+from cocorrrec_export.modeling.vector import VectorCloud
 
 
 def build_model(config: ModelConfig, *, generator: torch.Generator | None = None) -> Ranker:
@@ -47,36 +49,46 @@ def _cocorrrec(config: ModelConfig) -> CoCorrRec:
         vocab_size=config.vocab_size,
         hidden_size=config.hidden_size,
         ttt=ttt,
-        fusion=CorrectionFusion(remask=config.remask_correction) if config.gcn else None,
+        fusion=CorrectionFusion(remask=config.remask_correction) if config.correction == "kernel" else None,
+        **_head(config),
         dropout=config.dropout,
     )
-    gcn = None
-    if config.gcn:
-        gcn = GCN(hidden_size=config.hidden_size, num_heads=config.num_heads, mini_batch=config.mini_batch)
-    return CoCorrRec(scn=scn, gcn=gcn)
+    return CoCorrRec(scn=scn, gcn=_cloud(config))
 
 
-def _by_items(cls: Callable[..., Ranker]) -> Callable[[ModelConfig], Ranker]:
-    return lambda config: cls(vocab_size=config.vocab_size, hidden_size=config.hidden_size, dropout=config.dropout)
+def _cloud(config: ModelConfig) -> GCN | VectorCloud | None:
+    if config.correction == "kernel":
+        return GCN(hidden_size=config.hidden_size, num_heads=config.num_heads, mini_batch=config.mini_batch)
+    if config.correction == "vector":
+        return VectorCloud(
+            hidden_size=config.hidden_size,
+            num_heads=config.num_heads,
+            length=config.cloud_length,
+            networks=config.cloud_networks,
+            dropout=config.cloud_dropout,
+        )
+    return None
 
 
-def _by_positions(cls: Callable[..., Ranker]) -> Callable[[ModelConfig], Ranker]:
-    return lambda config: cls(
-        vocab_size=config.vocab_size,
-        hidden_size=config.hidden_size,
-        num_heads=config.num_heads,
-        sequence_length=config.sequence_length,
-        dropout=config.dropout,
-    )
+def _head(config: ModelConfig) -> dict[str, bool]:
+    return {"item_layers": config.item_side == "mlp", "residual": config.readout == "residual"}
+
+
+def _sizes(config: ModelConfig) -> dict[str, Any]:
+    return {"vocab_size": config.vocab_size, "hidden_size": config.hidden_size, "dropout": config.dropout}
+
+
+def _positions(config: ModelConfig) -> dict[str, Any]:
+    return {"num_heads": config.num_heads, "sequence_length": config.sequence_length}
 
 
 ARCHITECTURES: dict[Architecture, Callable[[ModelConfig], Ranker]] = {
     "cocorrrec": _cocorrrec,
-    "din": _by_items(DIN),
-    "gru4rec": _by_items(GRU4Rec),
-    "sasrec": _by_positions(SASRec),
-    "bert4rec": _by_positions(BERT4Rec),
-    "mamba4rec": _by_items(Mamba4Rec),
+    "din": lambda config: DIN(**_sizes(config)),
+    "gru4rec": lambda config: GRU4Rec(**_sizes(config), **_head(config)),
+    "sasrec": lambda config: SASRec(**_sizes(config), **_positions(config), **_head(config)),
+    "bert4rec": lambda config: BERT4Rec(**_sizes(config), **_positions(config), causal=config.attention == "causal"),
+    "mamba4rec": lambda config: Mamba4Rec(**_sizes(config)),
 }
 """Every architecture, by its name in a config."""
 

@@ -17,6 +17,14 @@ class RMSNorm(nn.Module):
         return self.weight * (x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps))
 
 
+def tanh_layers(size: int, count: int) -> nn.Sequential:
+    """``count`` square layers with tanh between them; none change nothing."""
+    layers: list[nn.Module] = []
+    for index in range(count):
+        layers += [nn.Linear(size, size), *([nn.Tanh()] if index + 1 < count else [])]
+    return nn.Sequential(*layers)
+
+
 def rope_tables(positions: int, head_dim: int, *, base: float = 10000.0) -> tuple[Tensor, Tensor]:
     """Cosines and sines of the rotary embedding, each pair's value twice: two tensors ``[positions, head_dim]``."""
     theta = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)  # [f/2]

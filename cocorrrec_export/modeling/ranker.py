@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cocorrrec_export.errors import UsageError
 from cocorrrec_export.modeling.config import PADDING_ID
 
 
@@ -26,6 +27,8 @@ class Ranker(nn.Module):
     """The cloud's half; None in every architecture but CoCorrRec's."""
     streams = False
     """Whether clicks can be read one by one in constant memory: :meth:`start_stream` and :meth:`step`."""
+    one_state = True
+    """Whether a user is one vector ``[D]``, and a score its product with an item's."""
 
     def read_rows(self, ids: Tensor, clicks: Tensor, *, corrected: bool = True) -> Any:
         """The user after ``ids [B, L]``, whose rows of the table are ``clicks [B, L, D]``.
@@ -39,6 +42,19 @@ class Ranker(nn.Module):
         """The state after each click, ``[B, L, ...]``: what the published FLOPs are of; the last is the user."""
         raise NotImplementedError
 
+    def states(self, ids: Tensor, clicks: Tensor) -> Tensor:  # noqa: ARG002
+        """The user as it is after each click, ``[B, L, D]``, without a correction; a padded click's is meaningless.
+
+        Training on every position reads it. At the last click it equals :meth:`read_rows`.
+
+        Raises:
+            UsageError: the model reads later clicks into earlier positions, or has no state of its own.
+        """
+        raise UsageError(
+            f"{type(self).__name__} does not have one user state per click that only that click and earlier ones "
+            "decide: use positions 'last'"
+        )
+
     def item_side(self, rows: Tensor) -> Tensor:
         """Vectors of items, from their rows of the table: ``[..., D]`` to the same shape."""
         return rows
@@ -46,6 +62,11 @@ class Ranker(nn.Module):
     def match(self, user: Any, vectors: Tensor) -> Tensor:
         """Logits ``[B, C]`` of items with ``vectors [B, C, D]``."""
         logits: Tensor = (vectors @ user.unsqueeze(-1)).squeeze(-1)
+        return logits
+
+    def match_all(self, user: Any, vectors: Tensor) -> Tensor:
+        """Logits ``[B, C]`` of the same items for every user: ``vectors [C, D]``."""
+        logits: Tensor = user @ vectors.T
         return logits
 
     def initialise(self, *, std: float, generator: torch.Generator | None) -> None:
@@ -59,14 +80,19 @@ class Ranker(nn.Module):
         """Read one click ``items [B]``: the next state, a tuple of tensors, and the user state ``[B, D]``."""
         raise NotImplementedError
 
-    def user_state(self, ids: Tensor, *, corrected: bool = True) -> Any:
-        """The user after ``ids [B, L]``, with the cloud's correction unless told otherwise."""
+    def user_state(self, ids: Tensor, *, corrected: bool = True, memory: Tensor | None = None) -> Any:  # noqa: ARG002
+        """The user after ``ids [B, L]``, with the cloud's correction unless told otherwise.
+
+        ``memory [B, L_cloud]``: the last clicks as a cloud with a longer memory has them; other models do not read it.
+        """
         return self.read_rows(ids, self.item_embedding(ids), corrected=corrected)
 
     def item_vectors(self, items: Tensor) -> Tensor:
         """The item side, ``items [...]`` to ``[..., D]``."""
         return self.item_side(self.item_embedding(items))
 
-    def forward(self, ids: Tensor, candidates: Tensor, *, corrected: bool = True) -> Tensor:
-        """Logits ``[B, C]`` of ``candidates [B, C]``; their sigmoid is the score."""
-        return self.match(self.user_state(ids, corrected=corrected), self.item_vectors(candidates))
+    def forward(
+        self, ids: Tensor, candidates: Tensor, *, corrected: bool = True, memory: Tensor | None = None
+    ) -> Tensor:
+        """Scores ``[B, C]`` of ``candidates [B, C]``: logits. The arguments are those of :meth:`user_state`."""
+        return self.match(self.user_state(ids, corrected=corrected, memory=memory), self.item_vectors(candidates))

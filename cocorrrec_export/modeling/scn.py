@@ -18,7 +18,7 @@ together. ``step`` reads one click at a time and gives the same user state.
 from torch import Tensor, nn
 
 from cocorrrec_export.modeling.config import PADDING_ID
-from cocorrrec_export.modeling.layers import RMSNorm
+from cocorrrec_export.modeling.layers import RMSNorm, pick_rows, tanh_layers
 from cocorrrec_export.modeling.ranker import last_position
 from cocorrrec_export.modeling.ttt import Correction, CorrectionFusion, StreamState, TTTLinear
 
@@ -30,7 +30,9 @@ class SCN(nn.Module):
         vocab_size: V, the padding row included.
         hidden_size: D.
         ttt: the layer that reads the clicks.
-        fusion: how a correction of the cloud is mixed in; None in a model without a GCN.
+        fusion: how the kernels of the cloud are mixed in; None in a model that takes none.
+        item_layers: whether an item's row goes through two layers; else the row is its vector.
+        residual: whether the last click is added to the layer's output before the norm that makes the user state.
         dropout: share of features dropped in training, on the embedded clicks and on the user state.
     """
 
@@ -41,6 +43,8 @@ class SCN(nn.Module):
         hidden_size: int,
         ttt: TTTLinear,
         fusion: CorrectionFusion | None = None,
+        item_layers: bool = True,
+        residual: bool = False,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -49,9 +53,8 @@ class SCN(nn.Module):
         self.ttt = ttt
         self.fusion = fusion
         self.output_norm = RMSNorm(hidden_size)
-        self.item_mlp = nn.Sequential(
-            nn.Linear(hidden_size, hidden_size), nn.Tanh(), nn.Linear(hidden_size, hidden_size)
-        )
+        self.item_mlp = tanh_layers(hidden_size, 2 if item_layers else 0)
+        self.residual = residual
         self.dropout = nn.Dropout(dropout)
 
     def encode(self, ids: Tensor) -> Tensor:
@@ -64,15 +67,21 @@ class SCN(nn.Module):
 
     def user_state(self, ids: Tensor, H: Tensor, correction: Correction | None = None) -> Tensor:
         """The state after the last click, ``[B, D]``, from ``ids [B, L]`` and their encoding ``H [B, L, D]``."""
-        Y = self.ttt(H, last_position(ids), correction, self.fusion)
-        return self.dropout(self.output_norm(self.ttt.output(Y)))
+        last = last_position(ids)
+        Y = self.ttt(H, last, correction, self.fusion)
+        return self.dropout(self.read_out(Y, pick_rows(H, last)))
+
+    def read_out(self, Y: Tensor, H: Tensor) -> Tensor:
+        """Merged heads ``Y [..., D]`` and the clicks ``H [..., D]`` that they answer at: user states ``[..., D]``."""
+        x = self.ttt.output(Y)
+        return self.output_norm(x + H if self.residual else x)
 
     def every_position(self, H: Tensor, correction: Correction | None = None) -> Tensor:
         """The state after each click, ``[B, L, D]``, from their encoding ``H [B, L, D]``.
 
         The plain form, as in the paper; a phone that needs the last position alone computes less.
         """
-        return self.output_norm(self.ttt.output(self.ttt.every_position(H, correction, self.fusion)))
+        return self.read_out(self.ttt.every_position(H, correction, self.fusion), H)
 
     def item_vectors(self, items: Tensor) -> Tensor:
         """The item side, ``items [...]`` to ``[..., D]``. It does not depend on the user."""
@@ -92,5 +101,6 @@ class SCN(nn.Module):
 
     def step(self, items: Tensor, state: StreamState) -> tuple[StreamState, Tensor]:
         """Read one click ``items [B]``: the next state and the user state ``[B, D]``."""
-        state, Y = self.ttt.step(self.encode(items), state)
-        return state, self.output_norm(self.ttt.output(Y))
+        H = self.encode(items)
+        state, Y = self.ttt.step(H, state)
+        return state, self.read_out(Y, H)

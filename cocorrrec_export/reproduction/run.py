@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from cocorrrec_export.data.held_out import held_out_set
 from cocorrrec_export.errors import CocorrrecError, UsageError
 from cocorrrec_export.files import publish_file
-from cocorrrec_export.metrics import metrics_of_places, places
+from cocorrrec_export.metrics import metrics_of_places
 from cocorrrec_export.modeling.store import count_parameters, load_model, open_model, read_tensors, write_tensors
 from cocorrrec_export.reproduction.plan import Run
 from cocorrrec_export.training import run as training
 from cocorrrec_export.training.loop import Listener
-from cocorrrec_export.training.scoring import score_candidates
+from cocorrrec_export.training.scoring import measure, ways
 
 RESULT = "result.json"
 PLACES = "places.safetensors"
@@ -70,13 +70,18 @@ def read_result(run: Run, folder: Path, settings: dict[str, Any], data: str) -> 
         return None
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-        same = facts["settings"] == settings and facts["data"] == data
+        same = _with_defaults(facts["settings"], path) == settings and facts["data"] == data
     except (ValueError, KeyError, TypeError) as error:
         raise CocorrrecError(f"{path}: damaged ({error}): remove the folder, and it is run again") from None
     if not same:
         raise UsageError(f"{folder} is of other settings or data: give another --out")
     tensors = read_tensors(folder / PLACES)
     return Result(run, facts, {name: tensor.numpy().astype(np.int64) for name, tensor in tensors.items()})
+
+
+def _with_defaults(settings: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Settings as this version writes them: a key that an earlier one did not have is at its default."""
+    return settings_of(training.RunConfig.from_tables(settings, {}, where=f"{path}, settings"))
 
 
 def perform(
@@ -123,9 +128,9 @@ def perform(
     held_out = held_out_set(model_folder, data_file)
     model = load_model(model_folder)
     tensors = {}
-    for way in ("alone",) if model.gcn is None else ("corrected", "alone"):
-        scores = score_candidates(model, held_out.histories, held_out.candidates, corrected=way == "corrected")
-        for name, values in zip(("above", "tied"), places(scores), strict=True):
+    for way, corrected in ways(model).items():
+        sampled = measure(model, held_out, corrected=corrected, full=False).sampled
+        for name, values in (("above", sampled.above), ("tied", sampled.tied)):
             tensors[f"{way}.{name}"] = torch.from_numpy(values.astype(np.int16))
     write_tensors(tensors, folder / PLACES)
     log = (out / "metrics.jsonl").read_text(encoding="utf-8")

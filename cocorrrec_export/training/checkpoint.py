@@ -33,6 +33,8 @@ class RunState:
     best_epoch: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
     """Weights of the best epoch."""
+    average: dict[str, Tensor] = field(default_factory=dict)
+    """Running average of the weights, in a run that keeps one."""
 
 
 class CheckpointClock:
@@ -51,9 +53,10 @@ class CheckpointClock:
 
 def save_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, state: RunState) -> None:
     """Write everything that :func:`load_checkpoint` needs, whole or not at all."""
-    names = [name for name, _ in model.named_parameters()]
+    names = _trained(model)
     tensors = {f"model.{name}": x for name, x in model.state_dict().items()}
     tensors |= {f"best.{name}": x for name, x in state.best.items()}
+    tensors |= {f"average.{name}": x for name, x in state.average.items()}
     for index, moments in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{names[index]}.{key}": x for key, x in moments.items()}
     tensors[_GLOBAL_RNG] = torch.random.get_rng_state()
@@ -92,9 +95,14 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
         torch.random.set_rng_state(tensors[_GLOBAL_RNG])
         for key in ("epoch", "step", "loss_sum", "records", "best_epoch"):
             setattr(state, key, numbers[key])
-        state.best = _under(tensors, "best.")
+        state.best, state.average = _under(tensors, "best."), _under(tensors, "average.")
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise CocorrrecError(f"{path}: not a checkpoint of this run: {error}") from None
+
+
+def _trained(model: nn.Module) -> list[str]:
+    """The optimiser's parameters, in its order."""
+    return [name for name, x in model.named_parameters() if x.requires_grad]
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -103,7 +111,7 @@ def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _load_optimiser(optimiser: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> None:
     moments: dict[int, dict[str, Any]] = {}
-    for index, (name, _) in enumerate(model.named_parameters()):
+    for index, name in enumerate(_trained(model)):
         own = _under(tensors, f"{name}.")
         if own:
             moments[index] = own

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from cocorrrec_export.errors import UsageError
-from cocorrrec_export.metrics import METRICS
+from cocorrrec_export.metrics import FULL, FULL_METRICS, METRICS
 from cocorrrec_export.toml import check_types, from_table
 
 
@@ -20,24 +20,35 @@ class TrainConfig:
     epochs: int = 10
     patience: int = 2
     """Epochs without a better validation metric before training stops; 0 trains all epochs."""
+    positions: Literal["last", "all"] = "last"
+    """What is predicted: one click per history, from all before it (released), or the next one after every click of a
+    window of consecutive clicks, which needs a model that reads no later click into an earlier position."""
     batch_size: int = 205
-    """Histories a step; each is scored against 1 positive and ``negatives`` sampled items."""
+    """Predicted clicks per step, about as many with ``positions = "all"``."""
     negatives: int = 4
+    """Sampled items per predicted click, with the model's ``objective = "bce"``."""
+    sampled_items: int = 512
+    """Items drawn per step, with the model's ``objective = "sampled_softmax"``."""
     learning_rate: float = 0.005
     weight_decay: float = 0.0
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """How the learning rate goes from its start to 0 over all epochs."""
+    warmup: float = 0.0
+    """Epochs, or a share of one, over which the learning rate rises to its start."""
+    average: float = 0.0
+    """Decay per step of a running average of the weights, which is what is evaluated and kept; 0: the weights."""
     alone_weight: float = 0.0
     """Weight of a second loss, of the same histories read without the correction: what a phone offline ranks with."""
     monitor: str = "ndcg@10"
-    """Validation metric that picks the epoch."""
+    """Validation metric that picks the epoch: among sampled negatives, or behind ``full:`` in the whole catalog."""
     evaluation_negatives: int = 100
     evaluation_seed: int = 0
     """Seed of the validation and test negatives: the same for every ``seed``, so that runs can be compared."""
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name, low in (("seed", 0), ("epochs", 1), ("patience", 0), ("batch_size", 1), ("negatives", 1)):
+        lows = {"seed": 0, "epochs": 1, "patience": 0, "batch_size": 1, "negatives": 1, "sampled_items": 1}
+        for name, low in lows.items():
             if getattr(self, name) < low:
                 raise UsageError(f"{name} must be at least {low}, got {getattr(self, name)}")
         if self.evaluation_negatives < 1:
@@ -49,8 +60,13 @@ class TrainConfig:
             )
         if self.alone_weight < 0:
             raise UsageError(f"alone_weight must not be below 0, got {self.alone_weight}")
-        if self.monitor not in METRICS:
-            raise UsageError(f"monitor must be one of {', '.join(METRICS)}, got {self.monitor!r}")
+        if not (0 <= self.warmup <= self.epochs and 0 <= self.average < 1):
+            raise UsageError(
+                f"warmup must be 0 to epochs and average at least 0 and below 1, got {self.warmup} and {self.average}"
+            )
+        names = (*METRICS, *(FULL + name for name in FULL_METRICS))
+        if self.monitor not in names:
+            raise UsageError(f"monitor must be one of {', '.join(names)}, got {self.monitor!r}")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], *, where: str) -> Self:

@@ -1,31 +1,40 @@
 """The training loop: plain code, resumable at any step."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cocorrrec_export.data.evaluation_set import EvaluationSet
+from cocorrrec_export.data.interactions import Interactions
 from cocorrrec_export.data.negatives import NegativeSampler
 from cocorrrec_export.data.splits import Examples
 from cocorrrec_export.data.statistics import Statistics
+from cocorrrec_export.data.windows import training_counts, training_windows
 from cocorrrec_export.errors import CocorrrecError
-from cocorrrec_export.metrics import ranking_metrics
+from cocorrrec_export.metrics import FULL, FULL_METRICS
 from cocorrrec_export.modeling.config import PADDING_ID
 from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.training.checkpoint import CheckpointClock, RunState, load_checkpoint, save_checkpoint
 from cocorrrec_export.training.config import TrainConfig
-from cocorrrec_export.training.losses import bce_loss, softmax_loss
-from cocorrrec_export.training.scoring import score_candidates
+from cocorrrec_export.training.losses import bce_loss, expected_counts, sampled_softmax_loss, softmax_loss
+from cocorrrec_export.training.scoring import Measured, measure, ways
+
+WITHOUT = "_without_correction"
+"""Behind the name of a metric of a model with a cloud model: measured as on a phone without a network."""
+_ORDER, _STEP = 0, 1  # streams of chance of one epoch
 
 
 @dataclass(frozen=True)
 class TrainingData:
     """What a run reads."""
 
+    interactions: Interactions
     train: Examples
     sampler: NegativeSampler
     validation: EvaluationSet
@@ -37,6 +46,9 @@ class Listener:
     def on_data(self, statistics: Statistics, examples: int) -> None:
         """The data were read; ``examples`` is what an epoch trains on."""
 
+    def on_stage(self, name: str, epochs: int) -> None:
+        """A part of a run starts that has epochs of its own."""
+
     def on_epoch_start(self, epoch: int, steps: int, done: int) -> None:
         """Epoch ``epoch`` (from 1) starts, with ``done`` of ``steps`` already behind it."""
 
@@ -45,6 +57,26 @@ class Listener:
 
     def on_epoch_end(self, record: dict[str, float], *, best: bool) -> None:
         """An epoch is done and evaluated."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some histories, and what is predicted of each: one click, or the next one after every click."""
+
+    users: NDArray[np.int32]  # [B]
+    histories: NDArray[np.int32]  # [B, L]
+    targets: NDArray[np.int32]  # [B, 1], or [B, L] with 0 where nothing is predicted
+
+    def __len__(self) -> int:
+        """Number of histories."""
+        return len(self.users)
+
+    def rows(self, chosen: NDArray[np.int64]) -> "Batch":
+        """Some of them, as long as the longest needs."""
+        histories, targets = self.histories[chosen], self.targets[chosen]
+        longest = max(1, int((histories != PADDING_ID).sum(1).max()))
+        every = targets.shape[1] > 1
+        return Batch(self.users[chosen], histories[:, :longest], targets[:, :longest] if every else targets)
 
 
 def fit(
@@ -56,6 +88,8 @@ def fit(
     checkpoint: Path | None = None,
     resume: bool = False,
     listener: Listener | None = None,
+    length: int | None = None,
+    validate: Callable[[], dict[str, float]] | None = None,
 ) -> RunState:
     """Train ``model`` and leave it with the weights of the best validation epoch.
 
@@ -63,34 +97,44 @@ def fit(
         model: on the device to train on.
         data: examples, negatives and the validation slice.
         config: settings.
-        objective: ``"bce"`` (sampled negatives, as released) or ``"softmax"`` (over the vocabulary, Eq. 12, 16).
+        objective: ``"bce"`` (sampled negatives, as released), ``"softmax"`` (over the vocabulary, Eq. 12, 16) or
+            ``"sampled_softmax"`` (over a sample of it).
         checkpoint: file to keep the state in, written at each epoch's end and once a minute.
         resume: go on from ``checkpoint``; on the CPU the result is bit for bit that of an uninterrupted run.
         listener: hears of steps and epochs.
+        length: clicks of a window of ``positions = "all"``; by default as many as an example's history has.
+        validate: metrics of an epoch, ``config.monitor`` among them; by default those of ``model`` on the slice.
 
     Raises:
         CocorrrecError: the loss is no longer finite, or the checkpoint does not fit.
+        UsageError: the model cannot be trained so.
     """
     listener = listener or Listener()
+    validate = validate or (lambda: validation_metrics(model, data.validation, config))
     optimiser = torch.optim.AdamW(
-        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        [x for x in model.parameters() if x.requires_grad],
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        fused=True,
     )
     state = RunState()
     torch.manual_seed(config.seed)  # dropout draws from the global generator
     if resume and checkpoint is not None:
         load_checkpoint(checkpoint, model, optimiser, state)
+    step = Step(model, data, config, objective)
     clock = CheckpointClock()
-    steps = math.ceil(len(data.train) / config.batch_size)
     while state.epoch < config.epochs and not _exhausted(state, config):
         model.train()
-        order, negatives = _epoch_order(data, config, state.epoch, objective)
+        examples, order, size = _epoch(data, config, state.epoch, length)
+        steps = math.ceil(len(order) / size)
         listener.on_epoch_start(state.epoch + 1, steps, state.step)
         while state.step < steps:
-            rows = order[state.step * config.batch_size : (state.step + 1) * config.batch_size]
-            _set_learning_rate(optimiser, config, state.epoch * steps + state.step, config.epochs * steps)
+            batch = examples.rows(order[state.step * size : (state.step + 1) * size])
+            _set_learning_rate(optimiser, config, state.epoch, state.step, steps)
             optimiser.zero_grad(set_to_none=False)
-            loss = train_step(model, data.train, rows, None if negatives is None else negatives[rows], config)
+            loss = step(batch, np.random.default_rng([config.seed, state.epoch, _STEP, state.step]))
             optimiser.step()
+            _average(model, state, config.average)
             state.loss_sum += loss.item()
             state.step += 1
             if not math.isfinite(state.loss_sum):
@@ -101,7 +145,7 @@ def fit(
             listener.on_step(state.loss_sum / state.step)
             if checkpoint is not None and clock.is_due() and state.step < steps:
                 save_checkpoint(checkpoint, model, optimiser, state)
-        _finish_epoch(model, data, config, state, steps, listener)
+        _finish_epoch(model, config, state, steps, listener, validate)
         if checkpoint is not None:
             save_checkpoint(checkpoint, model, optimiser, state)
     model.load_state_dict(state.best)
@@ -113,81 +157,160 @@ def _exhausted(state: RunState, config: TrainConfig) -> bool:
     return config.patience > 0 and state.epoch - state.best_epoch >= config.patience
 
 
-def _epoch_order(
-    data: TrainingData, config: TrainConfig, epoch: int, objective: str
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """The order of the examples, and the negatives ``[M, negatives]`` of each, from the seed and the epoch alone."""
-    rng = np.random.default_rng([config.seed, epoch])
-    order = rng.permutation(len(data.train))
-    if objective == "softmax":
-        return order, None
-    return order, data.sampler.sample(data.train.users, config.negatives, rng=rng)
+def _epoch(
+    data: TrainingData, config: TrainConfig, epoch: int, length: int | None
+) -> tuple[Batch, NDArray[np.int64], int]:
+    """The histories of an epoch, their order, and how many make a step: from the seed and the epoch alone."""
+    rng = np.random.default_rng([config.seed, epoch, _ORDER])
+    if config.positions == "last":
+        train = data.train
+        every = Batch(train.users, train.histories, train.targets[:, None])
+        return every, rng.permutation(len(every)), config.batch_size
+    length = length or data.train.histories.shape[1]
+    windows = training_windows(data.interactions, length=length, rng=rng)
+    every = Batch(windows.users, windows.histories, windows.targets)
+    return every, rng.permutation(len(every)), max(1, config.batch_size // length)
 
 
-def _set_learning_rate(optimiser: torch.optim.Optimizer, config: TrainConfig, step: int, total: int) -> None:
-    share = step / total
+def _set_learning_rate(
+    optimiser: torch.optim.Optimizer, config: TrainConfig, epoch: int, step: int, steps: int
+) -> None:
+    share = (epoch + step / steps) / config.epochs
     factor = {"constant": 1.0, "linear": 1.0 - share, "cosine": 0.5 * (1.0 + math.cos(math.pi * share))}
+    rise = min(1.0, (epoch + (step + 1) / steps) / config.warmup) if config.warmup else 1.0
     for group in optimiser.param_groups:
-        group["lr"] = config.learning_rate * factor[config.schedule]
+        group["lr"] = config.learning_rate * factor[config.schedule] * rise
 
 
-def train_step(
-    model: Ranker, train: Examples, rows: np.ndarray, negatives: np.ndarray | None, config: TrainConfig
-) -> Tensor:
-    """Loss of the examples ``rows``, its gradients added to those of the parameters."""
-    device = model.item_embedding.weight.device
-    ids = torch.from_numpy(train.histories[rows]).to(device, torch.int64)  # [B, L]
-    targets = torch.from_numpy(train.targets[rows]).to(device, torch.int64)  # [B]
-    if negatives is None:
-        loss = _softmax_step(model, ids, targets, config)
+class Step:
+    """The loss of a batch, and its gradients.
+
+    Args:
+        model: in training mode when called.
+        data: for the negatives.
+        config: settings.
+        objective: as in :func:`fit`.
+    """
+
+    def __init__(self, model: Ranker, data: TrainingData, config: TrainConfig, objective: str) -> None:
+        self._model, self._data, self._config, self._objective = model, data, config, objective
+        self._clicks = training_counts(data.interactions) if objective == "sampled_softmax" else None
+
+    def __call__(self, batch: Batch, rng: np.random.Generator) -> Tensor:
+        """Loss of ``batch``, its gradients added to those of the parameters; ``rng`` draws the negatives."""
+        table = self._model.item_embedding.weight
+        ids = torch.from_numpy(batch.histories).to(table.device, torch.int64)  # [B, L]
+        predicted = torch.from_numpy(batch.targets).to(table.device, torch.int64)  # [B, 1 or L]
+        targets = predicted[predicted != PADDING_ID]  # [T]
+        candidates = self._candidates(batch, targets, rng)
+        # The table's gradient is dense: allocating it, once for each look-up, takes longer than the whole network. So
+        # the rows are looked up outside the graph, and their gradients added into a gradient that stays allocated.
+        lookup = ids.flatten() if candidates is None else torch.cat((ids.flatten(), candidates.flatten()))
+        rows = table.detach()[lookup].requires_grad_(table.requires_grad)
+        clicks = rows[: ids.numel()].view(*ids.shape, -1)
+        items = table if candidates is None else rows[ids.numel() :].view(*candidates.shape, -1)
+        vectors = self._model.item_side(items)
+        users = self._users(ids, clicks, predicted, corrected=True)
+        loss = self._loss(users, vectors, targets, candidates)
+        if self._config.alone_weight and self._model.gcn is not None:
+            alone = self._users(ids, clicks, predicted, corrected=False)
+            loss = loss + self._config.alone_weight * self._loss(alone, vectors, targets, candidates)
         loss.backward()
-        return loss
-    candidates = torch.cat((targets[:, None], torch.from_numpy(negatives).to(device, torch.int64)), dim=1)
-    # The table's gradient is dense: allocating it, once for each look-up, takes longer than the whole network. So the
-    # rows are looked up outside the graph, and their gradients added into a gradient that stays allocated.
-    table = model.item_embedding.weight
-    lookup = torch.cat((ids, candidates), dim=1)  # [B, L + C]
-    embedded = table.detach()[lookup].requires_grad_()
-    clicks, items = embedded.split((ids.shape[1], candidates.shape[1]), dim=1)
-    vectors = model.item_side(items)  # [B, C, D]
-    loss = bce_loss(model.match(model.read_rows(ids, clicks), vectors))
-    if config.alone_weight and model.gcn is not None:
-        alone = model.read_rows(ids, clicks, corrected=False)
-        loss = loss + config.alone_weight * bce_loss(model.match(alone, vectors))
-    loss.backward()
-    _add_row_gradients(table, lookup, embedded)
-    return loss
+        if table.requires_grad:
+            _add_row_gradients(table, lookup, rows)
+        return loss.detach()
+
+    def _users(self, ids: Tensor, clicks: Tensor, predicted: Tensor, *, corrected: bool) -> Tensor:
+        """The users ``[T, ...]`` that the predicted clicks follow."""
+        if self._config.positions == "last":
+            users: Tensor = self._model.read_rows(ids, clicks, corrected=corrected)
+            return users
+        return self._model.states(ids, clicks)[predicted != PADDING_ID]
+
+    def _candidates(self, batch: Batch, targets: Tensor, rng: np.random.Generator) -> Tensor | None:
+        """Items to tell the targets from: ``[T, 1 + negatives]``, ``[T + sampled]`` for all, or None for every item."""
+        if self._objective == "softmax":
+            return None
+        if self._objective == "bce":
+            users = np.repeat(batch.users, (batch.targets != PADDING_ID).sum(1))
+            negatives = self._data.sampler.sample(users, self._config.negatives, rng=rng)
+            return torch.cat((targets[:, None], torch.from_numpy(negatives).to(targets)), dim=1)
+        uniform = rng.integers(1, self._data.interactions.vocab_size, self._config.sampled_items)
+        return torch.cat((targets, torch.from_numpy(uniform).to(targets)))
+
+    def _loss(self, users: Tensor, vectors: Tensor, targets: Tensor, candidates: Tensor | None) -> Tensor:
+        if candidates is None:
+            return softmax_loss(self._model.match_all(users, vectors), targets)
+        if self._clicks is None:
+            return bce_loss(self._model.match(users, vectors))
+        expected = expected_counts(self._clicks, targets=len(targets), sampled=self._config.sampled_items)
+        log_expected = torch.from_numpy(np.log(expected[candidates.cpu().numpy()]).astype(np.float32))
+        logits = self._model.match_all(users, vectors)
+        return sampled_softmax_loss(logits, targets, candidates, log_expected.to(logits.device))
 
 
-def _add_row_gradients(table: Tensor, lookup: Tensor, embedded: Tensor) -> None:
-    assert embedded.grad is not None
+def _add_row_gradients(table: Tensor, lookup: Tensor, rows: Tensor) -> None:
+    assert rows.grad is not None
     if table.grad is None:
         table.grad = torch.zeros_like(table)
-    table.grad.index_add_(0, lookup.flatten(), embedded.grad.flatten(0, 1))
+    table.grad.index_add_(0, lookup, rows.grad)
     table.grad[PADDING_ID].zero_()
 
 
-def _softmax_step(model: Ranker, ids: Tensor, targets: Tensor, config: TrainConfig) -> Tensor:
-    items = model.item_side(model.item_embedding.weight)
-    loss = softmax_loss(model.user_state(ids) @ items.T, targets)
-    if config.alone_weight and model.gcn is not None:
-        loss = loss + config.alone_weight * softmax_loss(model.user_state(ids, corrected=False) @ items.T, targets)
-    return loss
+@torch.no_grad()
+def _average(model: Ranker, state: RunState, decay: float) -> None:
+    if not decay:
+        return
+    weights = model.state_dict()
+    if not state.average:
+        state.average = {name: x.detach().clone() for name, x in weights.items()}
+        return
+    for name, x in weights.items():
+        state.average[name].lerp_(x, 1.0 - decay)
+
+
+def validation_metrics(model: Ranker, held_out: EvaluationSet, config: TrainConfig) -> dict[str, float]:
+    """Metrics of an epoch: with the cloud's correction where the model has one, and without it.
+
+    In the whole catalog too, but for a model that has to read each pair of a user and an item anew, unless the epoch
+    is picked by it.
+    """
+    full = model.one_state or config.monitor.startswith(FULL)
+    record: dict[str, float] = {}
+    for way, corrected in ways(model).items():
+        measured = measure(model, held_out, corrected=corrected, full=full)
+        suffix = WITHOUT if model.gcn is not None and way == "alone" else ""
+        record |= {name + suffix: value for name, value in record_of(measured).items()}
+    return record
+
+
+def record_of(measured: Measured) -> dict[str, float]:
+    """One row of metrics, those over the whole catalog with :data:`FULL` in front."""
+    record = measured.sampled.means()
+    if measured.full is not None:
+        record |= {FULL + name: value for name, value in measured.full.means(FULL_METRICS).items()}
+    return record
 
 
 def _finish_epoch(
-    model: Ranker, data: TrainingData, config: TrainConfig, state: RunState, steps: int, listener: Listener
+    model: Ranker,
+    config: TrainConfig,
+    state: RunState,
+    steps: int,
+    listener: Listener,
+    validate: Callable[[], dict[str, float]],
 ) -> None:
+    trained = {name: x.detach().clone() for name, x in model.state_dict().items()} if state.average else None
+    if trained is not None:
+        model.load_state_dict(state.average)
     model.eval()
-    record: dict[str, float] = {"epoch": state.epoch + 1, "loss": state.loss_sum / steps}
-    record |= ranking_metrics(score_candidates(model, data.validation.histories, data.validation.candidates))
-    if model.gcn is not None:
-        alone = score_candidates(model, data.validation.histories, data.validation.candidates, corrected=False)
-        record |= {f"{name}_without_correction": value for name, value in ranking_metrics(alone).items()}
+    record = {"epoch": state.epoch + 1, "loss": state.loss_sum / steps} | validate()
     best = not state.records or record[config.monitor] > state.records[state.best_epoch - 1][config.monitor]
     state.records.append(record)
     state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
     if best:
         state.best_epoch = state.epoch
         state.best = {name: x.detach().cpu().clone() for name, x in model.state_dict().items()}
+    if trained is not None:
+        model.load_state_dict(trained)
     listener.on_epoch_end(record, best=best)

@@ -1,9 +1,13 @@
 """Training objectives, as pure functions of logits."""
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cocorrrec_export.modeling.config import PADDING_ID
+
+_NEVER = -1e9  # finite, so that a row with nothing else gives numbers
 
 
 def bce_loss(logits: Tensor) -> Tensor:
@@ -17,3 +21,34 @@ def softmax_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy over the vocabulary (Eq. 12, 16): ``logits [B, V]``, ``targets [B]``; padding cannot be drawn."""
     logits = logits.index_fill(1, torch.tensor([PADDING_ID], device=logits.device), float("-inf"))
     return torch.nn.functional.cross_entropy(logits, targets)
+
+
+def sampled_softmax_loss(logits: Tensor, targets: Tensor, candidates: Tensor, log_expected: Tensor) -> Tensor:
+    """Cross-entropy over a sample of the vocabulary that holds every target.
+
+    An item that is in the sample more often than once would count so in the sum of exponentials: its logit is lowered
+    by the logarithm of how often it is expected there (log q of Bengio and Senecal, 2008). With the whole vocabulary
+    as the sample, once each, this is :func:`softmax_loss`.
+
+    Args:
+        logits: ``[B, C]`` of the candidates.
+        targets: ``[B]`` items; row b's is ``candidates[b]``.
+        candidates: ``[C >= B]`` items, repeats allowed.
+        log_expected: ``[C]`` logarithm of how often each candidate is expected in a sample.
+    """
+    own = torch.arange(len(targets), device=logits.device)
+    again = candidates == targets[:, None]  # [B, C]: the target in a second place is no wrong answer
+    again[own, own] = False
+    corrected = (logits - log_expected).masked_fill(again, _NEVER)
+    return torch.nn.functional.cross_entropy(corrected, own)
+
+
+def expected_counts(clicks: NDArray[np.integer], *, targets: int, sampled: int) -> NDArray[np.float64]:
+    """How often each item ``[V]`` is expected among the targets of a step and a uniform sample of the items.
+
+    Args:
+        clicks: ``[V]`` how often each item is a training click, the padding's place 0.
+        targets: of the step; they follow ``clicks``.
+        sampled: items drawn uniformly.
+    """
+    return sampled / (len(clicks) - 1) + targets * clicks / max(1, clicks.sum())

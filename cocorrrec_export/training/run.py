@@ -14,7 +14,7 @@ import torch
 
 from cocorrrec_export.data.catalogue import encode_catalogue
 from cocorrrec_export.data.evaluation_set import EvaluationSet
-from cocorrrec_export.data.held_out import evaluation_set
+from cocorrrec_export.data.held_out import TEST, VALIDATION, evaluation_set
 from cocorrrec_export.data.interactions import Interactions
 from cocorrrec_export.data.negatives import NegativeSampler
 from cocorrrec_export.data.sources import DataSource, load_source, resolve_source
@@ -24,26 +24,42 @@ from cocorrrec_export.errors import CocorrrecError, UsageError, nearest
 from cocorrrec_export.files import is_temporary, own_folder, publish_file
 from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
+from cocorrrec_export.modeling.joint import CoCorrRec
+from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.modeling.store import ModelFolder, save_model
 from cocorrrec_export.toml import override, read_toml
+from cocorrrec_export.training.checkpoint import RunState
+from cocorrrec_export.training.cloud import train_cloud
 from cocorrrec_export.training.config import TrainConfig
 from cocorrrec_export.training.loop import Listener, TrainingData, fit
 from cocorrrec_export.training.plot import plot_training
-from cocorrrec_export.training.scoring import evaluate_model
+from cocorrrec_export.training.references import measure_references
+from cocorrrec_export.training.scoring import (
+    both_protocols,
+    evaluate_controls,
+    full_metrics,
+    measure_ways,
+    sampled_metrics,
+)
 
 CHECKPOINT = "checkpoint.safetensors"
 SETTINGS = "run.json"
-_TABLES = ("model", "training", "data")
+CLOUD_CHECKPOINT = "checkpoint-cloud-{}.safetensors"
+_TABLES = ("model", "training", "cloud", "data")
+_DECIDED = ("seed", "positions", "alone_weight", "evaluation_negatives", "evaluation_seed")
+"""Settings of the cloud's training that follow from the phone's."""
 Options = ParamSpec("Options")
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A config file: the tables ``[model]``, ``[training]`` and ``[data]``."""
+    """A config file: the tables ``[model]``, ``[training]``, ``[cloud]`` and ``[data]``."""
 
     model: dict[str, Any] = field(default_factory=dict)
     """Keys of :class:`ModelConfig`, but ``vocab_size``, which the data decide."""
     training: TrainConfig = field(default_factory=TrainConfig)
+    cloud: dict[str, Any] = field(default_factory=dict)
+    """Keys of :class:`TrainConfig` that the cloud model of ``correction = "vector"`` is trained with instead."""
     data: DataSource = field(default_factory=DataSource)
 
     @classmethod
@@ -93,9 +109,14 @@ class RunConfig:
         if "vocab_size" in merged["model"]:
             raise UsageError(f"{where}, [model]: vocab_size is decided by the data; remove it")
         ModelConfig.from_dict(merged["model"] | {"vocab_size": 2}, where=f"{where}, [model]")
+        decided = [key for key in _DECIDED if key in merged["cloud"]]
+        if decided:
+            raise UsageError(f"{where}, [cloud]: {', '.join(decided)} follow from [training]; remove them")
+        TrainConfig.from_dict(merged["cloud"], where=f"{where}, [cloud]")
         return cls(
             model=merged["model"],
             training=TrainConfig.from_dict(merged["training"], where=f"{where}, [training]"),
+            cloud=merged["cloud"],
             data=DataSource.from_dict(merged["data"], where=f"{where}, [data]"),
         )
 
@@ -104,8 +125,13 @@ class RunConfig:
         return {
             "model": self.model,
             "training": dataclasses.asdict(self.training),
+            "cloud": self.cloud,
             "data": self.data.as_table(),
         }
+
+    def cloud_training(self) -> TrainConfig:
+        """Settings of the cloud's training: the phone's, but for what ``[cloud]`` says."""
+        return dataclasses.replace(self.training, alone_weight=0.0, **self.cloud)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -167,46 +193,106 @@ def train(
         CocorrrecError: another process trains into ``out``, the data cannot be used, or training diverged.
     """
     checkpoint = out / CHECKPOINT
+    listener = listener or Listener()
     _check_folder(out, checkpoint, resume=resume)
     torch_device = resolve_device(device)
     config = dataclasses.replace(config, data=resolve_source(data_file, config.data))
     prepared = _prepare(data_file, config)
-    if listener is not None:
-        listener.on_data(statistics(prepared.interactions), len(prepared.training.train))
+    listener.on_data(statistics(prepared.interactions), len(prepared.training.train))
     # Before the training, so that a titles file with a fault does not come to light after it.
     item_ids, columns = prepared.interactions.item_ids, config.data.columns
     catalogue = None if weights_only else encode_catalogue(item_ids, titles=titles, columns=columns)
     out.mkdir(parents=True, exist_ok=True)
     _remember_settings(out, config, prepared.interactions, resume=resume)
-    model = build_model(prepared.model_config, generator=torch.Generator().manual_seed(config.training.seed))
-    state = fit(
-        model.to(torch_device),
-        prepared.training,
-        config.training,
-        objective=prepared.model_config.objective,
-        checkpoint=checkpoint,
-        resume=resume,
-        listener=listener,
-    )
-    _write_records(out, state.records)
+    trained = _fit(prepared, config, out, torch_device, resume=resume, listener=listener)
+    _write_records(out, trained.records)
     with publish_file(out / "training.png") as staging:
-        plot_training(state.records, state.best_epoch, staging)
+        plot_training(trained.phone.records, trained.phone.best_epoch, staging)
     if catalogue is not None:
         prepared.test.save(out / "evaluation.safetensors")
         with publish_file(out / "items.csv.gz") as staging:
             staging.write_bytes(catalogue)
     folder = save_model(
         out,
-        model.cpu(),
+        trained.model.cpu(),
         prepared.model_config,
         name=name,
         data=_provenance(config, prepared),
-        training=dataclasses.asdict(config.training),
-        metrics={"validation": state.records[state.best_epoch - 1]} | evaluate_model(model, prepared.test),
+        training=_settings(config, prepared.model_config),
+        metrics={"validation": trained.phone.records[trained.phone.best_epoch - 1]}
+        | metrics_of(trained.model, prepared.test),
     )
-    checkpoint.unlink()
+    for path in out.glob("checkpoint*.safetensors"):
+        path.unlink()
     (out / SETTINGS).unlink()
     return folder
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """Both halves, and how it went."""
+
+    model: Ranker
+    phone: RunState
+    records: list[dict[str, float]]
+    """Of all epochs, the cloud's behind the phone's."""
+
+
+def _fit(
+    prepared: "_Prepared", config: RunConfig, out: Path, device: torch.device, *, resume: bool, listener: Listener
+) -> _Trained:
+    """Train the phone's model; then, where its cloud answers with a vector, the cloud's."""
+    whole = prepared.model_config
+    two_stages = whole.correction == "vector"
+    first = dataclasses.replace(whole, correction="none") if two_stages else whole
+    model = build_model(first, generator=torch.Generator().manual_seed(config.training.seed)).to(device)
+    if two_stages:
+        listener.on_stage("on-device model", config.training.epochs)
+    state = fit(
+        model,
+        prepared.training,
+        config.training,
+        objective=whole.objective,
+        checkpoint=out / CHECKPOINT,
+        resume=resume,
+        listener=listener,
+    )
+    if not two_stages:
+        return _Trained(model, state, state.records)
+    assert isinstance(model, CoCorrRec)
+    joint, records = train_cloud(
+        model,
+        whole,
+        prepared.training,
+        config.cloud_training(),
+        checkpoints=lambda index: out / CLOUD_CHECKPOINT.format(index + 1),
+        resume=resume,
+        listener=listener,
+    )
+    return _Trained(joint, state, state.records + records)
+
+
+def _settings(config: RunConfig, model: ModelConfig) -> dict[str, Any]:
+    cloud = {"cloud": config.cloud} if model.correction == "vector" else {}
+    return dataclasses.asdict(config.training) | cloud
+
+
+def metrics_of(model: Ranker, test: EvaluationSet) -> dict[str, Any]:
+    """What a model's folder says of it: both protocols, the controls of its cloud, and what it must beat.
+
+    Returns:
+        ``corrected`` and ``alone`` among sampled negatives, ``full`` with the same in the whole catalog,
+        ``references`` by name with ``sampled`` and ``full``; with a cloud model also ``controls`` and ``paired``.
+    """
+    measured = measure_ways(model, test)
+    found: dict[str, Any] = sampled_metrics(measured) | {"full": full_metrics(measured)}
+    references = measure_references(test, vocab_size=model.item_embedding.num_embeddings)
+    found["references"] = {name: both_protocols(each) for name, each in references.items()}
+    if isinstance(model, CoCorrRec) and model.gcn is not None:
+        controls, paired = evaluate_controls(model, test, measured["alone"], measured["corrected"])
+        found["controls"] = {name: both_protocols(each) for name, each in controls.items()}
+        found["paired"] = {name: {key: list(pair) for key, pair in each.items()} for name, each in paired.items()}
+    return found
 
 
 @dataclass(frozen=True)
@@ -226,11 +312,16 @@ def _prepare(data_file: Path, config: RunConfig) -> _Prepared:
     sampler = NegativeSampler(interactions)
     validation, test = (
         evaluation_set(
-            part, sampler, negatives=config.training.evaluation_negatives, seed=config.training.evaluation_seed
+            interactions,
+            split,
+            sampler,
+            part=part,
+            negatives=config.training.evaluation_negatives,
+            seed=config.training.evaluation_seed,
         )
-        for part in (split.validation, split.test)
+        for part in (VALIDATION, TEST)
     )
-    return _Prepared(interactions, model_config, TrainingData(split.train, sampler, validation), test)
+    return _Prepared(interactions, model_config, TrainingData(interactions, split.train, sampler, validation), test)
 
 
 def _provenance(config: RunConfig, prepared: _Prepared) -> dict[str, Any]:

@@ -68,7 +68,9 @@ def test_evaluation_candidates_follow_the_seed() -> None:
     rng = np.random.default_rng(4)
     data = made([rng.integers(1, 300, size=12).tolist() for _ in range(20)], 300)
     test, sampler = leave_last_out(data, sequence_length=10).test, NegativeSampler(data)
-    first, again, other = (evaluation_candidates(test, sampler, negatives=100, seed=s) for s in (7, 7, 8))
+    first, again, other = (
+        evaluation_candidates(test, sampler, negatives=100, rng=np.random.default_rng(s)) for s in (7, 7, 8)
+    )
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
     np.testing.assert_array_equal(first[:, 0], test.targets)

@@ -117,8 +117,14 @@ def test_every_parameter_that_is_read_learns(architecture: Architecture) -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"architecture": "sasrec", "inner_loss": "sigmoid"}, "inner_loss is an option of cocorrrec"),
-        ({"architecture": "din", "objective": "softmax"}, "use 'bce'"),
+        ({"architecture": "sasrec", "inner_loss": "sigmoid"}, "inner_loss 'sigmoid' has no meaning in sasrec"),
+        ({"architecture": "din", "objective": "softmax"}, "use 'sampled_softmax' or 'bce'"),
+        ({"architecture": "din", "item_side": "dot"}, "item_side 'dot' has no meaning in din"),
+        ({"architecture": "bert4rec", "readout": "residual"}, "readout 'residual' has no meaning in bert4rec"),
+        ({"architecture": "gru4rec", "attention": "causal"}, "attention 'causal' has no meaning in gru4rec"),
+        ({"correction": "vector", "gcn": False}, "correction 'vector' needs the cloud model"),
+        ({"correction": "vector", "cloud_length": 9}, "cloud_length must not be below sequence_length"),
+        ({"correction": "vector", "remask_correction": True}, "has no meaning in cocorrrec with correction 'vector'"),
         ({"architecture": "nope"}, "architecture must be one of cocorrrec, din"),
     ],
 )

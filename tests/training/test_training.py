@@ -8,24 +8,27 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 
-from cocorrrec_export.data.held_out import evaluation_set, held_out_set
+from cocorrrec_export.data.held_out import VALIDATION, evaluation_set, held_out_set
 from cocorrrec_export.data.interactions import Interactions
 from cocorrrec_export.data.negatives import NegativeSampler
 from cocorrrec_export.data.splits import leave_last_out
+from cocorrrec_export.data.windows import training_counts, training_windows
 from cocorrrec_export.errors import CocorrrecError, UsageError
+from cocorrrec_export.metrics import ranking_metrics
 from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.store import load_model, open_model
 from cocorrrec_export.training import loop
 from cocorrrec_export.training.config import TrainConfig
-from cocorrrec_export.training.losses import bce_loss, softmax_loss
-from cocorrrec_export.training.run import RunConfig, train
+from cocorrrec_export.training.losses import bce_loss, expected_counts, sampled_softmax_loss, softmax_loss
+from cocorrrec_export.training.run import RunConfig, metrics_of, train
 from cocorrrec_export.training.scoring import evaluate_model, score_candidates
 
 ITEMS = 60
@@ -44,7 +47,8 @@ def interactions(users: int = 120) -> Interactions:
 def training_data() -> loop.TrainingData:
     data = interactions()
     split, sampler = leave_last_out(data, sequence_length=10), NegativeSampler(data)
-    return loop.TrainingData(split.train, sampler, evaluation_set(split.validation, sampler, negatives=20, seed=0))
+    validation = evaluation_set(data, split, sampler, part=VALIDATION, negatives=20, seed=0)
+    return loop.TrainingData(data, split.train, sampler, validation)
 
 
 def new_model(**options: object) -> CoCorrRec:
@@ -60,16 +64,21 @@ def csv_file(path: Path) -> Path:
     return path
 
 
+def some_examples(data: loop.TrainingData) -> loop.Batch:
+    train, rows = data.train, np.arange(64)
+    return loop.Batch(train.users[rows], train.histories[rows], train.targets[rows, None])
+
+
 @pytest.mark.parametrize("alone_weight", [0.0, 0.5])
 @pytest.mark.parametrize("gcn", [False, True])
 def test_gradient_is_that_of_the_plain_model(gcn: bool, alone_weight: float) -> None:
     data, config = training_data(), TrainConfig(alone_weight=alone_weight)
-    rows = np.arange(64)
-    negatives = data.sampler.sample(data.train.users, 4, rng=np.random.default_rng(0))[rows]
+    batch = some_examples(data)
+    negatives = data.sampler.sample(batch.users, 4, rng=np.random.default_rng(0))
     ours, plain = new_model(gcn=gcn), new_model(gcn=gcn)
-    loss = loop.train_step(ours, data.train, rows, negatives, config)
-    ids = torch.from_numpy(data.train.histories[rows]).long()
-    candidates = torch.from_numpy(np.concatenate((data.train.targets[rows, None], negatives), axis=1)).long()
+    loss = loop.Step(ours, data, config, "bce")(batch, np.random.default_rng(0))
+    ids = torch.from_numpy(batch.histories).long()
+    candidates = torch.from_numpy(np.concatenate((batch.targets, negatives), axis=1)).long()
     expected = bce_loss(plain(ids, candidates))
     if gcn:
         expected = expected + alone_weight * bce_loss(plain(ids, candidates, corrected=False))
@@ -79,10 +88,13 @@ def test_gradient_is_that_of_the_plain_model(gcn: bool, alone_weight: float) -> 
         torch.testing.assert_close(mine.grad, theirs.grad, msg=lambda text, name=name: f"{name}: {text}")
 
 
-@pytest.mark.parametrize("objective", ["bce", "softmax"])
-def test_learns(objective: str) -> None:
-    model = new_model(objective=objective, init_std=0.1)
-    config = TrainConfig(epochs=8, patience=0, batch_size=64, evaluation_negatives=20)
+@pytest.mark.parametrize("positions", ["last", "all"])
+@pytest.mark.parametrize("objective", ["bce", "softmax", "sampled_softmax"])
+def test_learns(objective: str, positions: Literal["last", "all"]) -> None:
+    model = new_model(objective=objective, init_std=0.1, gcn=positions == "last")
+    config = TrainConfig(
+        epochs=8, patience=0, batch_size=64, evaluation_negatives=20, positions=positions, sampled_items=30
+    )
     state = loop.fit(model, training_data(), config, objective=objective)
     assert state.records[-1]["loss"] < state.records[0]["loss"]
     assert state.records[state.best_epoch - 1]["uauc"] > 0.9
@@ -97,7 +109,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run() -> None:
     assert state.best_epoch == int(np.argmax(values)) + 1
     assert len(values) == state.best_epoch + 2 or len(values) == 50
     scores = score_candidates(model, data.validation.histories, data.validation.candidates)
-    assert loop.ranking_metrics(scores)["ndcg@10"] == values[state.best_epoch - 1]
+    assert ranking_metrics(scores)["ndcg@10"] == values[state.best_epoch - 1]
 
 
 class StopAfter(loop.Listener):
@@ -113,21 +125,36 @@ class StopAfter(loop.Listener):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("steps", [25, 34])
+RELEASED = TrainConfig(epochs=3, patience=0, batch_size=64, schedule="cosine", alone_weight=0.5)
+EVERY_POSITION = TrainConfig(
+    epochs=3, patience=0, batch_size=64, positions="all", schedule="linear", warmup=0.5, average=0.9
+)
+
+
+@pytest.mark.parametrize(
+    ("steps", "config", "objective", "gcn"),
+    [(25, RELEASED, "bce", True), (34, RELEASED, "softmax", True), (28, EVERY_POSITION, "sampled_softmax", False)],
+)
 def test_resumed_run_is_bit_for_bit_the_uninterrupted_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, config: TrainConfig, objective: str, gcn: bool
 ) -> None:
     monkeypatch.setattr(loop.CheckpointClock, "is_due", lambda _: True)  # a checkpoint after every step
-    config = TrainConfig(epochs=3, patience=0, batch_size=64, schedule="cosine", alone_weight=0.5)
     data = training_data()
-    whole = new_model(dropout=0.2)
-    expected = loop.fit(whole, data, config)
+    whole = new_model(dropout=0.2, gcn=gcn)
+    expected = loop.fit(whole, data, config, objective=objective)
     checkpoint = tmp_path / "checkpoint.safetensors"
     with pytest.raises(KeyboardInterrupt):
-        loop.fit(new_model(dropout=0.2), data, config, checkpoint=checkpoint, listener=StopAfter(steps))
+        loop.fit(
+            new_model(dropout=0.2, gcn=gcn),
+            data,
+            config,
+            objective=objective,
+            checkpoint=checkpoint,
+            listener=StopAfter(steps),
+        )
     torch.manual_seed(99)
-    resumed = build_model(ModelConfig(vocab_size=ITEMS + 1, dropout=0.2))
-    state = loop.fit(resumed, data, config, checkpoint=checkpoint, resume=True)
+    resumed = build_model(ModelConfig(vocab_size=ITEMS + 1, dropout=0.2, gcn=gcn))
+    state = loop.fit(resumed, data, config, objective=objective, checkpoint=checkpoint, resume=True)
     assert state.records == expected.records
     for mine, theirs in zip(resumed.parameters(), whole.parameters(), strict=True):
         assert mine.equal(theirs)
@@ -150,6 +177,106 @@ def test_a_loss_that_is_not_finite_ends_the_run() -> None:
         model.scn.output_norm.weight.fill_(float("inf"))
     with pytest.raises(CocorrrecError, match="try a smaller learning rate"):
         loop.fit(model, training_data(), TrainConfig(batch_size=64))
+
+
+def test_the_average_of_the_weights_is_what_is_kept() -> None:
+    data, config = training_data(), TrainConfig(epochs=1, batch_size=64, average=0.5)
+    averaged, last = new_model(), new_model()
+    by_hand: dict[str, torch.Tensor] = {}
+
+    class Follow(loop.Listener):
+        def on_step(self, loss: float) -> None:  # noqa: ARG002
+            for name, x in last.state_dict().items():
+                by_hand[name] = 0.5 * by_hand[name] + 0.5 * x if name in by_hand else x.clone()
+
+    loop.fit(averaged, data, config)
+    loop.fit(last, data, dataclasses.replace(config, average=0.0), listener=Follow())
+    for name, x in averaged.state_dict().items():
+        torch.testing.assert_close(x, by_hand[name], msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_a_step_trains_on_what_its_loss_says() -> None:
+    """The sampled loss over every position, put together by hand from the plain model's states."""
+    data = training_data()
+    windows = training_windows(data.interactions, length=10, rng=np.random.default_rng(3))
+    batch = loop.Batch(windows.users[:9], windows.histories[:9], windows.targets[:9])
+    config = TrainConfig(positions="all", sampled_items=25)
+    ours, plain = new_model(gcn=False, item_side="dot"), new_model(gcn=False, item_side="dot")
+    loss = loop.Step(ours, data, config, "sampled_softmax")(batch, np.random.default_rng(8))
+    ids, wanted = (torch.from_numpy(x).long() for x in (batch.histories, batch.targets))
+    states = plain.states(ids, plain.item_embedding(ids))[wanted != 0]
+    targets = wanted[wanted != 0]
+    drawn = torch.from_numpy(np.random.default_rng(8).integers(1, ITEMS + 1, 25))
+    items = torch.cat((targets, drawn))
+    clicks = training_counts(data.interactions)
+    log_q = np.log(25 / ITEMS + len(targets) * clicks / clicks.sum())[items.numpy()]
+    logits = states @ plain.item_embedding(items).T
+    expected = sampled_softmax_loss(logits, targets, items, torch.from_numpy(log_q).float())
+    torch.testing.assert_close(loss, expected.detach())
+    expected.backward()
+    for (name, mine), theirs in zip(ours.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_sampled_softmax_of_the_whole_catalog_is_the_softmax() -> None:
+    logits = torch.randn(1, 8, generator=torch.Generator().manual_seed(2))
+    target = torch.tensor([5])
+    order = torch.tensor([5, 1, 2, 3, 4, 6, 7])
+    once = torch.zeros(len(order))
+    torch.testing.assert_close(
+        sampled_softmax_loss(logits[:, order], target, order, once), softmax_loss(logits, target)
+    )
+
+
+def test_sampled_softmax_by_hand() -> None:
+    """Two targets; the first is drawn again, which does not count, and a wrong item counts by how rare it is."""
+    logits = torch.tensor([[1.0, 0.0, 1.0, 2.0], [0.5, 0.5, 0.5, 0.0]])
+    targets, candidates = torch.tensor([3, 4]), torch.tensor([3, 4, 3, 7])
+    expected = torch.tensor([2.0, 1.0, 2.0, 0.5])
+    first = np.exp(1) / 2 / (np.exp(1) / 2 + 1 + np.exp(2) / 0.5)
+    second = np.exp(0.5) / (np.exp(0.5) + 2 * np.exp(0.5) / 2 + 1 / 0.5)
+    loss = sampled_softmax_loss(logits, targets, candidates, expected.log())
+    assert loss.item() == pytest.approx(-(np.log(first) + np.log(second)) / 2)
+
+
+def test_expected_counts_by_hand() -> None:
+    counts = expected_counts(np.array([0, 6, 2, 0]), targets=4, sampled=9)
+    np.testing.assert_allclose(counts[1:], [3 + 3, 3 + 1, 3])
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    data, config = training_data(), TrainConfig(epochs=4, patience=0, batch_size=545, schedule="linear", warmup=2.0)
+    seen: list[float] = []
+
+    class Watch(loop.Listener):
+        def on_step(self, loss: float) -> None:  # noqa: ARG002
+            seen.append(optimisers[0].param_groups[0]["lr"] / config.learning_rate)
+
+    optimisers: list[torch.optim.Optimizer] = []
+    original = torch.optim.AdamW.__init__
+
+    def remember(self: torch.optim.AdamW, *arguments: Any, **options: Any) -> None:
+        optimisers.append(self)
+        original(self, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "__init__", remember)
+        loop.fit(new_model(), data, config, listener=Watch())
+    assert len(data.train) == 1080
+    np.testing.assert_allclose(
+        seen, [1 / 4, 7 / 8 * 2 / 4, 6 / 8 * 3 / 4, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8], rtol=1e-6
+    )
+
+
+def test_models_without_a_state_per_click_say_so() -> None:
+    data, config = training_data(), TrainConfig(positions="all", batch_size=64)
+    for options, message in (
+        ({"architecture": "din"}, "DIN does not have one user state per click"),
+        ({"architecture": "bert4rec"}, "BERT4Rec does not have"),
+        ({"correction": "kernel"}, "correction 'kernel' is computed from the whole upload"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            loop.fit(new_model(**options), data, config)
 
 
 def test_softmax_never_draws_padding() -> None:
@@ -181,6 +308,7 @@ def test_model_folder(tmp_path: Path) -> None:
     assert shipped.histories.equal(remade.histories) and shipped.candidates.equal(remade.candidates)
     measured = evaluate_model(model, shipped)
     assert measured == {way: folder.metrics[way] for way in ("corrected", "alone")}
+    assert metrics_of(model, remade) == {key: value for key, value in folder.metrics.items() if key != "validation"}
     assert len((folder.path / "metrics.jsonl").read_text().splitlines()) == 2
     assert (folder.path / "training.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UsageError, match="holds files already"):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from cocorrrec_export.modeling.baselines.frame import Baseline, SelfAttention, padding_mask
+from cocorrrec_export.modeling.baselines.frame import Baseline, SelfAttention, causal_mask, padding_mask
 from cocorrrec_export.modeling.layers import pick_rows
 from cocorrrec_export.modeling.ranker import last_position
 
@@ -47,6 +47,27 @@ class BERTBlock(nn.Module):
         return x + self.dropout(self.ffn(self.ffn_norm(x)))
 
 
+def read_blocks(blocks: nn.ModuleList, x: Tensor, ids: Tensor, *, causal: bool, last: Tensor | None) -> Tensor:
+    """The blocks' output at every click of ``ids [B, L]``, or at ``last [B]`` alone.
+
+    Args:
+        blocks: of :class:`BERTBlock`.
+        x: ``[B, L, D]``.
+        ids: 0 = padding, which no click sees.
+        causal: whether a click sees itself and those before it alone.
+        last: the last click of each history.
+
+    Returns:
+        ``[B, L, D]``, or with ``last`` ``[B, D]``.
+    """
+    padding = padding_mask(ids)
+    mask = padding + causal_mask(ids.shape[1], ids.device) if causal else padding
+    for block in blocks[:-1]:
+        x = block(x, mask)
+    # The last click sees all clicks, causal or not.
+    return blocks[-1](x, mask) if last is None else blocks[-1](x, padding, last).squeeze(1)
+
+
 class BERT4Rec(Baseline):
     """Two blocks over the clicks and their positions; the score is the product with the item's own row.
 
@@ -55,13 +76,22 @@ class BERT4Rec(Baseline):
         hidden_size: D.
         num_heads: h.
         sequence_length: L, rows of the table of positions.
+        causal: whether a click sees itself and those before it alone, so that every position can be trained on.
         dropout: share of features dropped in training.
     """
 
     def __init__(
-        self, *, vocab_size: int, hidden_size: int, num_heads: int, sequence_length: int, dropout: float = 0.0
+        self,
+        *,
+        vocab_size: int,
+        hidden_size: int,
+        num_heads: int,
+        sequence_length: int,
+        causal: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__(vocab_size=vocab_size, hidden_size=hidden_size, dropout=dropout)
+        self.causal = causal
         self.position_embedding = nn.Embedding(sequence_length, hidden_size)
         self.blocks = nn.ModuleList(
             BERTBlock(hidden_size=hidden_size, num_heads=num_heads, dropout=dropout) for _ in range(LAYERS)
@@ -69,15 +99,16 @@ class BERT4Rec(Baseline):
 
     def read_rows(self, ids: Tensor, clicks: Tensor, *, corrected: bool = True) -> Tensor:  # noqa: ARG002
         """The user state ``[B, D]``; the last block computes the last click's alone."""
-        return self._encode(ids, clicks, last_position(ids)).squeeze(1)
+        return self._encode(ids, clicks, last_position(ids))
 
     def every_position(self, ids: Tensor, clicks: Tensor, *, corrected: bool = True) -> Tensor:  # noqa: ARG002
         """The last block's outputs, ``[B, L, D]``."""
         return self._encode(ids, clicks, None)
 
+    def states(self, ids: Tensor, clicks: Tensor) -> Tensor:
+        """The user after each click, ``[B, L, D]``."""
+        return self._encode(ids, clicks, None) if self.causal else super().states(ids, clicks)
+
     def _encode(self, ids: Tensor, clicks: Tensor, last: Tensor | None) -> Tensor:
-        mask = padding_mask(ids)
         x = self.dropout(clicks + self.position_embedding.weight[: ids.shape[1]])
-        for index, block in enumerate(self.blocks):
-            x = block(x, mask, last if index == LAYERS - 1 else None)
-        return x
+        return read_blocks(self.blocks, x, ids, causal=self.causal, last=last)

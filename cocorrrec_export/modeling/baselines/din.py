@@ -30,6 +30,8 @@ class DIN(Baseline):
         dropout: share of features dropped in training.
     """
 
+    one_state = False
+
     def __init__(self, *, vocab_size: int, hidden_size: int, dropout: float = 0.0) -> None:
         super().__init__(vocab_size=vocab_size, hidden_size=hidden_size, dropout=dropout)
         size = hidden_size
@@ -63,3 +65,7 @@ class DIN(Baseline):
         weights = (query @ user.keys.transpose(-1, -2) + user.mask).softmax(-1)  # [B, C, L]
         interest = self.dropout(weights @ user.values)  # [B, C, D]
         return self.classifier(torch.cat((vectors, interest), dim=-1)).squeeze(-1)
+
+    def match_all(self, user: Interests, vectors: Tensor) -> Tensor:
+        """``vectors [C, D]``, which every user's clicks are asked about: logits ``[B, C]``."""
+        return self.match(user, vectors.expand(user.keys.shape[0], -1, -1))

@@ -29,17 +29,14 @@ class Baseline(Ranker):
         self.dropout = nn.Dropout(dropout)
 
 
-def tanh_layers(size: int, count: int) -> nn.Sequential:
-    """``count`` square layers with tanh between them."""
-    layers: list[nn.Module] = []
-    for index in range(count):
-        layers += [nn.Linear(size, size), *([nn.Tanh()] if index + 1 < count else [])]
-    return nn.Sequential(*layers)
-
-
 def padding_mask(ids: Tensor) -> Tensor:
     """``ids [B, L]`` to what is added to attention logits, ``[B, 1, 1, L]``."""
     return (ids == PADDING_ID).to(torch.float32)[:, None, None, :] * MASKED
+
+
+def causal_mask(length: int, device: torch.device) -> Tensor:
+    """What is added to attention logits so that a click does not see later ones, ``[L, L]``."""
+    return torch.full((length, length), MASKED, device=device).triu(1)
 
 
 class SelfAttention(nn.Module):

@@ -237,6 +237,10 @@ class Mamba4Rec(Baseline):
             x = block(x)
         return x
 
+    def states(self, ids: Tensor, clicks: Tensor) -> Tensor:
+        """The user after each click, ``[B, L, D]``."""
+        return self.every_position(ids, clicks)
+
     def _blocks(self) -> list[MambaBlock]:
         return [block for block in self.blocks if isinstance(block, MambaBlock)]
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from cocorrrec_export.modeling.baselines.frame import Baseline, SelfAttention, padding_mask, tanh_layers
-from cocorrrec_export.modeling.layers import pick_rows
+from cocorrrec_export.modeling.baselines.frame import Baseline, SelfAttention, causal_mask, padding_mask
+from cocorrrec_export.modeling.layers import pick_rows, tanh_layers
 from cocorrrec_export.modeling.ranker import last_position
 
 
@@ -20,11 +20,21 @@ class SASRec(Baseline):
         hidden_size: D.
         num_heads: h.
         sequence_length: L, the most clicks.
+        item_layers: whether an item's row goes through two layers; else the row is its vector.
+        residual: whether the last click's row is added to the user state.
         dropout: share of features dropped in training.
     """
 
     def __init__(
-        self, *, vocab_size: int, hidden_size: int, num_heads: int, sequence_length: int, dropout: float = 0.0
+        self,
+        *,
+        vocab_size: int,
+        hidden_size: int,
+        num_heads: int,
+        sequence_length: int,
+        item_layers: bool = True,
+        residual: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__(vocab_size=vocab_size, hidden_size=hidden_size, dropout=dropout)
         self.position_embedding = nn.Embedding(max(vocab_size, sequence_length), hidden_size)
@@ -36,24 +46,36 @@ class SASRec(Baseline):
         )
         self.ffn_norm = nn.LayerNorm(hidden_size)
         self.user_mlp = tanh_layers(hidden_size, 2)
-        self.item_mlp = tanh_layers(hidden_size, 2)
+        self.item_mlp = tanh_layers(hidden_size, 2 if item_layers else 0)
+        self.residual = residual
 
     def read_rows(self, ids: Tensor, clicks: Tensor, *, corrected: bool = True) -> Tensor:  # noqa: ARG002
         """The user state ``[B, D]``; what only other positions need is not computed."""
-        return self.dropout(self.user_mlp(self._block(ids, clicks, last_position(ids)).squeeze(1)))
+        last = last_position(ids)
+        x = self._block(ids, clicks, padding_mask(ids), last).squeeze(1)
+        return self.dropout(self._read_out(x, pick_rows(clicks, last)))
 
     def every_position(self, ids: Tensor, clicks: Tensor, *, corrected: bool = True) -> Tensor:  # noqa: ARG002
         """The layer's outputs, ``[B, L, D]``."""
-        return self._block(ids, clicks, None)
+        return self._block(ids, clicks, padding_mask(ids), None)
 
-    def _block(self, ids: Tensor, clicks: Tensor, last: Tensor | None) -> Tensor:
+    def states(self, ids: Tensor, clicks: Tensor) -> Tensor:
+        """The user after each click, ``[B, L, D]``: each sees itself and those before it."""
+        mask = padding_mask(ids) + causal_mask(ids.shape[1], ids.device)
+        return self.dropout(self._read_out(self._block(ids, clicks, mask, None), clicks))
+
+    def _read_out(self, x: Tensor, clicks: Tensor) -> Tensor:
+        user: Tensor = self.user_mlp(x)
+        return user + clicks if self.residual else user
+
+    def _block(self, ids: Tensor, clicks: Tensor, mask: Tensor, last: Tensor | None) -> Tensor:
         positions = self.position_embedding(torch.arange(ids.shape[1], device=ids.device))
         x = self.click_proj(self.dropout(clicks + positions)).tanh()
-        mixed = self.attention(x, padding_mask(ids), last)
+        mixed = self.attention(x, mask, last)
         own = x if last is None else pick_rows(x, last)[:, None]
         x = self.attention_norm(own + self.dropout(mixed))
         return self.ffn_norm(x + self.dropout(self.ffn(x)))
 
     def item_side(self, rows: Tensor) -> Tensor:
-        """Two layers."""
+        """Two layers, or none."""
         return self.item_mlp(rows)

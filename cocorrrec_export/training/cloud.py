@@ -1,0 +1,183 @@
+"""Train the cloud model of ``correction = "vector"``: on its own, in the frozen item table of a trained phone model."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cocorrrec_export.data.evaluation_set import EvaluationSet
+from cocorrrec_export.metrics import FULL
+from cocorrrec_export.modeling.build import build_model
+from cocorrrec_export.modeling.config import ModelConfig
+from cocorrrec_export.modeling.joint import CoCorrRec
+from cocorrrec_export.modeling.ranker import Ranker, last_position
+from cocorrrec_export.modeling.vector import VectorCloud, VectorReader
+from cocorrrec_export.training.checkpoint import RunState
+from cocorrrec_export.training.config import TrainConfig
+from cocorrrec_export.training.loop import WITHOUT, Listener, TrainingData, fit, record_of
+from cocorrrec_export.training.scoring import BATCH, Measured, measure, read_users
+
+WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.7, 2.0)
+"""Shares of the cloud's vector that are tried on validation; with 0 the cloud changes nothing."""
+
+
+class CloudTrainee(Ranker):
+    """One reader, as a ranker of its own: it scores items of the phone's table, which it does not change.
+
+    Args:
+        phone: trained; it is no submodule, so that the loop neither trains nor saves it.
+        reader: to be trained.
+    """
+
+    def __init__(self, phone: CoCorrRec, reader: VectorReader) -> None:
+        super().__init__()
+        self.gcn = None
+        self.reader = reader
+        object.__setattr__(self, "_phone", phone)
+
+    _phone: CoCorrRec
+
+    @property
+    def item_embedding(self) -> nn.Embedding:  # type: ignore[override]
+        """The phone's table."""
+        return self._phone.item_embedding
+
+    def read_rows(self, ids: Tensor, clicks: Tensor, *, corrected: bool = True) -> Tensor:  # noqa: ARG002
+        """The vector ``[B, D]`` after the last click."""
+        vector: Tensor = self.reader(ids, clicks, last_position(ids))
+        return vector
+
+    def states(self, ids: Tensor, clicks: Tensor) -> Tensor:
+        """The vector after each click, ``[B, L, D]``."""
+        vectors: Tensor = self.reader(ids, clicks)
+        return vectors
+
+    def item_side(self, rows: Tensor) -> Tensor:
+        """The phone's."""
+        return self._phone.item_side(rows)
+
+
+def train_cloud(
+    phone: CoCorrRec,
+    config: ModelConfig,
+    data: TrainingData,
+    training: TrainConfig,
+    *,
+    checkpoints: Callable[[int], Path],
+    resume: bool,
+    listener: Listener,
+) -> tuple[CoCorrRec, list[dict[str, float]]]:
+    """Train every network of the cloud, and choose how much of their mean vector the phone adds.
+
+    Args:
+        phone: the trained on-device model.
+        config: of the whole model, with ``correction = "vector"``.
+        data: as the phone's; the validation slice must have the users' earlier clicks.
+        training: settings of each network; ``positions`` is ``"all"``.
+        checkpoints: the file of network i.
+        resume: go on from the checkpoints that exist.
+        listener: hears of progress.
+
+    Returns:
+        The whole model, in evaluation mode; the epochs of all networks, each with its ``network``.
+    """
+    generator = torch.Generator().manual_seed(training.seed)
+    device = phone.item_embedding.weight.device
+    model = build_model(config, generator=generator).to(device)
+    assert isinstance(model, CoCorrRec)
+    missing = model.load_state_dict(phone.state_dict(), strict=False)
+    assert not missing.unexpected_keys
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    model.eval()
+    assert isinstance(model.gcn, VectorCloud) and model.vector_fusion is not None
+    blend = _Blend(model, data.validation)
+    records: list[dict[str, float]] = []
+    for index, reader in enumerate(_readers(model.gcn)):
+        listener.on_stage(f"cloud network {index + 1} of {config.cloud_networks}", training.epochs)
+        state = _fit_reader(
+            model, reader, config, data, training, index, blend, checkpoints(index), resume=resume, listener=listener
+        )
+        records += [{"network": index + 1.0} | record for record in state.records]
+    cloud, table = model.gcn, model.item_embedding
+    vectors = blend.vectors(lambda ids: cloud(ids, table(ids)), cloud.length)
+    weight, _ = blend.best(vectors, training.monitor)
+    model.vector_fusion.weight.fill_(weight)
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    return model, records
+
+
+def _fit_reader(
+    model: CoCorrRec,
+    reader: VectorReader,
+    config: ModelConfig,
+    data: TrainingData,
+    training: TrainConfig,
+    index: int,
+    blend: "_Blend",
+    checkpoint: Path,
+    *,
+    resume: bool,
+    listener: Listener,
+) -> RunState:
+    trainee = CloudTrainee(model, reader.requires_grad_(True))
+
+    def validate() -> dict[str, float]:
+        vectors = blend.vectors(lambda ids: trainee.user_state(ids), config.cloud_length)
+        weight, measured = blend.best(vectors, training.monitor)
+        return record_of(measured) | blend.alone | {"weight": weight}
+
+    state = fit(
+        trainee,
+        data,
+        dataclasses.replace(training, positions="all", seed=training.seed * 100 + index),
+        objective=config.objective,
+        checkpoint=checkpoint,
+        resume=resume and checkpoint.is_file(),
+        listener=listener,
+        length=config.cloud_length,
+        validate=validate,
+    )
+    reader.requires_grad_(False)
+    return state
+
+
+def _readers(cloud: VectorCloud) -> Iterator[VectorReader]:
+    return (network for network in cloud.networks if isinstance(network, VectorReader))
+
+
+class _Blend:
+    """What the phone ranks like with some share of some vectors; 256 bytes per user are kept."""
+
+    @torch.no_grad()
+    def __init__(self, model: CoCorrRec, held_out: EvaluationSet) -> None:
+        self._model, self._held_out = model, held_out
+        parts = [read_users(model, held_out, rows, corrected=False) for rows in held_out.batches(BATCH)]
+        self._users = torch.cat(parts)  # [U, D]
+        alone = self.measure(torch.zeros_like(self._users), 0.0, full=True)
+        self.alone = {name + WITHOUT: value for name, value in record_of(alone).items()}
+
+    @torch.no_grad()
+    def vectors(self, read: Callable[[Tensor], Tensor], length: int) -> Tensor:
+        """The vectors ``[U, D]`` that ``read`` makes of the users' last ``length`` clicks."""
+        parts = []
+        for rows in self._held_out.batches(BATCH):
+            memory = self._held_out.memory(rows, length)
+            assert memory is not None
+            parts.append(read(memory.to(self._users.device)))
+        return torch.cat(parts)
+
+    def measure(self, vectors: Tensor, weight: float, *, full: bool) -> Measured:
+        """Both protocols, or the sampled one, with ``weight`` of the vectors."""
+        users = self._users + weight * vectors
+        return measure(self._model, self._held_out, full=full, user=lambda rows: users[rows])
+
+    def best(self, vectors: Tensor, monitor: str) -> tuple[float, Measured]:
+        """The weight of :data:`WEIGHTS` with the best ``monitor``, the smallest of equals, and all metrics with it."""
+        full = monitor.startswith(FULL)
+        values = {weight: record_of(self.measure(vectors, weight, full=full))[monitor] for weight in WEIGHTS}
+        weight = max(WEIGHTS, key=lambda each: (values[each], -each))
+        return weight, self.measure(vectors, weight, full=True)

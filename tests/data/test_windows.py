@@ -1,0 +1,50 @@
+"""Windows of training clicks: by hand, and every click predicted once whatever the offset."""
+
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from cocorrrec_export.data.interactions import Interactions
+from cocorrrec_export.data.windows import training_counts, training_windows
+
+
+def made(users: list[list[int]], items: int) -> Interactions:
+    offsets = np.concatenate(([0], np.cumsum([len(user) for user in users]))).astype(np.int64)
+    flat = np.array([item for user in users for item in user], dtype=np.int32)
+    return Interactions(flat, offsets, [str(i) for i in range(items)], [f"u{i}" for i in range(len(users))])
+
+
+def test_by_hand() -> None:
+    data = made([[1, 2, 3, 4, 8, 9], [5, 6, 7], [9, 8, 7, 6]], 9)
+    found = training_windows(data, length=5, rng=np.random.default_rng(0))
+    assert found.users.tolist() == [0, 2]  # the second user has one training click and nothing to predict
+    assert found.histories.tolist() == [[1, 2, 3, 0, 0], [9, 0, 0, 0, 0]]
+    assert found.targets.tolist() == [[2, 3, 4, 0, 0], [8, 0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("length", [1, 3, 10])
+def test_every_training_click_is_predicted_once_from_the_click_before(length: int) -> None:
+    rng = np.random.default_rng(1)
+    users = [(1 + np.arange(count)).tolist() for count in rng.integers(3, 40, size=30)]
+    data = made(users, 40)
+    offsets = set()
+    for seed in range(4):
+        windows = training_windows(data, length=length, rng=np.random.default_rng(seed))
+        rows, columns = np.nonzero(windows.targets)
+        pairs = Counter(
+            (int(windows.users[r]), int(windows.histories[r, c]), int(windows.targets[r, c]))
+            for r, c in zip(rows, columns, strict=True)
+        )
+        wanted = Counter((u, a, b) for u, x in enumerate(users) for a, b in pairwise(x[:-2]))
+        assert pairs == wanted
+        assert ((windows.histories != 0) == (windows.targets != 0)).all()
+        assert (windows.histories[:, 0] != 0).all()
+        offsets.add(tuple((windows.histories != 0).sum(1).tolist()))
+    assert len(offsets) == (1 if length == 1 else 4)
+
+
+def test_counts_leave_out_what_is_held_out() -> None:
+    counts = training_counts(made([[1, 2, 2, 3, 1], [3, 2, 1]], 3))
+    assert counts.tolist() == [0, 1, 2, 1]
