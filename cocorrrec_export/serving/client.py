@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import aiohttp
 import msgspec
+import numpy as np
 
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.serving.protocol import Array, encode_request, parse_response
@@ -92,7 +93,7 @@ class GcnClient:
         retries: int = 2,
     ) -> None:
         self.address = address.rstrip("/")
-        self._path = f"/v2/models/{model}" + (f"/versions/{version}" if version else "")
+        self._path = f"v2/models/{model}" + (f"/versions/{version}" if version else "")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._tls = tls
         self._deadline_s = deadline_s
@@ -104,7 +105,7 @@ class GcnClient:
         connector = aiohttp.TCPConnector(ssl=self._tls or True, keepalive_timeout=60)
         # No timeout of its own: the deadline is asyncio's.
         self._session = aiohttp.ClientSession(
-            self.address, connector=connector, headers=self._headers, timeout=aiohttp.ClientTimeout(total=None)
+            self.address + "/", connector=connector, headers=self._headers, timeout=aiohttp.ClientTimeout(total=None)
         )
         return self
 
@@ -187,6 +188,9 @@ class GcnClient:
                 request_id, tensors = parse_response(content, int(json_bytes))
             except ValueError as error:
                 raise ClientError(f"{self.address}: not an answer of the protocol: {error}") from None
+            for name, array in tensors.items():
+                if not np.isfinite(array).all():
+                    raise ClientError(f"{self.address}: the answer has values in '{name}' that are not finite")
             return Answer(tensors, request_id, attempt, _timing(response.headers.get("Server-Timing")))
 
     @property

@@ -16,7 +16,7 @@ class State(Enum):
     """Where an exchange is.
 
     ``WAITING -> ANSWERED -> FUSED``, ``WAITING -> ALONE`` when nothing came, ``WAITING -> FAILED -> ALONE`` when an
-    error came, and ``ALONE -> LATE`` when the answer still comes: it is counted, and dropped.
+    error came, ``ALONE -> LATE`` when the answer still comes, and ``LATE -> RERANKED`` when the app uses it all the same.
     """
 
     WAITING = "waiting"
@@ -25,6 +25,7 @@ class State(Enum):
     FUSED = "fused"
     ALONE = "alone"
     LATE = "late"
+    RERANKED = "reranked"
 
 
 class Exchange:
@@ -39,7 +40,7 @@ class Exchange:
         if self.state is State.WAITING:
             self.state, self._correction = State.ANSWERED, correction
         elif self.state is State.ALONE:
-            self.state = State.LATE
+            self.state, self._correction = State.LATE, correction
 
     def fail(self) -> None:
         """There will be no answer."""
@@ -58,6 +59,14 @@ class Exchange:
         self.state = State.ALONE if correction is None else State.FUSED
         return correction
 
+    def take_late(self) -> Arrays | None:
+        """The answer that came after the ranking, once; ``None`` where none has."""
+        if self.state is not State.LATE:
+            return None
+        correction, self._correction = self._correction, None
+        self.state = State.RERANKED
+        return correction
+
 
 @dataclass
 class Counts:
@@ -70,6 +79,8 @@ class Counts:
     """Of those alone: the cloud gave an error, or could not be reached."""
     late: int = 0
     """Of those alone: the answer came after all."""
+    reranked: int = 0
+    """Of those late: the list was ranked again with the answer."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +110,15 @@ class Phone:
         self.counts = Counts()
 
     def begin(self, ids: NDArray[np.int32]) -> "Pending":
-        """Encode a history and send it; returns at once.
+        """Encode a history and send it; returns at once. A history without clicks is not sent: there is nothing in it.
 
         Args:
             ids: ``[1, L]``, the last clicks, right-padded with 0.
         """
+        if not ids.any():
+            exchange = Exchange()
+            exchange.fail()
+            return Pending(self, exchange, None, ids, time.perf_counter())
         H = self._scn.run("encode", {"ids": ids})["H"].astype(np.float32, copy=False)
         exchange = Exchange()
         call = asyncio.ensure_future(self._call(exchange, H))
@@ -142,7 +157,12 @@ class Pending:
     """An exchange under way; :meth:`Phone.begin` makes one."""
 
     def __init__(
-        self, phone: Phone, exchange: Exchange, call: "asyncio.Task[None]", ids: NDArray[np.int32], deadline: float
+        self,
+        phone: Phone,
+        exchange: Exchange,
+        call: "asyncio.Task[None] | None",
+        ids: NDArray[np.int32],
+        deadline: float,
     ) -> None:
         self._phone = phone
         self._exchange = exchange
@@ -156,12 +176,23 @@ class Pending:
         Args:
             candidates: ``[n]`` item ids.
         """
-        await asyncio.wait({self._call}, timeout=max(0.0, self._deadline - time.perf_counter()))
         counts = self._phone.counts
-        counts.failed += self._exchange.state is State.FAILED
+        if self._call is not None:
+            await asyncio.wait({self._call}, timeout=max(0.0, self._deadline - time.perf_counter()))
+            counts.failed += self._exchange.state is State.FAILED
         correction = self._exchange.take()
         if correction is None:
             counts.alone += 1
         else:
             counts.fused += 1
+        return self._phone.score(self._ids, candidates, correction)
+
+    async def rerank(self, candidates: NDArray[np.integer]) -> Ranking | None:
+        """After :meth:`rank` ranked alone: wait for the answer, and rank again with it; ``None`` where none came."""
+        if self._call is not None:
+            await asyncio.wait({self._call})
+        correction = self._exchange.take_late()
+        if correction is None:
+            return None
+        self._phone.counts.reranked += 1
         return self._phone.score(self._ids, candidates, correction)

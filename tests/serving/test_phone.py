@@ -45,6 +45,7 @@ def test_the_transitions() -> None:
     assert late.state is State.LATE
     late.fail()
     assert late.state is State.LATE
+    assert late.take_late() is correction and late.state is State.RERANKED and late.take_late() is None
     failed.fail()
     assert failed.state is State.FAILED and failed.take() is None and failed.state is State.ALONE
     assert never.take() is None
@@ -67,19 +68,19 @@ def rank(*answers: bytes | None, delay_s: float, deadline_s: float) -> tuple[Pho
 def test_an_answer_in_time_is_fused() -> None:
     phone, ranking = rank(right_answer(), delay_s=0.0, deadline_s=30.0)
     assert ranking.corrected and ranking.scores.tolist() == [1.0] * 7
-    assert vars(phone.counts) == {"sent": 1, "fused": 1, "alone": 0, "failed": 0, "late": 0}
+    assert vars(phone.counts) == {"sent": 1, "fused": 1, "alone": 0, "failed": 0, "late": 0, "reranked": 0}
 
 
-def test_a_late_answer_is_counted_and_dropped() -> None:
+def test_a_late_answer_is_counted() -> None:
     phone, ranking = rank(right_answer(), delay_s=0.3, deadline_s=0.01)
     assert not ranking.corrected and ranking.scores.tolist() == [0.0] * 7
-    assert vars(phone.counts) == {"sent": 1, "fused": 0, "alone": 1, "failed": 0, "late": 1}
+    assert vars(phone.counts) == {"sent": 1, "fused": 0, "alone": 1, "failed": 0, "late": 1, "reranked": 0}
 
 
 def test_a_cloud_that_fails_costs_nothing_but_the_correction() -> None:
     phone, ranking = rank(None, None, None, delay_s=0.0, deadline_s=30.0)
     assert not ranking.corrected
-    assert vars(phone.counts) == {"sent": 1, "fused": 0, "alone": 1, "failed": 1, "late": 0}
+    assert vars(phone.counts) == {"sent": 1, "fused": 0, "alone": 1, "failed": 1, "late": 0, "reranked": 0}
 
 
 def test_the_app_goes_on_between_sending_and_ranking(server: Running) -> None:

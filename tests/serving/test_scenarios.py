@@ -1,0 +1,90 @@
+"""What the phone does in each scenario of mobile_host/scenarios: this phone writes the answers that the apps' must give.
+
+After a change of the protocol: COCORRREC_WRITE_SCENARIOS=1 python -m pytest tests/serving/test_scenarios.py
+"""
+
+import asyncio
+import json
+import os
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cocorrrec_export.artifact.manifest import Artifact
+from cocorrrec_export.contract import EntryPoint
+from cocorrrec_export.runtime.base import Arrays, check_inputs
+from cocorrrec_export.serving.client import GcnClient
+from cocorrrec_export.serving.phone import Phone
+from mobile_host.scripted_server import SCENARIOS, ScriptedServer, scripted_server
+
+FILE: dict[str, Any] = json.loads(SCENARIOS.read_text())
+KINDS = ["kernel"]
+EXCHANGES: list[dict[str, Any]] = FILE["exchanges"]
+
+
+class StandIn:
+    """The model that the file describes."""
+
+    executed_by = "test"
+
+    def __init__(self, contract: dict[str, EntryPoint]) -> None:
+        self.entry_points = contract
+
+    def run(self, entry_point: str, inputs: Arrays) -> Arrays:
+        check_inputs(self.entry_points, entry_point, inputs)
+        if entry_point == "encode":
+            H = np.zeros((1, FILE["sequence_length"], 64), np.float32)
+            H[0, :, 0] = inputs["ids"][0]
+            return {"H": H}
+        extra = [inputs[x.name].flat[0] for x in self.entry_points[entry_point].inputs[2:]]
+        bonus = np.float32(sum(place * value for place, value in enumerate(extra, start=1)))
+        return {"scores": inputs["candidates"].astype(np.float32) / 8 + bonus}
+
+
+def run(kind: str, scenario: dict[str, Any], server: ScriptedServer) -> dict[str, Any]:
+    """What came of it, as the file has it."""
+    contract = {entry.name: entry for entry in Artifact(path=SCENARIOS, manifest=FILE["kinds"][kind]).entry_points}
+    ids = np.zeros((1, FILE["sequence_length"]), np.int32)
+    clicks = scenario["history"][-FILE["sequence_length"] :]
+    ids[0, : len(clicks)] = clicks
+    candidates = np.array(scenario["candidates"])
+
+    async def go() -> dict[str, Any]:
+        address = f"{server.address}/{kind}/{scenario['name']}"
+        limit = scenario["limit_ms"] / 1e3
+        async with GcnClient(address, version=FILE["version"], deadline_s=limit) as client:
+            phone = Phone(StandIn(contract), client, deadline_s=scenario["deadline_ms"] / 1e3)
+            pending = phone.begin(ids)
+            ranking = await pending.rank(candidates)
+            again = await pending.rerank(candidates)
+            return {
+                "corrected": ranking.corrected,
+                "scores": ranking.scores.tolist(),
+                "reranked": None if again is None else again.scores.tolist(),
+                "counts": vars(phone.counts),
+            }
+
+    return asyncio.run(go())
+
+
+@pytest.mark.parametrize("scenario", EXCHANGES, ids=lambda scenario: scenario["name"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_phone_does_what_the_file_says(kind: str, scenario: dict[str, Any]) -> None:
+    with scripted_server() as server:
+        start = time.perf_counter()
+        came = run(kind, scenario, server)
+        seconds = time.perf_counter() - start
+    if os.environ.get("COCORRREC_WRITE_SCENARIOS"):
+        scenario.setdefault("expect", {})[kind] = came
+        SCENARIOS.write_text(json.dumps(FILE, indent=1) + "\n", encoding="utf-8")
+    assert came == scenario["expect"][kind]
+    assert seconds < 15, "nothing in the file waits for its 20 seconds"
+
+
+def test_the_file_has_every_outcome() -> None:
+    outcomes = [scenario["expect"]["kernel"] for scenario in EXCHANGES]
+    for name in ("sent", "fused", "alone", "failed", "late", "reranked"):
+        assert {outcome["counts"][name] for outcome in outcomes} == {0, 1}, name
+    assert all(outcome["corrected"] == (outcome["counts"]["fused"] == 1) for outcome in outcomes)
