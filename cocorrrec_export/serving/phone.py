@@ -16,7 +16,7 @@ class State(Enum):
     """Where an exchange is.
 
     ``WAITING -> ANSWERED -> FUSED``, ``WAITING -> ALONE`` when nothing came, ``WAITING -> FAILED -> ALONE`` when an
-    error came, ``ALONE -> LATE`` when the answer still comes, and ``LATE -> RERANKED`` when the app uses it all the same.
+    error came, ``ALONE -> LATE`` when the answer still comes, and ``LATE -> RERANKED`` when the app uses it after all.
     """
 
     WAITING = "waiting"

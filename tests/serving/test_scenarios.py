@@ -1,4 +1,4 @@
-"""What the phone does in each scenario of mobile_host/scenarios: this phone writes the answers that the apps' must give.
+"""What the phone does in each scenario of mobile_host: this phone writes the answers that the apps must give too.
 
 After a change of the protocol: COCORRREC_WRITE_SCENARIOS=1 python -m pytest tests/serving/test_scenarios.py
 """
