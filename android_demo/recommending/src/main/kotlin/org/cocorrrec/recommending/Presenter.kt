@@ -6,15 +6,24 @@ import java.util.Locale
 data class Line(val key: String, val place: Int, val title: String, val score: String)
 
 /** Everything that a screen shows, as finished text: a view decides nothing. */
-data class Screen(val clicks: String, val status: String, val latency: String, val counts: String, val lines: List<Line>)
+data class Screen(
+    val clicks: String,
+    val status: String,
+    val latency: String,
+    val counts: String,
+    val lines: List<Line>,
+    /** What the app keeps, for [Recommender.start] of its next life. */
+    val history: List<String>,
+)
 
 class Presenter(private val items: Items, private val shown: Int = 10) {
     fun screen(history: History, ranking: Ranking, latencies: Latencies, counts: Counts): Screen = Screen(
         clicks = clicks(history),
         status = status(ranking),
         latency = latencies.p50Nanos?.let { String.format(Locale.ROOT, "p50 of the last %d: %s", latencies.count, millis(it)) }.orEmpty(),
-        counts = counts(counts),
+        counts = with(counts) { "sent $sent, corrected $fused, alone $alone (failed $failed, late $late)" },
         lines = lines(ranking),
+        history = history.keys,
     )
 
     private fun clicks(history: History): String {
@@ -27,9 +36,6 @@ class Presenter(private val items: Items, private val shown: Int = 10) {
         ranking.corrected -> "corrected in ${millis(ranking.totalNanos)}"
         else -> "alone in ${millis(ranking.totalNanos)}"
     }
-
-    private fun counts(counts: Counts): String =
-        "sent ${counts.sent}, corrected ${counts.fused}, alone ${counts.alone} (failed ${counts.failed}, late ${counts.late})"
 
     private fun lines(ranking: Ranking): List<Line> = best(shown, ranking.scores).mapIndexed { place, index ->
         val id = ranking.candidates[index]
