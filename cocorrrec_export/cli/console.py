@@ -60,12 +60,30 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]
     console.print(table)
 
 
-def print_metrics(title: str, ways: dict[str, dict[str, float]]) -> None:
-    """A table of ranking metrics, one row a way of ranking."""
-    from cocorrrec_export.metrics import METRICS
+def print_metrics(title: str, ways: dict[str, dict[str, float]], *, full: bool = False) -> None:
+    """A table of ranking metrics, one row a way of ranking; ``full`` where the whole catalog was ranked."""
+    from cocorrrec_export.metrics import FULL_METRICS, METRICS
 
-    rows = ([way, *(f"{metrics[name]:.4f}" for name in METRICS)] for way, metrics in ways.items())
-    print_table(title, ("", *METRICS), rows)
+    names = FULL_METRICS if full else METRICS
+    rows = ([way, *(f"{metrics[name]:.4f}" for name in names)] for way, metrics in ways.items())
+    print_table(title, ("", *names), rows)
+
+
+def print_controls(paired: dict[str, dict[str, Any]]) -> None:
+    """What the cloud's answer changes, and what another one in its place does: differences and standard errors."""
+    names = ("sampled:ndcg@10", "sampled:hr@10", "sampled:uauc", "full:ndcg@10", "full:hr@10")
+    labels = {
+        "own": "the user's own",
+        "other": "another user's",
+        "mean": "the mean of all",
+        "short": "its own, of the phone's clicks alone",
+    }
+    known = [name for name in names if name in paired["own"]]
+    rows = (
+        [labels[way], *(f"{found[name][0]:+.4f} ± {found[name][1]:.4f}" for name in known)]
+        for way, found in paired.items()
+    )
+    print_table("the cloud's answer, compared with none", ("answer", *known), rows)
 
 
 def print_artifact(artifact: "Artifact", *, as_json: bool) -> None:

@@ -15,7 +15,7 @@ _FILES = "CSV, RecBole .inter, Amazon or Yelp, plain or gzipped, or a cut"
 _COLUMN = "Header or JSON key of the {0}; its place from 1 in a file without header. Default: {0}, or the format's."
 
 
-def _choice(option: str, choices: Sequence[str], help: str, *, show_default: bool | str = True) -> Any:
+def choice(option: str, choices: Sequence[str], help: str, *, show_default: bool | str = True) -> Any:
     """An option that lists and completes its choices; what takes the value checks it, and names the nearest."""
     return typer.Option(
         option,
@@ -73,13 +73,13 @@ MinRating = Annotated[
 ]
 MinItem = Annotated[int | None, typer.Option(help="Then items with at least this many interactions.")]
 MinUser = Annotated[int | None, typer.Option(help="Then users with at least this many.")]
-ScnTarget = Annotated[str, _choice("--target", (*_names("scn"), ALL_TARGETS), "Where the file is to run.")]
+ScnTarget = Annotated[str, choice("--target", (*_names("scn"), ALL_TARGETS), "Where the file is to run.")]
 GcnTarget = Annotated[
     str,
-    _choice("--target", _names("gcn"), "Where the file is to run: the cloud model is served by ONNX Runtime alone."),
+    choice("--target", _names("gcn"), "Where the file is to run: the cloud model is served by ONNX Runtime alone."),
 ]
 Precision = Annotated[
-    str | None, _choice("--precision", _PRECISIONS, "Precision of a shipped recipe.", show_default="fp32")
+    str | None, choice("--precision", _PRECISIONS, "Precision of a shipped recipe.", show_default="fp32")
 ]
 Recipe = Annotated[Path | None, typer.Option("--recipe", help="A recipe file of your own, instead of --precision.")]
 

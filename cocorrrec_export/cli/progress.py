@@ -65,6 +65,11 @@ class TrainingProgress(_Bars, Listener):
         table.add_row(*map("{:,}".format, counts), f"{statistics.interactions_per_user:.1f}", f"{examples:,}")
         self._progress.console.print(table)
 
+    def on_stage(self, name: str, epochs: int) -> None:
+        """Print what is trained now."""
+        self._epochs = epochs
+        self._progress.console.print(literal(name))
+
     def on_epoch_start(self, epoch: int, steps: int, done: int) -> None:
         """Start the epoch's bar."""
         self._progress.reset(self._task, total=steps, completed=done, description=f"epoch {epoch}/{self._epochs}")
@@ -75,7 +80,8 @@ class TrainingProgress(_Bars, Listener):
 
     def on_epoch_end(self, record: dict[str, float], *, best: bool) -> None:
         """Print the epoch's line."""
-        shown = "  ".join(f"{name} {record[name]:.4f}" for name in ("loss", "uauc", "ndcg@10", "hr@10"))
+        names = ("loss", "uauc", "ndcg@10", "hr@10", "full:ndcg@10", "weight")
+        shown = "  ".join(f"{name} {record[name]:.4f}" for name in names if name in record)
         self._progress.console.print(f"epoch {record['epoch']:.0f}  {shown}{'  best' if best else ''}")
 
 

@@ -8,7 +8,7 @@ from cocorrrec_export.modeling.gcn import GCN
 from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.modeling.scn import SCN
 from cocorrrec_export.modeling.ttt import Correction, StreamState
-from cocorrrec_export.modeling.vector import VectorAnswer, VectorCloud, VectorFusion
+from cocorrrec_export.modeling.vector import VectorAnswer, VectorCloud
 
 Answer = Correction | VectorAnswer
 """What the cloud sends: the two kernels, or one vector."""
@@ -24,7 +24,6 @@ class CoCorrRec(Ranker):
         super().__init__()
         self.scn = scn
         self.gcn = gcn
-        self.vector_fusion = VectorFusion() if isinstance(gcn, VectorCloud) else None
 
     @property
     def item_embedding(self) -> nn.Embedding:  # type: ignore[override]
@@ -59,9 +58,7 @@ class CoCorrRec(Ranker):
 
     def _fuse_rows(self, ids: Tensor, H: Tensor, answer: Answer | None) -> Tensor:
         if isinstance(answer, VectorAnswer):
-            assert self.vector_fusion is not None
-            fused: Tensor = self.vector_fusion(self.scn.user_state(ids, H), answer)
-            return fused
+            return self.scn.user_state(ids, H) + answer.vector
         return self.scn.user_state(ids, H, answer)
 
     def user_state(self, ids: Tensor, *, corrected: bool = True, memory: Tensor | None = None) -> Tensor:

@@ -50,7 +50,7 @@ class VectorReader(nn.Module):
 
 
 class VectorCloud(nn.Module):
-    """One reader or several, whose vectors are averaged.
+    """One reader or several, whose mean vector, times a weight, is what the phone adds to its user state.
 
     Args:
         hidden_size: D.
@@ -67,6 +67,9 @@ class VectorCloud(nn.Module):
             VectorReader(hidden_size=hidden_size, num_heads=num_heads, length=length, dropout=dropout)
             for _ in range(networks)
         )
+        self.register_buffer("weight", torch.ones(1))  # chosen on validation
+
+    weight: Tensor
 
     def initialise(self, *, std: float, generator: torch.Generator | None) -> None:
         """Layers start by Xavier's rule, positions by ``std``."""
@@ -77,29 +80,13 @@ class VectorCloud(nn.Module):
             elif isinstance(module, nn.Embedding):
                 module.weight.normal_(0.0, std, generator=generator)
 
-    def states(self, ids: Tensor, rows: Tensor) -> Tensor:
-        """The vector after each click of ``ids [B, L]``, whose rows of the table are ``rows [B, L, D]``."""
-        return self._mean([network(ids, rows) for network in self.networks])
-
     def forward(self, ids: Tensor, rows: Tensor) -> Tensor:
-        """The same after the last click alone, ``[B, D]``."""
+        """The weighted vector after the last click, ``[B, D]``."""
+        return self.weight * self.mean(ids, rows)
+
+    def mean(self, ids: Tensor, rows: Tensor) -> Tensor:
+        """The same without the weight."""
         last = last_position(ids)
-        return self._mean([network(ids, rows, last) for network in self.networks])
-
-    @staticmethod
-    def _mean(vectors: list[Tensor]) -> Tensor:
-        return vectors[0] if len(vectors) == 1 else torch.stack(vectors).mean(0)
-
-
-class VectorFusion(nn.Module):
-    """The phone's side: a share of the cloud's vector on top of its own user state."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("weight", torch.ones(1))
-
-    weight: Tensor
-
-    def forward(self, user: Tensor, answer: VectorAnswer) -> Tensor:
-        """``user [B, D]`` and the answer's vector to the user state ``[B, D]``."""
-        return user + self.weight * answer.vector
+        vectors = [network(ids, rows, last) for network in self.networks]
+        # Sums, not a stack and a mean: exporters of a batch of any size lower them well.
+        return vectors[0] if len(vectors) == 1 else sum(vectors[1:], vectors[0]) * (1.0 / len(vectors))

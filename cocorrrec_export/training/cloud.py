@@ -92,7 +92,7 @@ def train_cloud(
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     model.eval()
-    assert isinstance(model.gcn, VectorCloud) and model.vector_fusion is not None
+    assert isinstance(model.gcn, VectorCloud)
     blend = _Blend(model, data.validation)
     records: list[dict[str, float]] = []
     for index, reader in enumerate(_readers(model.gcn)):
@@ -102,9 +102,9 @@ def train_cloud(
         )
         records += [{"network": index + 1.0} | record for record in state.records]
     cloud, table = model.gcn, model.item_embedding
-    vectors = blend.vectors(lambda ids: cloud(ids, table(ids)), cloud.length)
+    vectors = blend.vectors(lambda ids: cloud.mean(ids, table(ids)), cloud.length)
     weight, _ = blend.best(vectors, training.monitor)
-    model.vector_fusion.weight.fill_(weight)
+    cloud.weight.fill_(weight)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     return model, records

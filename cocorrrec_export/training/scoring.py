@@ -321,7 +321,7 @@ def evaluate_late(
         UsageError: the model has no GCN, so nothing can be late.
     """
     if model.gcn is None:
-        raise UsageError("this model has no cloud model: there is no answer that could be late")
+        raise UsageError("this model does not have a cloud model: no answer could be late")
     measured = measured or {
         way: measure(model, held_out, corrected=own, full=False) for way, own in ways(model).items()
     }

@@ -96,7 +96,17 @@ def test_a_model_trained_from_a_cut_is_bit_for_bit_that_of_the_file(cli: Cli, tm
     config.write_text("[training]\nevaluation_negatives = 10\nepochs = 1\n")
     for name, arguments in {"file": [file, *FILTERS], "cut": [out], "cut-again": [out, *FILTERS]}.items():
         ended = cli(
-            "train", "--data", *arguments, "--config", config, "--out", tmp_path / name, "--name", "m", "--no-gcn"
+            "train",
+            "--data",
+            *arguments,
+            "--config",
+            config,
+            "--out",
+            tmp_path / name,
+            "--name",
+            "m",
+            "--correction",
+            "none",
         )
         assert ended.code == 0, ended.stderr
     expected = open_model(tmp_path / "file")

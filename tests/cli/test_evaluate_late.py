@@ -50,4 +50,4 @@ def test_wrong_usage(cli: Cli, tmp_path: Path) -> None:
         assert ended.code == 2 and f"{option}: only with --late-rate" in ended.stderr
     alone = model_folder(tmp_path / "alone", gcn=False)
     ended = cli("evaluate", "--model", alone.path, "--late-rate", "0.5")
-    assert ended.code == 2 and "no GCN" in ended.stderr
+    assert ended.code == 2 and "does not have a cloud model" in ended.stderr

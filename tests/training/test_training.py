@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pytest
@@ -22,14 +22,16 @@ from cocorrrec_export.data.windows import training_counts, training_windows
 from cocorrrec_export.errors import CocorrrecError, UsageError
 from cocorrrec_export.metrics import ranking_metrics
 from cocorrrec_export.modeling.build import build_model
-from cocorrrec_export.modeling.config import ModelConfig
+from cocorrrec_export.modeling.config import Architecture, ModelConfig
 from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.store import load_model, open_model
-from cocorrrec_export.training import loop
+from cocorrrec_export.modeling.vector import VectorCloud
+from cocorrrec_export.training import loop, recipes
+from cocorrrec_export.training.cloud import WEIGHTS
 from cocorrrec_export.training.config import TrainConfig
 from cocorrrec_export.training.losses import bce_loss, expected_counts, sampled_softmax_loss, softmax_loss
 from cocorrrec_export.training.run import RunConfig, metrics_of, train
-from cocorrrec_export.training.scoring import evaluate_model, score_candidates
+from cocorrrec_export.training.scoring import evaluate_model, measure, score_candidates
 
 ITEMS = 60
 
@@ -404,3 +406,87 @@ def test_ctrl_c_and_resume_on_the_command_line(tmp_path: Path) -> None:
     assert resumed.returncode == 0, errors
     assert json.loads(result)["path"] == str(out)
     assert not (out / "checkpoint.safetensors").exists()
+
+
+def vector_config(**model: object) -> RunConfig:
+    training = {"epochs": 2, "patience": 0, "batch_size": 120, "evaluation_negatives": 20, "sampled_items": 30}
+    tables = {"model": {"cloud_length": 11, "cloud_networks": 2} | model, "training": training, "cloud": {"epochs": 3}}
+    return RunConfig.from_tables(tables, {}, where="test", defaults=recipes.best("cocorrrec"))
+
+
+def test_both_halves_by_one_command(tmp_path: Path) -> None:
+    """The cloud changes nothing of the phone, its weight is the best on validation, and the controls are written."""
+    data = csv_file(tmp_path / "clicks.csv")
+    folder = train(data, vector_config(), tmp_path / "m", name="walk")
+    alone = train(data, vector_config(correction="none"), tmp_path / "alone", name="walk")
+    assert not list(folder.path.glob("checkpoint*")) and not (folder.path / "run.json").exists()
+    whole, phone = load_model(folder), load_model(alone)
+    assert isinstance(whole, CoCorrRec)
+    for name, x in phone.state_dict().items():
+        assert x.equal(whole.state_dict()[name]), name
+    assert folder.metrics["alone"] == alone.metrics["alone"] and "corrected" not in alone.metrics
+    assert set(folder.metrics["paired"]) == {"own", "other", "mean", "short"}
+    rows = [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
+    assert [row.get("network") for row in rows] == [None, None, 1, 1, 1, 2, 2, 2]
+    held_out = training_data().validation
+    users = whole.user_state(held_out.histories.long(), corrected=False)
+    memory = held_out.memory(slice(0, len(held_out)), 11)
+    assert isinstance(whole.gcn, VectorCloud) and memory is not None
+    vectors = whole.gcn.mean(memory, whole.item_embedding(memory))
+    found = {
+        weight: measure(whole, held_out, user=lambda rows, w=weight: (users + w * vectors)[rows]).sampled.means()[
+            "ndcg@10"
+        ]
+        for weight in WEIGHTS
+    }
+    assert max(found, key=lambda weight: (found[weight], -weight)) == pytest.approx(whole.gcn.weight.item())
+
+
+@pytest.mark.parametrize("steps", [3, 25, 40])
+def test_a_run_of_both_halves_is_resumed_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    """Stopped in the on-device model's training, and in that of the first and of the second network of the cloud."""
+    monkeypatch.setattr(loop.CheckpointClock, "is_due", lambda _: True)
+    data = csv_file(tmp_path / "clicks.csv")
+    expected = train(data, vector_config(), tmp_path / "whole", name="walk")
+    with pytest.raises(KeyboardInterrupt):
+        train(data, vector_config(), tmp_path / "m", name="walk", listener=StopAfter(steps))
+    torch.manual_seed(7)
+    resumed = train(data, vector_config(), tmp_path / "m", name="walk", resume=True)
+    assert resumed.sha256 == expected.sha256
+    assert (tmp_path / "m/metrics.jsonl").read_text() == (tmp_path / "whole/metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "expected"),
+    [
+        ("", {}, ("vector", "dot", "sampled_softmax", "all", 0.002)),
+        ("", {"model.correction": "kernel"}, ("kernel", "dot", "sampled_softmax", "last", 0.002)),
+        ("[model]\ngcn = false\n[training]\nlearning_rate = 0.1\n", {}, ("none", "dot", "sampled_softmax", "all", 0.1)),
+        ("[model]\nobjective = 'bce'\n", {"model.architecture": "din"}, ("none", "mlp", "bce", "last", 0.002)),
+        ("[model]\narchitecture = 'gru4rec'\n", {}, ("none", "dot", "sampled_softmax", "all", 0.005)),
+    ],
+)
+def test_the_best_recipe_gives_way_to_what_is_said(
+    tmp_path: Path, text: str, overrides: dict[str, Any], expected: tuple[Any, ...]
+) -> None:
+    path = tmp_path / "train.toml"
+    path.write_text(text)
+    config = recipes.read_settings(path, overrides, "best")
+    model = ModelConfig.from_dict(config.model | {"vocab_size": 9}, where="test")
+    found = (model.correction, model.item_side, model.objective)
+    assert (*found, config.training.positions, config.training.learning_rate) == expected
+    paper = recipes.read_settings(path, overrides, "paper")
+    assert paper == RunConfig.read(path, overrides)
+    with pytest.raises(UsageError, match="unknown recipe 'bets'"):
+        recipes.read_settings(path, overrides, "bets")
+
+
+@pytest.mark.parametrize("architecture", get_args(Architecture))
+def test_the_best_recipe_trains_every_architecture(architecture: Architecture) -> None:
+    tables = recipes.best(architecture)
+    model = new_model(architecture=architecture, **tables["model"])
+    training = TrainConfig.from_dict(tables["training"] | {"epochs": 1, "sampled_items": 20}, where="test")
+    state = loop.fit(model, training_data(), training, objective=tables["model"]["objective"])
+    assert state.records[0]["loss"] > 0 and model.item_embedding.weight.isfinite().all()

@@ -22,6 +22,8 @@ Examples:
 
   cocorr-export evaluate --model cocorrrec-beauty --data beauty.csv.gz --json
 
+  cocorr-export evaluate --controls
+
   cocorr-export evaluate --late-rate 0,0.1,...,1 --plot late.png
 """
 
@@ -30,6 +32,13 @@ def evaluate(
     model: options.Model = None,
     architecture: options.Architecture = None,
     data: options.Data = None,
+    controls: Annotated[
+        bool,
+        typer.Option(
+            "--controls",
+            help="Also rank with another user's answer, the mean one, and the cloud's answer to the phone's clicks alone.",
+        ),
+    ] = False,
     late_rate: Annotated[
         str | None,
         typer.Option(help="Shares of late answers to measure, such as 0,0.5,1 or 0,0.1,...,1."),
@@ -47,6 +56,9 @@ def evaluate(
 ) -> None:
     """Measure a model on its held-out users: with the cloud's correction, and without, as a phone offline ranks.
 
+    Twice: one item among sampled ones, and one in the whole catalog without what the user had before. Popularity and
+    item neighbors, which learn nothing, are measured too: a model should be ahead of them.
+
     With --late-rate also in between: each user's answer is late by chance, and the user is then ranked without it.
     """
     rates = _rates(late_rate) if late_rate is not None else []
@@ -56,16 +68,34 @@ def evaluate(
     draws, seed = 20 if draws is None else draws, seed or 0
     from cocorrrec_export.data.held_out import held_out_set
     from cocorrrec_export.files import publish_file, require_writable
+    from cocorrrec_export.modeling.joint import CoCorrRec
     from cocorrrec_export.modeling.store import find_model, load_model, open_model
-    from cocorrrec_export.training.scoring import evaluate_late, evaluate_model
+    from cocorrrec_export.training.references import measure_references
+    from cocorrrec_export.training.scoring import (
+        both_protocols,
+        evaluate_controls,
+        evaluate_late,
+        full_metrics,
+        measure_ways,
+        sampled_metrics,
+    )
 
     if plot:
         require_writable(plot)
     folder = open_model(find_model(model, architecture))
     held_out = held_out_set(folder, data)
     loaded = load_model(folder)
-    metrics = evaluate_model(loaded, held_out)
-    late = evaluate_late(loaded, held_out, rates, draws=draws, seed=seed) if rates else []
+    if controls and loaded.gcn is None:
+        raise UsageError(f"--controls: {folder.name} does not have a cloud model, whose answer could be exchanged")
+    measured = measure_ways(loaded, held_out)
+    metrics, full = sampled_metrics(measured), full_metrics(measured)
+    references = measure_references(held_out, vocab_size=folder.config.vocab_size)
+    late = evaluate_late(loaded, held_out, rates, draws=draws, seed=seed, measured=measured) if rates else []
+    exchanged, paired = (
+        evaluate_controls(loaded, held_out, measured["alone"], measured["corrected"])
+        if controls and isinstance(loaded, CoCorrRec)
+        else ({}, {})
+    )
     if plot:
         from cocorrrec_export.training.plot import plot_late
 
@@ -77,13 +107,25 @@ def evaluate(
             "sha256": folder.sha256,
             "users": len(held_out),
             "metrics": metrics,
+            "full": full,
+            "references": {name: both_protocols(each) for name, each in references.items()},
         }
+        if controls:
+            facts |= {"controls": {name: both_protocols(each) for name, each in exchanged.items()}, "paired": paired}
         if late:
             rows = [{"late_rate": each.rate, "mean": each.mean, "std": each.std} for each in late]
             facts |= {"late": {"draws": draws, "seed": seed, "rates": rows}}
         console.print_json(facts)
         return
-    console.print_metrics(f"{folder.name}: {len(held_out)} held-out users", metrics)
+    rows_of = {name: {name: each} for name, each in references.items()}
+    title = f"{folder.name}: {len(held_out)} held-out users, one item among"
+    sampled = metrics | {name: sampled_metrics(each)[name] for name, each in rows_of.items()}
+    console.print_metrics(f"{title} {held_out.candidates.shape[1]}", sampled)
+    if full:
+        whole = full | {name: full_metrics(each)[name] for name, each in rows_of.items()}
+        console.print_metrics(f"{title} the whole catalog", whole, full=True)
+    if controls:
+        console.print_controls(paired)
     if late:
         _print_late(late, draws)
 

@@ -1,11 +1,14 @@
 """``cocorr-export train``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cocorrrec_export.cli import console, options
+
+RECIPES = ("best", "paper")
+CORRECTIONS = ("vector", "kernel", "none")
 
 EPILOG = """
 Examples:
@@ -15,6 +18,10 @@ Examples:
   cocorr-export train --data ratings.csv.gz --user-column userId --item-column movieId --min-user 5 --out models/mine
 
   cocorr-export train --data clicks.csv --config train.toml --seed 2 --out models/mine-2
+
+  cocorr-export train --data clicks.csv --correction none --out models/phone-alone
+
+  cocorr-export train --data clicks.csv --recipe paper --out models/as-in-the-paper
 
   cocorr-export train --data clicks.csv --architecture sasrec --learning-rate 0.001 --out models/sasrec
 
@@ -44,7 +51,23 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Most epochs to train.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Start of the learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the start, the order and the negatives.")] = None,
-    gcn: Annotated[bool | None, typer.Option("--gcn/--no-gcn", help="Train the cloud half too. Default: yes.")] = None,
+    recipe: Annotated[
+        str,
+        options.choice(
+            "--recipe",
+            RECIPES,
+            "Settings that neither the config nor an option gives: what ranks best, or the released implementation's.",
+        ),
+    ] = "best",
+    correction: Annotated[
+        str | None,
+        options.choice(
+            "--correction",
+            CORRECTIONS,
+            "Cloud model of a cocorrrec: a vector of a longer memory, the paper's kernels, or no cloud model.",
+            show_default="vector with --recipe best, kernel with --recipe paper",
+        ),
+    ] = None,
     titles: Annotated[
         Path | None, typer.Option(help="CSV file with the item column and 'title', for readable rankings.")
     ] = None,
@@ -62,10 +85,11 @@ def train(
     """
     from cocorrrec_export.cli.progress import TrainingProgress
     from cocorrrec_export.training import run
+    from cocorrrec_export.training.recipes import read_settings
 
     overrides = {
         "model.architecture": architecture,
-        "model.gcn": gcn,
+        "model.correction": correction,
         "training.epochs": epochs,
         "training.learning_rate": learning_rate,
         "training.seed": seed,
@@ -73,7 +97,7 @@ def train(
     data_settings = options.data_settings(
         format, user_column, item_column, time_column, rating_column, min_rating, min_item, min_user
     )
-    settings = run.RunConfig.read(config, options.given(overrides) | data_settings)
+    settings = read_settings(config, options.given(overrides) | data_settings, recipe)
     with TrainingProgress(settings.training.epochs) as progress:
         folder = run.train(
             data,
@@ -89,6 +113,16 @@ def train(
     if json:
         console.print_json({"path": str(folder.path), "sha256": folder.sha256, "metrics": folder.metrics})
     else:
-        tested = {way: values for way, values in folder.metrics.items() if way != "validation"}
-        console.print_metrics(f"{folder.name}: test metrics", tested)
+        _print_metrics(folder.name, folder.metrics)
         console.log(f"model: {folder.path}")
+
+
+def _print_metrics(name: str, metrics: dict[str, Any]) -> None:
+    own = {way: metrics[way] for way in ("corrected", "alone") if way in metrics}
+    references = metrics["references"]
+    sampled = own | {row: found["sampled"] for row, found in references.items()}
+    console.print_metrics(f"{name}: test metrics, one item among sampled ones", sampled)
+    full = metrics["full"] | {row: found["full"] for row, found in references.items() if "full" in found}
+    console.print_metrics(f"{name}: test metrics, one item in the whole catalog", full, full=True)
+    if "paired" in metrics:
+        console.print_controls(metrics["paired"])

@@ -1,0 +1,74 @@
+"""Training recipes: settings that a config does not give, as they rank best or as the released implementation has them."""
+
+from pathlib import Path
+from typing import Any
+
+from cocorrrec_export.errors import UsageError, nearest
+from cocorrrec_export.modeling.config import Architecture
+from cocorrrec_export.toml import read_toml
+from cocorrrec_export.training.run import RunConfig
+
+RECIPES = ("best", "paper")
+Tables = dict[str, dict[str, Any]]
+
+PAPER: Tables = {"model": {}, "training": {}}
+"""The released implementation's: the defaults of the tables themselves."""
+
+_BEST_TRAINING: dict[str, Any] = {
+    "positions": "all",
+    "batch_size": 1000,
+    "learning_rate": 0.002,
+    "weight_decay": 0.1,
+    "average": 0.995,
+    "epochs": 40,
+    "patience": 5,
+}
+_HEAD = {"item_side": "dot", "readout": "residual"}
+_CHANGES: dict[Architecture, Tables] = {
+    "cocorrrec": {"model": _HEAD | {"correction": "vector", "cloud_networks": 3}},
+    # A candidate reads the clicks again: each of the sample costs as much as a history of the others.
+    "din": {"model": {}, "training": {"positions": "last", "batch_size": 128, "sampled_items": 64, "epochs": 12}},
+    "gru4rec": {"model": _HEAD, "training": {"learning_rate": 0.005}},
+    "sasrec": {"model": _HEAD},
+    "bert4rec": {"model": {"attention": "causal"}},
+    "mamba4rec": {"model": {}},
+}
+_KERNEL: dict[str, Any] = {"positions": "last", "batch_size": 256, "alone_weight": 1.0}
+"""The paper's cloud reads the whole upload, so that one click per history can be predicted."""
+
+
+def best(architecture: Architecture, correction: str | None = None) -> Tables:
+    """The tables of the better recipe.
+
+    Args:
+        architecture: what is trained.
+        correction: of a cocorrrec; None is the recipe's own.
+    """
+    changes = _CHANGES[architecture]
+    model = {"objective": "sampled_softmax", "dropout": 0.5} | changes["model"]
+    training = _BEST_TRAINING | changes.get("training", {})
+    if architecture == "cocorrrec" and correction not in (None, "vector"):
+        model = {key: value for key, value in model.items() if key != "cloud_networks"} | {"correction": correction}
+        training |= _KERNEL if correction == "kernel" else {}
+    return {"model": model, "training": training}
+
+
+def read_settings(path: Path | None, overrides: dict[str, Any], recipe: str) -> RunConfig:
+    """A config file, if any, replaced by ``overrides``, by dotted key, and where neither says anything, the recipe.
+
+    Raises:
+        UsageError: no such recipe, unknown tables or keys, or values out of range.
+        CocorrrecError: the file is not TOML.
+    """
+    if recipe not in RECIPES:
+        raise UsageError(f"unknown recipe '{recipe}' ({nearest(recipe, RECIPES)})")
+    if recipe == "paper":
+        return RunConfig.read(path, overrides, defaults=PAPER)
+    model = read_toml(path).get("model", {}) if path is not None else {}
+    options = {key.removeprefix("model."): value for key, value in overrides.items() if key.startswith("model.")}
+    said = (model if isinstance(model, dict) else {}) | options
+    architecture = said.get("architecture", "cocorrrec")
+    if architecture not in _CHANGES:
+        return RunConfig.read(path, overrides)  # which says what is wrong with it
+    correction = said.get("correction", "none" if said.get("gcn") is False else None)
+    return RunConfig.read(path, overrides, defaults=best(architecture, correction))
