@@ -1,9 +1,17 @@
-"""Work on files from strangers in a process that may crash, hang or eat memory without harm to ours."""
+"""Processes of our own: for files from strangers, which may crash, hang or eat memory without harm to ours.
+
+A Python that is started with ``-c`` or ``-m``, as :mod:`multiprocessing` does, takes modules from the current folder
+before the standard library's, and the current folder may have come from a stranger. Every process that we start is
+told not to.
+"""
 
 import multiprocessing
+import os
 import signal
+import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from cocorrrec_export.errors import CocorrrecError
@@ -19,6 +27,40 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
+def keep_current_folder_out() -> None:
+    """From now on, no Python that this process starts takes modules from the folder that it stands in.
+
+    For those too that libraries start; an empty entry of a search path means that folder.
+    """
+    os.environ["PYTHONSAFEPATH"] = "1"
+    for name in ("PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"):
+        if name in os.environ:
+            os.environ[name] = os.pathsep.join(_elsewhere(os.environ[name].split(os.pathsep)))
+    sys.path[:] = [entry for entry in sys.path if entry not in ("", ".")]
+
+
+def _elsewhere(paths: list[str]) -> list[str]:
+    """Those of a search path that do not depend on the current folder."""
+    return [path for path in paths if Path(path).is_absolute()]
+
+
+def child_environment(**settings: str) -> dict[str, str]:
+    """The environment of a process that we start: ours, without the current folder, and ``settings``."""
+    keep_current_folder_out()
+    return os.environ | settings
+
+
+def python_command(*arguments: str) -> list[str]:
+    """This Python with arguments, told not to look into the current folder; with :func:`child_environment`."""
+    return [sys.executable, "-P", *arguments]
+
+
+def process_context() -> Any:
+    """What :mod:`multiprocessing` starts processes by, here and nowhere else."""
+    keep_current_folder_out()
+    return multiprocessing.get_context(START_METHOD)
+
+
 def in_child(
     what: str, function: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
 ) -> Result:
@@ -31,7 +73,7 @@ def in_child(
     Raises:
         CocorrrecError: that of ``function``; or the process crashed, or took longer than :data:`TIMEOUT_S` seconds.
     """
-    context: Any = multiprocessing.get_context(START_METHOD)
+    context = process_context()
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(sender, function, args, kwargs), daemon=True)
     process.start()

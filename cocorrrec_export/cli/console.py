@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cocorrrec_export.errors import CocorrrecError
+from cocorrrec_export.isolation import keep_current_folder_out
 from cocorrrec_export.text import printable
 
 if TYPE_CHECKING:
@@ -222,6 +223,7 @@ def _on_sigterm(_signum: int, _frame: object) -> NoReturn:
 
 def run(app: Callable[[], Any]) -> NoReturn:
     """Run a typer app: one clear message for every error that a user can act on, and the exit codes 0, 1 and 2."""
+    keep_current_folder_out()
     signal.signal(signal.SIGTERM, _on_sigterm)
     try:
         app()

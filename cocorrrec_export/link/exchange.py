@@ -3,7 +3,6 @@
 import asyncio
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 
 from cocorrrec_export.artifact.manifest import newest_artifact, open_artifact
 from cocorrrec_export.errors import CocorrrecError, UsageError
+from cocorrrec_export.isolation import child_environment, python_command
 from cocorrrec_export.link.document import (
     Sample,
     Stamps,
@@ -147,8 +147,10 @@ def serve(artifact: Path, prefix: Sequence[str], host: str) -> Iterator[int]:
         CocorrrecError: the server ended before it was ready; the message has its words.
     """
     options = ["--host", host, "--port", "0", "--json", "--server-timing", "--drain-seconds", "0"]
-    command = [*prefix, sys.executable, "-c", _SERVER, "gcn", str(artifact), *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [*prefix, *python_command("-c", _SERVER), "gcn", str(artifact), *options]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=child_environment()
+    )
     try:
         assert process.stdout is not None
         line = process.stdout.readline()

@@ -9,7 +9,6 @@ Loss is a model: TCP hides it, so what an application sees of a lost segment is 
 is lost with the given chance; what follows it, and itself, arrives one retransmission timeout later.
 """
 
-import multiprocessing
 import os
 import queue
 import random
@@ -26,6 +25,7 @@ from multiprocessing.connection import Connection
 from typing import Literal
 
 from cocorrrec_export.errors import CocorrrecError, UsageError
+from cocorrrec_export.isolation import process_context
 
 SEGMENT_BYTES = 1448
 MIN_TIMEOUT_S = 0.2
@@ -123,7 +123,7 @@ def proxy(target: tuple[str, int], link: Link, *, shaped: bool, seed: int = 0) -
         shaped: whether the bandwidth is the proxy's to limit, too.
         seed: of the losses.
     """
-    context = multiprocessing.get_context("spawn")
+    context = process_context()
     here, there = context.Pipe()
     process = context.Process(target=_run_proxy, args=(target, link, shaped, seed, there), daemon=True)
     process.start()

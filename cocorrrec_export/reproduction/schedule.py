@@ -1,6 +1,5 @@
 """Runs in processes of their own, several at a time, each going on where it was stopped."""
 
-import multiprocessing
 import signal
 import tempfile
 from collections import deque
@@ -15,7 +14,7 @@ from cocorrrec_export.data.prepared import is_cut
 from cocorrrec_export.data.sources import make_cut
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.files import sha256_file
-from cocorrrec_export.isolation import START_METHOD
+from cocorrrec_export.isolation import process_context
 from cocorrrec_export.reproduction.plan import MINI_BATCH_ROW, Plan, Run
 from cocorrrec_export.reproduction.run import Result, perform, read_result, settings_of, with_run
 from cocorrrec_export.training.loop import Listener
@@ -102,7 +101,7 @@ class _Pool:
         self._jobs, self._keep_models, self._watcher = jobs, keep_models, watcher
         self._digest = sha256_file(data_file)
         self._scratch = tempfile.TemporaryDirectory()
-        self._context: Any = multiprocessing.get_context(START_METHOD)
+        self._context = process_context()
         self._context.set_forkserver_preload([__name__])  # torch is imported once, not by every process
         self._waiting: deque[Run] = deque()
         self._working: dict[connection.Connection, tuple[Run, Any]] = {}

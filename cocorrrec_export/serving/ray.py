@@ -5,11 +5,13 @@
 Each replica checks and loads the artifact itself, has its own queue and batches, and answers the same endpoints.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from cocorrrec_export.errors import UsageError
 from cocorrrec_export.extras import require
+from cocorrrec_export.isolation import keep_current_folder_out
 
 MAX_ONGOING = 512
 TARGET_ONGOING = 64
@@ -55,7 +57,7 @@ def build(artifact: Path, *, min_replicas: int, max_replicas: int, num_cpus: flo
         },
         ray_actor_options={"num_cpus": num_cpus},
     )(Replica)
-    return replica.bind(str(artifact))
+    return replica.bind(str(artifact), str(Path.cwd()))
 
 
 class Replica:
@@ -63,12 +65,15 @@ class Replica:
 
     Args:
         artifact: folder of an exported GCN.
+        started_in: the folder that the driver was started in, which Ray puts in front of every module of a replica.
 
     Raises:
         CocorrrecError: it is missing or changed; Ray Serve reports the replica as failed.
     """
 
-    def __init__(self, artifact: str) -> None:
+    def __init__(self, artifact: str, started_in: str = "") -> None:
+        sys.path[:] = [entry for entry in sys.path if entry not in ("", started_in)]
+        keep_current_folder_out()
         from cocorrrec_export.serving.app import create_app
         from cocorrrec_export.serving.model import open_served
 

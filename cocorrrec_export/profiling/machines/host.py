@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cocorrrec_export.isolation import child_environment, python_command
 from cocorrrec_export.profiling.machines.runs import Call, Measured, RunError, read_report
 from cocorrrec_export.profiling.runner.package import RunnerPackage
 from cocorrrec_export.targets import find_target
@@ -32,7 +33,7 @@ class Host:
         self._command = command
         self._folder = folder
         self._timeout_s = timeout_s
-        self._environment = os.environ | (environment or {})
+        self._environment = child_environment(**(environment or {}))
 
     def facts(self) -> dict[str, Any]:
         """What this machine is."""
@@ -112,8 +113,11 @@ def open_host(target: str, package: RunnerPackage | None, *, timeout_s: float) -
     if package is not None:
         command, environment = package.command(str(package.path)), {}
     else:
-        command = [sys.executable, "-m", f"{find_target(target).package}.profiling.machines.{target}_worker"]
-        environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "OMP_NUM_THREADS": "1"}
+        command = python_command("-m", f"{find_target(target).package}.profiling.machines.{target}_worker")
+        environment = {
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if Path(path).is_absolute()),
+            "OMP_NUM_THREADS": "1",
+        }
     with tempfile.TemporaryDirectory(prefix="cocorr-profile-") as folder:
         yield Host(command, Path(folder), timeout_s=timeout_s, environment=environment)
 

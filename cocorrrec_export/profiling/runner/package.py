@@ -25,6 +25,7 @@ from typing import Any, Self
 
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.files import contained_path, listed_files, publish_directory, require_writable, sha256_file
+from cocorrrec_export.isolation import child_environment, python_command
 from cocorrrec_export.targets import NativeRunner, find_target, with_runner
 
 SOURCES = Path(__file__).parent
@@ -312,7 +313,7 @@ def _find_toolchain(machine: Abi, sysroot: Path | None) -> Toolchain:
     )
     if importlib.util.find_spec(ZIG) is None:
         raise CocorrrecError(f"no compiler for {machine.name}: {hint}, or zig: pip install 'cocorrrec-export[zig]'")
-    zig = (sys.executable, "-m", ZIG, "c++", "-target", f"{machine.triplet}.{_GLIBC}", *_ZIG_OPTIONS)
+    zig = (*python_command("-m", ZIG), "c++", "-target", f"{machine.triplet}.{_GLIBC}", *_ZIG_OPTIONS)
     root = sysroot or (Path("/") if native else Path("/usr") / machine.triplet)
     if _runtime_file(root, machine, "libc.so.6") is None:
         raise CocorrrecError(
@@ -333,9 +334,11 @@ def _wheel(family: NativeRunner, version: str, abi: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as folder:
         platforms = [f"--platform=manylinux_2_{minor}_{abi}" for minor in range(17, 36)]
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", *platforms]
+        command = [*python_command("-m", "pip"), "download", "--quiet", "--no-deps", "--only-binary=:all:", *platforms]
         command += ["--disable-pip-version-check", "--dest", folder, f"{family.distribution}=={version}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_DOWNLOAD_SECONDS)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=_DOWNLOAD_SECONDS, env=child_environment()
+        )
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode or len(wheels) != 1:
             said = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
@@ -354,7 +357,9 @@ def _compile(family: NativeRunner, toolchain: Toolchain, wheel: Path, folder: Pa
     command += [f"-l{name}" for name in family.linked]
     command += ["-Wl,--no-as-needed", *(f"-l{name}" for name in family.registering), "-Wl,--as-needed"]
     command += ["-Wl,--allow-shlib-undefined", "-lpthread", "-s"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_COMPILE_SECONDS)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=_COMPILE_SECONDS, env=child_environment()
+    )
     if done.returncode:
         lines = done.stderr.splitlines()
         first = next((line for line in lines if "error" in line or "undefined" in line), lines[0] if lines else "?")
