@@ -2,8 +2,8 @@
 
 The key, value and step-size projections of a click are one product; the bias b of the inner model is one more row of
 W, ``Wb``, and a key's last feature is 1. With the inner loss behind a LayerNorm, what the inner model makes of a click
-counts without its mean, and gradients have none: W and b are stored without theirs, and never have one. Letters as in
-:mod:`cocorrrec_export.modeling.ttt`.
+counts without its mean, which is taken off in the graph each time: gradients have none on paper, but in float32 W and b
+gather one over many mini-batches. Letters as in :mod:`cocorrrec_export.modeling.ttt`.
 """
 
 from typing import NamedTuple
@@ -24,8 +24,6 @@ from cocorrrec_export.forms.frame import (
 from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.layers import RMSNorm, rotate_pairs
 from cocorrrec_export.modeling.ttt import LN_EPS, STD_EPS
-
-"""The position that, with a state of zeros, stands for a stream before its first click."""
 
 
 class InnerBatch(NamedTuple):
@@ -69,9 +67,7 @@ class DeviceSCN(DeviceRanker):
         constant(self, "by_place", torch.cat((self.rope_cos, self.rope_sin, self.token_rate, sees), dim=1))
         constant(self, "W1", ttt.W1)  # [h, f, f], of step, whose state is the plain model's
         constant(self, "b1", ttt.b1)  # [h, 1, f]
-        Wb1 = torch.cat((ttt.W1, ttt.b1), dim=1)
-        self.has_mean = self.inner_loss != "layernorm_l2"
-        constant(self, "Wb1", Wb1 if self.has_mean else Wb1 - Wb1.mean(dim=2, keepdim=True))  # [h, f + 1, f]
+        constant(self, "Wb1", torch.cat((ttt.W1, ttt.b1), dim=1))  # [h, f + 1, f]
         constant(self, "ones", torch.ones(self.heads, sequence_length, 1))
         constant(self, "centring", torch.eye(self.head_dim) - 1.0 / self.head_dim)  # [f, f]
         constant(self, "ln_weight", ttt.ln_weight.unsqueeze(1))  # [h, 1, f]
@@ -173,17 +169,17 @@ class DeviceSCN(DeviceRanker):
         return centred * inverse_std, inverse_std
 
     def inner_gradient(self, Z1: Tensor, goal: Tensor) -> Tensor:
-        """Gradient of the inner loss with respect to ``Z1 [h, k, f]``, which is centred where the loss centres it."""
+        """Gradient of the inner loss with respect to ``Z1 [h, k, f]``."""
         if self.inner_loss == "sigmoid":
             activation = torch.sigmoid(Z1 - goal)
             return activation * (1.0 - activation)
-        x_hat, inverse_std = self._standardise(Z1)
+        x_hat, inverse_std = self._standardise(self.centre(Z1))
         grad = self.centre(self.ln_weight_squared * x_hat + goal)
         return (grad - x_hat * self.head_mean(grad * x_hat)) * inverse_std
 
-    def read_out(self, XQ: Tensor, Z: Tensor, *, has_mean: bool) -> Tensor:
+    def read_out(self, XQ: Tensor, Z: Tensor) -> Tensor:
         """User state ``[1, D]`` from the query and what the inner model makes of it, both ``[h, 1, f]``."""
-        Y = XQ + self.ln_weight * self._standardise(self.centre(Z) if has_mean else Z)[0] + self.ln_bias
+        Y = XQ + self.ln_weight * self._standardise(self.centre(Z))[0] + self.ln_bias
         merged = Y.transpose(0, 1).reshape(1, self.hidden)
         return self.output_norm(self.o_proj(self.post_norm(merged)))
 
@@ -251,7 +247,7 @@ class DeviceSCN(DeviceRanker):
         query = self.with_one(XQ)
         read = torch.bmm(query, keys.transpose(1, 2)) * rate  # [h, 1, L]
         Z = torch.bmm(query, self.Wb1) - torch.bmm(read, gradient)
-        return self.read_out(XQ, Z, has_mean=self.has_mean)
+        return self.read_out(XQ, Z)
 
     # ------------------------------------------------------------------ with the cloud's answer
 
@@ -262,7 +258,7 @@ class DeviceSCN(DeviceRanker):
         Wb, queries, outputs = self.Wb1, [], []
         if length <= size:
             XQ, Z, _ = self._mini_batch(H, one_hot, Wb, k_attn, k_b)
-            return self.read_out(XQ, Z, has_mean=self.has_mean)
+            return self.read_out(XQ, Z)
         for at in range(0, length, size):
             here = one_hot[:, at : at + size]
             XQ, Z, taught = self._mini_batch(H[at : min(at + size, length)], here, Wb, k_attn, k_b)
@@ -271,7 +267,7 @@ class DeviceSCN(DeviceRanker):
             queries.append(XQ * is_here)
             outputs.append(Z * is_here)
         Z = sum(outputs[1:], outputs[0])
-        return self.read_out(sum(queries[1:], queries[0]), Z, has_mean=self.has_mean)
+        return self.read_out(sum(queries[1:], queries[0]), Z)
 
     def _mini_batch(
         self, H: Tensor, here: Tensor, Wb: Tensor, k_attn: Tensor, k_b: Tensor
@@ -347,13 +343,13 @@ class DeviceSCN(DeviceRanker):
         H = self.encode(row)
         x = self.project(H, cos, sin)
         Z1 = torch.bmm(x.XK, W) + b
-        grad = x.rate * self.inner_gradient(Z1 if self.has_mean else self.centre(Z1), x.goal)
+        grad = x.rate * self.inner_gradient(Z1, x.goal)
         grad_W = grad_W + torch.bmm(x.XK.transpose(1, 2), grad)
         grad_b = grad_b + grad
         rate = rate.unsqueeze(0)  # [1, 1, 1]
         XQ = self.query(H, cos, sin)
         Z = torch.bmm(XQ, W - rate * grad_W) + (b - rate * grad_b)
-        user = self.read_out(XQ, Z, has_mean=True)
+        user = self.read_out(XQ, Z)
         commits = (position == self.mini_batch - 1).to(torch.float32).view(1, 1, 1)
         keeps, committed = 1.0 - commits, rate * commits
         next_position = (position + 1) * (position != self.mini_batch - 1).to(torch.int32)
