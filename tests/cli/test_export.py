@@ -65,7 +65,7 @@ def test_parity_of_an_export(cli: Cli, tiny: ModelFolder, gcn: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["scn", "--target", "al"], "unknown target 'al' (did you mean 'all'?"),
+        (["scn", "--target", "al"], "unknown target 'al' for the scn (did you mean 'all'?"),
         (["scn", "--target", "all", "--recipe", "x.toml"], "a recipe is for one target: name it instead of 'all'"),
         (
             ["scn", "--target", "executorch", "--precision", "int5"],

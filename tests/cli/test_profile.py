@@ -74,7 +74,7 @@ def test_version(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (["--host"], 2, "no export under dist"),
+        (["--host"], 2, "no export for executorch or tflite or onnx under dist"),
         (["elsewhere", "--host"], 2, "elsewhere: no such folder"),
         (["--host", "--threads", "1,x"], 2, "--threads takes numbers from 1 to 64 with commas between them, got '1,x'"),
         (["--host", "--lengths", "0"], 2, "--lengths takes numbers from 1 to 1000"),

@@ -34,13 +34,7 @@ def untrained(config: ModelConfig) -> CoCorrRec:
 
 # With two features per head a LayerNorm is a sign: random weights make it chaotic, in float32 as a whole.
 @pytest.mark.parametrize(
-    ("weights", "heads"),
-    [
-        (weights, heads)
-        for weights in ("untrained", "random")
-        for heads in (2, 8, 32)
-        if (weights, heads) != ("random", 32)
-    ],
+    ("weights", "heads"), [("untrained", 2), ("untrained", 8), ("untrained", 32), ("random", 2), ("random", 8)]
 )
 @pytest.mark.parametrize("length", [10, 50, 200])
 @pytest.mark.parametrize("mini_batch", [1, 2, 10])
