@@ -59,7 +59,7 @@ class ParityLimits:
     """What parity must hold; a worse export is not published."""
 
     max_abs: float
-    """Largest absolute difference of a score (after the sigmoid). Not asked of corrections, which have no scale."""
+    """Largest absolute difference of a score. Not asked of corrections, which have no scale."""
     max_rel: float
     """Largest difference of an output tensor over the largest magnitude of the reference tensor."""
     top10_overlap: float
@@ -68,3 +68,5 @@ class ParityLimits:
     """Largest absolute change of any ranking metric on the held-out users."""
     ndcg10_rel: float
     """Largest relative change of NDCG@10 on the held-out users."""
+    ties: float = 0.01
+    """Largest mean share of the candidates that the artifact ties with another one, and the reference tells apart."""

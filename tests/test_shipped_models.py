@@ -33,7 +33,7 @@ def least_cosine(artifact: Artifact, source: pipeline.Source, users: int = 100) 
     assert held_out is not None
     ids, candidates = held_out.histories[:users], held_out.candidates[:users]
     with torch.no_grad():
-        expected = torch.sigmoid(source.model(ids, candidates, corrected=False)).numpy()
+        expected = source.model(ids, candidates, corrected=False).detach().numpy()
     rows = zip(ids.int().numpy(), candidates.numpy(), strict=True)
     actual = np.stack([score_list(runtime, "rank", {"ids": row[None]}, items) for row, items in rows])
     norms = np.linalg.norm(expected, axis=1) * np.linalg.norm(actual, axis=1)

@@ -23,13 +23,14 @@ Embedding = Literal["fp32", "fp16", "int8-row", "int4-row"]
 Linear = Literal["fp32", "fp16", "int8-channel"]
 Activations = Literal["fp32", "fp16"]
 ItemSide = Literal["computed", "folded"]
+Scores = Literal["logit", "probability"]
 
-SCN_ENTRY_POINTS = ("encode", "rank", "rank_corrected", "step", "score")
+SCN_ENTRY_POINTS = ("encode", "user", "rank", "rank_corrected", "step", "score")
 GCN_ENTRY_POINTS = ("correct",)
 MAX_CANDIDATES = 10_000
 
 _EMBEDDING_OF = {"fp32": "fp32", "fp16": "fp16", "int8": "int8-row", "int4": "int4-row"}
-_SCN_ONLY = ("entry_points", "item_side", "shapes", "weights.embedding")
+_SCN_ONLY = ("entry_points", "item_side", "scores", "shapes", "weights.embedding")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,9 @@ class Recipe:
     candidates: int = 0
     """C: candidates of one call; a longer list takes more calls. 0 in a GCN recipe, which has none."""
     item_side: ItemSide = "computed"
+    scores: Scores = "logit"
+    """What the phone's entry points give: the model's scores as they are, or their sigmoids. The order is the same,
+    but float32 makes all sigmoids of logits above 17 the same number, float16 those above 8."""
     entry_points: tuple[str, ...] = GCN_ENTRY_POINTS
     limits: ParityLimits
     shipped: bool = False
@@ -75,7 +79,7 @@ class Recipe:
         table: dict[str, Any] = {key: getattr(self, key) for key in ("name", "kind", "target", "backend", "precision")}
         weights: dict[str, str] = {"linear": self.linear, "activations": self.activations}
         if self.kind == "scn":
-            table |= {"entry_points": list(self.entry_points), "item_side": self.item_side}
+            table |= {"entry_points": list(self.entry_points), "item_side": self.item_side, "scores": self.scores}
             table["shapes"] = {"candidates": self.candidates}
             weights["embedding"] = self.embedding
         return table | {"weights": weights, "parity": dataclasses.asdict(self.limits)}
@@ -134,7 +138,9 @@ class _Reader:
         self.problems: list[str] = []
         self.known: set[str] = set()
 
-    def choice(self, key: str, choices: Iterable[str], default: str = "") -> Any:
+    def choice(self, key: str, choices: Iterable[str], default: str = "", *, optional: str | None = None) -> Any:
+        if optional is not None and not self._has(key):
+            return optional
         value = self._take(key, str, "a string")
         choices = tuple(choices)
         if value is not None and value not in choices:
@@ -148,7 +154,9 @@ class _Reader:
             self.problems.append(f"{key} must be {low} to {high}, got {value}")
         return low if value is None else value
 
-    def number(self, key: str, low: float, high: float) -> float:
+    def number(self, key: str, low: float, high: float, *, optional: float | None = None) -> float:
+        if optional is not None and not self._has(key):
+            return optional
         value = self._take(key, (int, float), "a number")
         if value is not None and not (math.isfinite(value) and low <= value <= high):
             self.problems.append(f"{key} must be {low:g} to {high:g}, got {value}")
@@ -164,6 +172,16 @@ class _Reader:
         if not values or len(set(map(str, values))) != len(values):
             self.problems.append(f"{key} must name each entry point once and at least one, got {values}")
         return tuple(x for x in choices if x in values)
+
+    def _has(self, key: str) -> bool:
+        """Whether a key that may be absent is there; it is known from then on."""
+        self.known.add(key)
+        value: Any = self.table
+        for part in key.split("."):
+            if not isinstance(value, dict) or part not in value:
+                return False
+            value = value[part]
+        return True
 
     def _take(self, key: str, kind: type | tuple[type, ...], words: str) -> Any:
         self.known.add(key)
@@ -215,11 +233,12 @@ def load_recipe(path: Path) -> Recipe:
         "linear": reader.choice("weights.linear", get_args(Linear)),
         "activations": reader.choice("weights.activations", get_args(Activations)),
         "limits": ParityLimits(
-            max_abs=reader.number("parity.max_abs", 0, 1),
+            max_abs=reader.number("parity.max_abs", 0, 100),
             max_rel=reader.number("parity.max_rel", 0, 1),
             top10_overlap=reader.number("parity.top10_overlap", 0, 1),
             metrics_abs=reader.number("parity.metrics_abs", 0, 1),
             ndcg10_rel=reader.number("parity.ndcg10_rel", 0, 1),
+            ties=reader.number("parity.ties", 0, 1, optional=ParityLimits.ties),
         ),
     }
     if kind == "scn":
@@ -227,6 +246,7 @@ def load_recipe(path: Path) -> Recipe:
             "embedding": reader.choice("weights.embedding", get_args(Embedding)),
             "candidates": reader.integer("shapes.candidates", 1, MAX_CANDIDATES),
             "item_side": reader.choice("item_side", get_args(ItemSide)),
+            "scores": reader.choice("scores", get_args(Scores), optional="logit"),
             "entry_points": reader.subset("entry_points", SCN_ENTRY_POINTS),
         }
     reader.report_unknown(not_for=_SCN_ONLY if kind == "gcn" else ())

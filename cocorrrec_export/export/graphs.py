@@ -22,6 +22,7 @@ from cocorrrec_export.modeling.config import Architecture, ModelConfig
 from cocorrrec_export.modeling.gcn import GCN
 from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.ranker import Ranker
+from cocorrrec_export.modeling.vector import VectorCloud
 from cocorrrec_export.targets import find_target
 
 
@@ -51,9 +52,15 @@ class GraphSpec:
 
 
 class _Entry(nn.Module):
-    def __init__(self, device: DeviceRanker) -> None:
+    def __init__(self, device: DeviceRanker, *, probability: bool = False) -> None:
         super().__init__()
         self.device = device
+        self.probability = probability
+
+    def scores(self, user: Any, rows: Tensor) -> tuple[Tensor]:
+        """Scores ``[1, C]`` of the candidates' rows: logits, or their sigmoids, which float32 ties above 17."""
+        logits = self.device.score_rows(user, rows)
+        return (torch.sigmoid(logits) if self.probability else logits,)
 
 
 class Rank(_Entry):
@@ -62,7 +69,7 @@ class Rank(_Entry):
     def forward(self, ids: Tensor, candidates: Tensor) -> tuple[Tensor]:
         """``ids [1, L]``, ``candidates [1, C]`` to ``scores [1, C]``."""
         clicks, items = self.device.look_up(ids, candidates)
-        return (self.device.score_rows(self.device.read(ids, clicks), items),)
+        return self.scores(self.device.read(ids, clicks), items)
 
 
 class Step(_Entry):
@@ -78,7 +85,7 @@ class Score(_Entry):
 
     def forward(self, user: Tensor, candidates: Tensor) -> tuple[Tensor]:
         """``user [1, D]``, ``candidates [1, C]`` to ``scores [1, C]``."""
-        return (self.device.score_rows(user, self.device.candidate_rows(candidates)),)
+        return self.scores(user, self.device.candidate_rows(candidates))
 
 
 class Encode(_Entry):
@@ -91,8 +98,16 @@ class Encode(_Entry):
         return (self.device.encode(self.device.table(ids.view(ids.shape[1]))).unsqueeze(0),)
 
 
+class User(_Entry):
+    """The user state without the cloud: what an app keeps, and adds a late vector to before ``score``."""
+
+    def forward(self, ids: Tensor) -> tuple[Tensor]:
+        """``ids [1, L]`` to ``user [1, D]``."""
+        return (self.device.read(ids, self.device.table(ids.view(ids.shape[1]))),)
+
+
 class RankCorrected(_Entry):
-    """Scores with the cloud's answer."""
+    """Scores with the cloud's kernels."""
 
     device: DeviceSCN
 
@@ -100,7 +115,16 @@ class RankCorrected(_Entry):
         """As :class:`Rank`, with ``k_attn [1, h, K, K]`` and ``k_b [1, h, K, f]``."""
         clicks, items = self.device.look_up(ids, candidates)
         user = self.device.user_state(ids, self.device.encode(clicks), (k_attn, k_b))
-        return (self.device.score_rows(user, items),)
+        return self.scores(user, items)
+
+
+class RankWithVector(_Entry):
+    """Scores with the cloud's vector."""
+
+    def forward(self, ids: Tensor, candidates: Tensor, vector: Tensor) -> tuple[Tensor]:
+        """As :class:`Rank`, with ``vector [1, D]``."""
+        clicks, items = self.device.look_up(ids, candidates)
+        return self.scores(self.device.read(ids, clicks) + vector, items)
 
 
 class Correct(nn.Module):
@@ -115,7 +139,28 @@ class Correct(nn.Module):
         return tuple(self.gcn(H))
 
 
-_MODULES = {"encode": Encode, "rank": Rank, "rank_corrected": RankCorrected, "step": Step, "score": Score}
+class AnswerVector(nn.Module):
+    """The cloud's half of a model whose cloud answers with a vector; it has the phone's item table too."""
+
+    def __init__(self, model: CoCorrRec, cloud: VectorCloud) -> None:
+        super().__init__()
+        self.table = model.item_embedding
+        self.cloud = cloud
+
+    def forward(self, ids: Tensor) -> tuple[Tensor]:
+        """``ids [N, L_cloud]`` to ``vector [N, D]``."""
+        clicks = ids.to(torch.int64)
+        return (self.cloud(clicks, self.table(clicks)),)
+
+
+_MODULES: dict[str, type[_Entry]] = {
+    "encode": Encode,
+    "user": User,
+    "rank": Rank,
+    "rank_corrected": RankCorrected,
+    "step": Step,
+    "score": Score,
+}
 
 
 def _no_state(config: ModelConfig) -> tuple[TensorSpec, ...]:  # noqa: ARG001
@@ -153,6 +198,12 @@ class Form:
 
 
 _STREAMING = ("rank", "step", "score")
+_BY_CORRECTION: dict[str, tuple[str, ...]] = {
+    "kernel": ("encode", "rank", "rank_corrected", "step", "score"),
+    "vector": ("user", "rank", "rank_corrected", "step", "score"),
+    "none": ("user", "rank", "step", "score"),
+}
+"""Entry points of a cocorrrec, by what its cloud answers."""
 FORMS: dict[Architecture, Form] = {
     "cocorrrec": Form(DeviceSCN, SCN_ENTRY_POINTS, _ttt_state),
     "din": Form(DeviceDIN, ("rank",)),
@@ -164,6 +215,13 @@ FORMS: dict[Architecture, Form] = {
 """Every architecture, by its name in a config."""
 
 
+def known_entry_points(config: ModelConfig) -> tuple[str, ...]:
+    """The phone's entry points that a model has."""
+    if config.architecture == "cocorrrec":
+        return _BY_CORRECTION[config.correction]
+    return FORMS[config.architecture].entry_points
+
+
 def scn_contracts(config: ModelConfig, *, candidates: int) -> dict[str, EntryPoint]:
     """Names, dtypes and shapes of all the phone's entry points that the architecture has (one user at a time)."""
     h, f, K, L, D = config.num_heads, config.head_dim, config.mini_batch, config.sequence_length, config.hidden_size
@@ -172,17 +230,20 @@ def scn_contracts(config: ModelConfig, *, candidates: int) -> dict[str, EntryPoi
     items = TensorSpec("candidates", "int32", (1, candidates))
     scores = TensorSpec("scores", "float32", (1, candidates))
     user = TensorSpec("user", "float32", (1, D))
-    corrections = (TensorSpec("k_attn", "float32", (1, h, K, K)), TensorSpec("k_b", "float32", (1, h, K, f)))
+    kernels = (TensorSpec("k_attn", "float32", (1, h, K, K)), TensorSpec("k_b", "float32", (1, h, K, f)))
+    corrections = (TensorSpec("vector", "float32", (1, D)),) if config.correction == "vector" else kernels
     state = form.state(config)
     next_state = [TensorSpec(f"{x.name}_next", x.dtype, x.shape) for x in state]
     entry_points = (
         EntryPoint("encode", (ids,), (TensorSpec("H", "float32", (1, L, D)),)),
+        EntryPoint("user", (ids,), (user,)),
         EntryPoint("rank", (ids, items), (scores,)),
         EntryPoint("rank_corrected", (ids, items, *corrections), (scores,)),
         EntryPoint("step", (TensorSpec("item", "int32", (1,)), *state), (*next_state, user)),
         EntryPoint("score", (user, items), (scores,)),
     )
-    return {entry.name: entry for entry in entry_points if entry.name in form.entry_points}
+    known = known_entry_points(config)
+    return {entry.name: entry for entry in entry_points if entry.name in known}
 
 
 def fit_recipe(recipe: Recipe, config: ModelConfig) -> Recipe:
@@ -191,22 +252,31 @@ def fit_recipe(recipe: Recipe, config: ModelConfig) -> Recipe:
     Raises:
         UsageError: a recipe of the user's own asks for another.
     """
-    known = FORMS[config.architecture].entry_points
+    known = known_entry_points(config)
     missing = [name for name in recipe.entry_points if name not in known]
     if recipe.kind == "gcn" or not missing:
         return recipe
     kept = tuple(name for name in recipe.entry_points if name in known)
     if not recipe.shipped or not kept:
         raise UsageError(
-            f"recipe {recipe.name}: {config.architecture} has no entry point {', '.join(missing)}: "
+            f"recipe {recipe.name}: {_described(config)} does not have the entry point {', '.join(missing)}: "
             f"it has {', '.join(known)}"
         )
     return replace(recipe, entry_points=kept)
 
 
+def _described(config: ModelConfig) -> str:
+    if config.architecture != "cocorrrec":
+        return config.architecture
+    return f"a cocorrrec with correction '{config.correction}'"
+
+
 def gcn_contract(config: ModelConfig) -> EntryPoint:
     """Names, dtypes and shapes of the cloud's entry point; N users at a time."""
     h, f, K, L, D = config.num_heads, config.head_dim, config.mini_batch, config.sequence_length, config.hidden_size
+    if config.correction == "vector":
+        ids = TensorSpec("ids", "int32", ("N", config.cloud_length))
+        return EntryPoint("correct", (ids,), (TensorSpec("vector", "float32", ("N", D)),))
     return EntryPoint(
         "correct",
         (TensorSpec("H", "float32", ("N", L, D)),),
@@ -247,7 +317,8 @@ def scn_graphs(model: Ranker, config: ModelConfig, recipe: Recipe) -> list[Graph
     for name in recipe.entry_points:
         contract = contracts[name]
         example = tuple(_filled(spec, 1) for spec in contract.inputs)
-        graphs.append(GraphSpec(contract, _MODULES[name](device).eval(), example))
+        module = RankWithVector if (name, config.correction) == ("rank_corrected", "vector") else _MODULES[name]
+        graphs.append(GraphSpec(contract, module(device, probability=recipe.scores == "probability").eval(), example))
     return graphs
 
 
@@ -259,7 +330,10 @@ def gcn_graph(model: Ranker, config: ModelConfig) -> GraphSpec:
     """
     if not isinstance(model, CoCorrRec):
         raise UsageError(f"{config.architecture} has no cloud half: a GCN is a part of cocorrrec alone")
-    if not isinstance(model.gcn, GCN):
+    if isinstance(model.gcn, VectorCloud):
+        ids = torch.ones(3, config.cloud_length, dtype=torch.int32)
+        return GraphSpec(gcn_contract(config), AnswerVector(model, model.gcn).eval(), (ids,))
+    if model.gcn is None:
         raise UsageError("this model was trained without a GCN: there is no cloud half to export")
     H = model.scn.encode(torch.ones(3, config.sequence_length, dtype=torch.int64)).detach()
     return GraphSpec(gcn_contract(config), Correct(model.gcn).eval(), (H,))

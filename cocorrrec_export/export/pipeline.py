@@ -93,7 +93,8 @@ def export(source: Source, recipe: Recipe, out: Path, *, progress: Progress = la
     with publish_directory(destination, owned_files) as staging:
         graphs = scn_graphs(source.model, config, recipe) if recipe.kind == "scn" else [gcn_graph(source.model, config)]
         entry_points = tuple(graph.contract for graph in graphs)
-        cases = _cases(source, entry_points)
+        probability = recipe.scores == "probability"
+        cases = _cases(source, entry_points, probability=probability)
         by_name = {entry.name: entry for entry in entry_points}
         progress("parity of the device form")
         hop = tensor_parity(_eager_run(graphs), cases, by_name)
@@ -105,7 +106,16 @@ def export(source: Source, recipe: Recipe, out: Path, *, progress: Progress = la
         write_vectors(staging / VECTORS, cases, by_name)
         runtime = open_runtime(recipe.target, program, entry_points)
         try:
-            verdict = judge(runtime, source.model, config, cases, recipe.limits, source.held_out, progress=progress)
+            verdict = judge(
+                runtime,
+                source.model,
+                config,
+                cases,
+                recipe.limits,
+                source.held_out,
+                probability=probability,
+                progress=progress,
+            )
         except ParityError:
             # The hop between: where torch already traced something else, the converter is not to blame.
             traced = tensor_parity(_eager_run([_traced(graph) for graph in graphs]), cases, by_name)
@@ -180,9 +190,16 @@ def check(
         "the exported file, on its vectors,", tensor_parity(runtime.run, vectors, contracts), artifact.limits
     )
     # The vectors came with the file; what the model says of it is computed anew.
-    cases = _cases(source, entry_points)
+    probability = artifact.manifest["recipe"].get("scores") == "probability"
     return judge(
-        runtime, source.model, source.folder.config, cases, artifact.limits, source.held_out, progress=progress
+        runtime,
+        source.model,
+        source.folder.config,
+        _cases(source, entry_points, probability=probability),
+        artifact.limits,
+        source.held_out,
+        probability=probability,
+        progress=progress,
     )
 
 
@@ -194,12 +211,12 @@ def _shipped_model_of(artifact: Artifact) -> str:
     return name
 
 
-def _cases(source: Source, entry_points: Sequence[EntryPoint]) -> list[Case]:
+def _cases(source: Source, entry_points: Sequence[EntryPoint], *, probability: bool) -> list[Case]:
     config = source.folder.config
     by_name = {entry.name: entry for entry in entry_points}
     if "correct" in by_name:
         return gcn_cases(source.model, config, source.held_out)
-    return scn_cases(source.model, config, by_name, source.held_out)
+    return scn_cases(source.model, config, by_name, source.held_out, probability=probability)
 
 
 def _eager_run(graphs: Sequence[GraphSpec]) -> Run:
@@ -239,7 +256,10 @@ def _metadata(folder: ModelFolder, recipe: Recipe, graphs: Sequence[GraphSpec]) 
         SEAL_KEY: SEAL_PLACEHOLDER,
     }
     facts |= {f"{PART_PREFIX}{part}": size for part, size in part_bytes(graphs, recipe.activations).items()}
-    return facts | ({"candidates": recipe.candidates, "item_side": recipe.item_side} if recipe.kind == "scn" else {})
+    facts["correction"] = folder.config.correction
+    if recipe.kind == "scn":
+        facts |= {"candidates": recipe.candidates, "item_side": recipe.item_side, "scores": recipe.scores}
+    return facts
 
 
 def _facts(

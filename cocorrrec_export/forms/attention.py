@@ -24,12 +24,14 @@ def clicked(ids: Tensor) -> ClickMask:
     return ClickMask(keep, (1.0 - keep) * OUT)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, clicks: ClickMask) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, clicks: ClickMask, unseen: Tensor | None = None) -> Tensor:
     """Attention of ``query [h, r, f]``, scaled, to ``key [h, L, f]`` and ``value [h, L, n]``: ``[h, r, n]``.
 
-    In an empty history every place counts the same, as in the plain models.
+    In an empty history every place counts the same, as in the plain models. ``unseen [r, L]`` is added to the logits.
     """
     logits = torch.bmm(query, key.transpose(1, 2)) * clicks.keep.unsqueeze(0) + clicks.out.unsqueeze(0)
+    if unseen is not None:
+        logits = logits + unseen.unsqueeze(0)
     return torch.bmm(torch.softmax(logits, dim=-1), value)
 
 
@@ -60,11 +62,11 @@ class DeviceAttention(nn.Module):
         """``[r, D]`` to ``[h, r, f]``."""
         return x.view(x.shape[0], self.heads, x.shape[1] // self.heads).transpose(0, 1)
 
-    def forward(self, x: Tensor, asking: Tensor, clicks: ClickMask) -> Tensor:
-        """The clicks ``x [L, D]``, read by those ``asking [r, D]``: ``[r, D]``."""
+    def forward(self, x: Tensor, asking: Tensor, clicks: ClickMask, unseen: Tensor | None = None) -> Tensor:
+        """The clicks ``x [L, D]``, read by those ``asking [r, D]``: ``[r, D]``; ``unseen`` as in :func:`attend`."""
         rows, size = asking.shape
         both = self.click_proj(x)
         key, value = self.split_heads(both[:, :size]), self.split_heads(both[:, size:])
-        mixed = attend(self.split_heads(self.query_proj(asking)), key, value, clicks)
+        mixed = attend(self.split_heads(self.query_proj(asking)), key, value, clicks, unseen)
         out: Tensor = self.out_proj(mixed.transpose(0, 1).reshape(rows, size))
         return out

@@ -184,8 +184,8 @@ class DeviceRanker(nn.Module):
         return torch.bmm(vectors.view(1, count, self.hidden), user.view(1, self.hidden, 1)).view(1, count)
 
     def score_rows(self, user: Any, rows: Tensor) -> Tensor:
-        """Scores ``[1, C]`` of the candidates' rows ``[C, D]`` of the item table."""
-        return torch.sigmoid(self.match(user, self.item_mlp(rows)))
+        """Logits ``[1, C]`` of the candidates' rows ``[C, D]`` of the item table."""
+        return self.match(user, self.item_mlp(rows))
 
     def look_up(self, ids: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of the clicks ``ids [1, L]`` and of the candidates ``[1, C]``, one look-up where they share a table."""

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from cocorrrec_export.forms.frame import OUT, DeviceRanker, Storage, constant, later, product
+from cocorrrec_export.forms.frame import OUT, DeviceRanker, Storage, constant, later, pick, product
 from cocorrrec_export.modeling.baselines.gru4rec import GRU4Rec
 
 
@@ -24,6 +24,7 @@ class DeviceGRU4Rec(DeviceRanker):
         )
         self.hidden_proj = storage.projection(gru.get_parameter("weight_hh_l0") * sign[:, None], bias * sign)
         self.user_mlp = storage.layers(list(model.user_mlp))
+        self.residual = model.residual
         constant(self, "hidden_bias", (bias * sign).unsqueeze(0))  # [1, 3 D], what the first click gets
         constant(self, "later", later(sequence_length))
         constant(self, "gate", (torch.arange(3 * size) // size == 1).to(torch.float32).unsqueeze(0))  # [1, 3 D]
@@ -49,15 +50,17 @@ class DeviceGRU4Rec(DeviceRanker):
     def read(self, ids: Tensor, rows: Tensor) -> Tensor:
         """User state ``[1, D]``."""
         length = ids.shape[1]
-        shut = product(self.one_hot(self.last_click(ids), length), self.later) * OUT  # [1, L]
+        here = self.one_hot(self.last_click(ids), length)
+        shut = product(here, self.later) * OUT  # [1, L]
         x = self.gate_inputs(rows) + shut.view(length, 1) * self.gate
         h = None
         for t in range(length):
             h = self.cell(x if length == 1 else x[t : t + 1], h)
         user: Tensor = self.user_mlp(h)
-        return user
+        return user + pick(here, rows) if self.residual else user
 
     def step(self, row: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """The next ``hidden [1, D]``, and the user state."""
         hidden = self.cell(self.gate_inputs(row), state[0])
-        return hidden, self.user_mlp(hidden)
+        user = self.user_mlp(hidden)
+        return hidden, user + row if self.residual else user

@@ -19,6 +19,7 @@ class DeviceSASRec(DeviceRanker):
         self.attention_norm = DeviceLayerNorm(model.attention_norm)
         self.ffn = storage.layers(list(model.ffn))
         self.ffn_norm = DeviceLayerNorm(model.ffn_norm)
+        self.residual = model.residual
         self.user_mlp = storage.layers(list(model.user_mlp))
 
     positions: Tensor
@@ -26,7 +27,8 @@ class DeviceSASRec(DeviceRanker):
     def read(self, ids: Tensor, rows: Tensor) -> Tensor:
         """User state ``[1, D]``."""
         x = torch.tanh(self.click_proj(rows + self.positions))
-        last = pick(self.one_hot(self.last_click(ids), ids.shape[1]), x)
+        here = self.one_hot(self.last_click(ids), ids.shape[1])
+        last = pick(here, x)
         y = self.attention_norm(last + self.attention(x, last, clicked(ids)))
         user: Tensor = self.user_mlp(self.ffn_norm(y + self.ffn(y)))
-        return user
+        return user + pick(here, rows) if self.residual else user

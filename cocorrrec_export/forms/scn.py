@@ -49,6 +49,7 @@ class DeviceSCN(DeviceRanker):
         super().__init__(model, list(scn.item_mlp), sequence_length=places, storage=storage)
         self.heads, self.head_dim, self.mini_batch = ttt.num_heads, ttt.head_dim, ttt.mini_batch
         self.inner_loss = ttt.inner_loss
+        self.residual = scn.residual
         self.input_norm = DeviceRMSNorm(scn.input_norm)
         self.output_norm = DeviceRMSNorm(scn.output_norm)
         self.o_proj = storage.projection(ttt.o_proj.weight)
@@ -177,11 +178,15 @@ class DeviceSCN(DeviceRanker):
         grad = self.centre(self.ln_weight_squared * x_hat + goal)
         return (grad - x_hat * self.head_mean(grad * x_hat)) * inverse_std
 
-    def read_out(self, XQ: Tensor, Z: Tensor) -> Tensor:
-        """User state ``[1, D]`` from the query and what the inner model makes of it, both ``[h, 1, f]``."""
+    def read_out(self, XQ: Tensor, Z: Tensor, click: Tensor) -> Tensor:
+        """User state ``[1, D]`` from the query and what the inner model makes of it, both ``[h, 1, f]``.
+
+        ``click [1, D]`` is the row of H that asks; a residual read-out adds it.
+        """
         Y = XQ + self.ln_weight * self._standardise(self.centre(Z))[0] + self.ln_bias
         merged = Y.transpose(0, 1).reshape(1, self.hidden)
-        return self.output_norm(self.o_proj(self.post_norm(merged)))
+        answer = self.o_proj(self.post_norm(merged))
+        return self.output_norm(answer + click if self.residual else answer)
 
     # ------------------------------------------------------------------ dual form
 
@@ -209,7 +214,8 @@ class DeviceSCN(DeviceRanker):
         cos, sin, rate, seen = self.at_place(here)
         if rows < self.mini_batch:
             here, seen = here[:, :rows], seen[:, :rows]
-        return self._answer(self.query(pick(here, H), cos, sin), keys, x.rate * (seen * rate).unsqueeze(0), gradient)
+        click = pick(here, H)
+        return self._answer(click, cos, sin, keys, x.rate * (seen * rate).unsqueeze(0), gradient)
 
     def _read_long(self, H: Tensor, last: Tensor) -> Tensor:
         """User state ``[1, D]`` at the click ``last [1, 1]`` of ``H [L, D]``, over several mini-batches.
@@ -236,18 +242,19 @@ class DeviceSCN(DeviceRanker):
         earlier = (first - self.place).clamp(0.0, 1.0)
         until = (place + 1.0 - self.place).clamp(0.0, 1.0)
         weight = earlier * at_end[0] + (until - earlier) * rate  # [1, L]
-        XQ = self.query(pick(one_hot, H), here[:, :size], here[:, size : 2 * size])
-        return self._answer(XQ, keys, x.rate * weight.unsqueeze(0), torch.cat(gradients, dim=1))
+        click, cos, sin = pick(one_hot, H), here[:, :size], here[:, size : 2 * size]
+        return self._answer(click, cos, sin, keys, x.rate * weight.unsqueeze(0), torch.cat(gradients, dim=1))
 
-    def _answer(self, XQ: Tensor, keys: Tensor, rate: Tensor, gradient: Tensor) -> Tensor:
-        """User state ``[1, D]`` of the query ``XQ [h, 1, f]``: ``Z = q Wb1 - sum_j rate_j (q . k_j) G_j``.
+    def _answer(self, click: Tensor, cos: Tensor, sin: Tensor, keys: Tensor, rate: Tensor, gradient: Tensor) -> Tensor:
+        """User state ``[1, D]`` of the last click ``[1, D]``: ``Z = q Wb1 - sum_j rate_j (q . k_j) G_j``.
 
         ``keys [h, L, f + 1]``, ``rate [h, 1, L]`` as seen from the last click, ``gradient [h, L, f]``.
         """
+        XQ = self.query(click, cos, sin)
         query = self.with_one(XQ)
         read = torch.bmm(query, keys.transpose(1, 2)) * rate  # [h, 1, L]
         Z = torch.bmm(query, self.Wb1) - torch.bmm(read, gradient)
-        return self.read_out(XQ, Z)
+        return self.read_out(XQ, Z, click)
 
     # ------------------------------------------------------------------ with the cloud's answer
 
@@ -256,9 +263,10 @@ class DeviceSCN(DeviceRanker):
         length, size = H.shape[0], self.mini_batch
         one_hot = self.one_hot(last, self.places.shape[0])  # to the end of the last mini-batch
         Wb, queries, outputs = self.Wb1, [], []
+        click = pick(one_hot if length == one_hot.shape[1] else one_hot[:, :length], H)
         if length <= size:
             XQ, Z, _ = self._mini_batch(H, one_hot, Wb, k_attn, k_b)
-            return self.read_out(XQ, Z)
+            return self.read_out(XQ, Z, click)
         for at in range(0, length, size):
             here = one_hot[:, at : at + size]
             XQ, Z, taught = self._mini_batch(H[at : min(at + size, length)], here, Wb, k_attn, k_b)
@@ -267,7 +275,7 @@ class DeviceSCN(DeviceRanker):
             queries.append(XQ * is_here)
             outputs.append(Z * is_here)
         Z = sum(outputs[1:], outputs[0])
-        return self.read_out(sum(queries[1:], queries[0]), Z)
+        return self.read_out(sum(queries[1:], queries[0]), Z, click)
 
     def _mini_batch(
         self, H: Tensor, here: Tensor, Wb: Tensor, k_attn: Tensor, k_b: Tensor
@@ -349,7 +357,7 @@ class DeviceSCN(DeviceRanker):
         rate = rate.unsqueeze(0)  # [1, 1, 1]
         XQ = self.query(H, cos, sin)
         Z = torch.bmm(XQ, W - rate * grad_W) + (b - rate * grad_b)
-        user = self.read_out(XQ, Z)
+        user = self.read_out(XQ, Z, H)
         commits = (position == self.mini_batch - 1).to(torch.float32).view(1, 1, 1)
         keeps, committed = 1.0 - commits, rate * commits
         next_position = (position + 1) * (position != self.mini_batch - 1).to(torch.int32)

@@ -53,7 +53,7 @@ class Flops:
 
 def scn_flops(config: ModelConfig) -> Flops:
     """The phone's network alone."""
-    return forward_curve(dataclasses.replace(config, gcn=False)).per_token
+    return forward_curve(dataclasses.replace(config, correction="none")).per_token
 
 
 def gcn_flops(config: ModelConfig) -> Flops:
@@ -64,6 +64,9 @@ def gcn_flops(config: ModelConfig) -> Flops:
     """
     if not config.gcn:
         raise ValueError("a model without a GCN has no FLOPs of one")
+    if config.correction == "vector":
+        counts = tuple(_count_answer(config, length) for length in LENGTHS)
+        return FlopCurve("correct", None, LENGTHS, counts).per_token
     return forward_curve(config).per_token - scn_flops(config)
 
 
@@ -154,7 +157,7 @@ def _count_entry_points(config: ModelConfig, length: int, mini_batch: int, candi
     scn = model.scn
     with torch.no_grad():
         H = scn.encode(ids)
-        correction = model.correction(H)
+        correction, answer = model.correction(H), model.answer(ids)
     calls = {"scn": lambda: scn.every_position(H), "encode": lambda: scn.encode(ids)} | calls
     if correction is not None:
         calls |= {
@@ -162,8 +165,14 @@ def _count_entry_points(config: ModelConfig, length: int, mini_batch: int, candi
             "rank_corrected": lambda: scn(ids, items, correction),
             "correct": lambda: model.correction(H),
         }
+    elif answer is not None:
+        calls |= {
+            "scn+gcn": lambda: scn.every_position(H),
+            "rank_corrected": lambda: model.match(model.fuse(ids, answer), model.item_vectors(items)),
+            "correct": lambda: model.answer(ids),
+        }
     counts = {name: _count(model, call) for name, call in calls.items()}
-    if correction is not None:
+    if answer is not None:
         counts["scn+gcn"] += counts["correct"]  # a GRU is slow to count: once is enough
     return counts
 
@@ -173,8 +182,21 @@ def _count_every_position(config: ModelConfig, length: int) -> Flops:
     return _count(model, lambda: model.every_position(ids, model.item_embedding(ids)))
 
 
+def _count_answer(config: ModelConfig, length: int) -> Flops:
+    """What a cloud that answers with a vector computes for ``length`` clicks."""
+    model, ids = _build(config, length, config.mini_batch)
+    assert isinstance(model, CoCorrRec)
+    return _count(model, lambda: model.answer(ids))
+
+
 def _build(config: ModelConfig, length: int, mini_batch: int) -> tuple[Ranker, Tensor]:
-    config = dataclasses.replace(config, vocab_size=_VOCABULARY, mini_batch=mini_batch, sequence_length=length)
+    config = dataclasses.replace(
+        config,
+        vocab_size=_VOCABULARY,
+        mini_batch=mini_batch,
+        sequence_length=length,
+        cloud_length=max(length, config.cloud_length),
+    )
     model = build_model(config, generator=torch.Generator().manual_seed(0)).eval()
     return model, torch.ones(1, length, dtype=torch.int64)
 

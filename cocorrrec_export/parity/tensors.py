@@ -13,7 +13,7 @@ from cocorrrec_export.runtime.base import Arrays
 
 TOP = 10
 TIE = 1e-6
-"""Scores this close are told apart by float32 rounding alone."""
+"""Scores this close, as a share of the largest, are told apart by float32 rounding alone."""
 Run = Callable[[str, Arrays], Arrays]
 """Runs an entry point on named arrays."""
 
@@ -69,6 +69,8 @@ class TensorParity:
     judged_abs: frozenset[str]
     """Names of the comparisons that ``max_abs`` is asked of: the scores. Corrections have no scale of their own."""
     top10_overlap: float
+    ties: float = 0.0
+    """Mean share of the candidates that the file ties with another one, and the reference tells apart."""
 
     @property
     def max_abs(self) -> float:
@@ -93,6 +95,11 @@ class TensorParity:
             found.append(f"{len(failing) - 1} more of {len(self.comparisons)} tensors are beyond the limits")
         if self.top10_overlap < limits.top10_overlap:
             found.append(f"top-{TOP} overlap {self.top10_overlap:.4f}, limit {limits.top10_overlap:g}")
+        if self.ties > limits.ties:
+            found.append(
+                f"{self.ties:.2%} of the candidates are tied with another one that the reference tells them from, "
+                f"limit {limits.ties:.2%}"
+            )
         return found
 
 
@@ -104,7 +111,7 @@ def tensor_parity(run: Run, cases: Iterable[Case], entry_points: dict[str, Entry
         cases: inputs and expected outputs.
         entry_points: the contracts, for the dtypes of the inputs.
     """
-    comparisons, judged, overlaps = [], set(), []
+    comparisons, judged, overlaps, ties = [], set(), [], []
     for case in cases:
         contract = entry_points[case.entry_point]
         inputs = {spec.name: case.inputs[spec.name].numpy().astype(spec.dtype) for spec in contract.inputs}
@@ -115,8 +122,18 @@ def tensor_parity(run: Run, cases: Iterable[Case], entry_points: dict[str, Entry
             comparisons.append(compare(name, reference, outputs[spec.name]))
             if spec.name == "scores":
                 overlaps.append(top_overlap(reference[0], outputs[spec.name][0]))
+                ties.append(new_ties(reference[0], outputs[spec.name][0]))
                 judged.add(name)
-    return TensorParity(tuple(comparisons), frozenset(judged), float(np.mean(overlaps)) if overlaps else 1.0)
+    if not overlaps:
+        return TensorParity(tuple(comparisons), frozenset(judged), 1.0)
+    return TensorParity(tuple(comparisons), frozenset(judged), float(np.mean(overlaps)), float(np.mean(ties)))
+
+
+def new_ties(reference: NDArray[np.generic], actual: NDArray[np.generic]) -> float:
+    """Share of the candidates whose score in ``actual`` is that of another one, which ``reference`` tells it from."""
+    want, have = reference.astype(np.float64), actual.astype(np.float64)
+    apart = np.abs(want[:, None] - want) > TIE * max(1.0, float(np.abs(want).max()))
+    return float(((have[:, None] == have) & apart).any(1).mean())
 
 
 def top_overlap(reference: Sequence[float] | NDArray[np.generic], actual: NDArray[np.generic]) -> float:
@@ -128,4 +145,4 @@ def top_overlap(reference: Sequence[float] | NDArray[np.generic], actual: NDArra
     count = min(TOP, max(1, len(reference) // 2))
     last_place = np.sort(reference)[-count]
     best = np.argsort(-np.asarray(actual), kind="stable")[:count]
-    return float((reference[best] >= last_place - TIE).mean())
+    return float((reference[best] >= last_place - TIE * max(1.0, float(np.abs(reference).max()))).mean())

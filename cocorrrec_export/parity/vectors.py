@@ -7,9 +7,10 @@ In ``vectors.safetensors`` a tensor is called ``<entry point>.<case>.in.<index>.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cocorrrec_export.contract import EntryPoint, TensorSpec
 from cocorrrec_export.data.evaluation_set import EvaluationSet
@@ -60,9 +61,14 @@ def history_cases(config: ModelConfig, real: EvaluationSet | None, *, seed: int 
 
 @torch.no_grad()
 def scn_cases(
-    model: Ranker, config: ModelConfig, entry_points: dict[str, EntryPoint], real: EvaluationSet | None
+    model: Ranker,
+    config: ModelConfig,
+    entry_points: dict[str, EntryPoint],
+    real: EvaluationSet | None,
+    *,
+    probability: bool = False,
 ) -> list[Case]:
-    """Cases for the phone's entry points."""
+    """Cases for the phone's entry points; with ``probability`` scores are the sigmoids of the model's."""
     cases: list[Case] = []
     generator = torch.Generator().manual_seed(1)
 
@@ -71,21 +77,24 @@ def scn_cases(
             names = (spec.name for spec in entry_points[entry_point].outputs)
             cases.append(Case(entry_point, name, inputs, dict(zip(names, outputs, strict=True))))
 
+    def scored(user: Any, candidates: Tensor) -> Tensor:
+        logits = model.match(user, model.item_vectors(candidates))
+        return torch.sigmoid(logits) if probability else logits
+
     for index, (name, ids) in enumerate(history_cases(config, real).items()):
         candidates = _candidates(config, entry_points, real, index, generator)
-        upload = model.scn.encode(ids) if isinstance(model, CoCorrRec) else None
-        if upload is not None:
-            add("encode", name, {"ids": ids}, upload)
+        user = model.user_state(ids, corrected=False)
+        if isinstance(model, CoCorrRec):
+            add("encode", name, {"ids": ids}, model.scn.encode(ids))
+            add("user", name, {"ids": ids}, user)
         if candidates is None:
             continue
-        user = model.user_state(ids, corrected=False)
-        scores = torch.sigmoid(model.match(user, model.item_vectors(candidates)))
+        scores = scored(user, candidates)
         add("rank", name, {"ids": ids, "candidates": candidates}, scores)
         add("score", name, {"user": user, "candidates": candidates}, scores)
-        if isinstance(model, CoCorrRec) and upload is not None and (correction := model.correction(upload)) is not None:
-            corrected = torch.sigmoid(model.scn(ids, candidates, correction))
-            inputs = {"ids": ids, "candidates": candidates, "k_attn": correction.k_attn, "k_b": correction.k_b}
-            add("rank_corrected", name, inputs, corrected)
+        if isinstance(model, CoCorrRec) and (answer := model.answer(ids)) is not None:
+            inputs = {"ids": ids, "candidates": candidates} | answer._asdict()
+            add("rank_corrected", name, inputs, scored(model.fuse(ids, answer), candidates))
     if "step" in entry_points:
         names = [spec.name for spec in entry_points["step"].inputs[1:]]
         state = model.start_stream(1)
@@ -101,14 +110,26 @@ def gcn_cases(model: Ranker, config: ModelConfig, real: EvaluationSet | None) ->
     """Cases for the cloud's entry point: each history alone, and all of them as one batch."""
     assert isinstance(model, CoCorrRec)
     histories = history_cases(config, real)
+    if config.correction == "vector":
+        histories |= _memories(config, real)
+        width = config.cloud_length
+        histories = {name: nn.functional.pad(ids, (0, width - ids.shape[1])) for name, ids in histories.items()}
     histories["batch"] = torch.cat(list(histories.values()))
     cases = []
     for name, ids in histories.items():
-        H = model.scn.encode(ids)
-        correction = model.correction(H)
-        assert correction is not None
-        cases.append(Case("correct", name, {"H": H}, {"k_attn": correction.k_attn, "k_b": correction.k_b}))
+        answer = model.answer(ids)
+        assert answer is not None
+        upload = {"ids": ids} if config.correction == "vector" else {"H": model.scn.encode(ids)}
+        cases.append(Case("correct", name, upload, answer._asdict()))
     return cases
+
+
+def _memories(config: ModelConfig, real: EvaluationSet | None) -> dict[str, Tensor]:
+    """Histories as long as the cloud's memory, each ``[1, L_cloud]``: real ones where their clicks are known."""
+    random = torch.randint(1, config.vocab_size, (2, config.cloud_length), generator=torch.Generator().manual_seed(3))
+    memory = real.memory(slice(0, REAL_HISTORIES), config.cloud_length) if real is not None else None
+    rows = random if memory is None else torch.cat((memory, random))
+    return {f"memory{index}": row[None] for index, row in enumerate(rows)}
 
 
 def stream_items(config: ModelConfig, real: EvaluationSet | None, clicks: int) -> list[Tensor]:

@@ -1,7 +1,7 @@
 """The verdict on a file: hop by hop, so that a failure names where it happened."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ class Verdict:
         return {
             "verdict": "pass",
             "executed_by": self.executed_by,
-            "tensors": {name: getattr(self.tensors, name) for name in ("max_abs", "max_rel", "top10_overlap")},
+            "tensors": {name: getattr(self.tensors, name) for name in ("max_abs", "max_rel", "top10_overlap", "ties")},
             "ranking": asdict(self.ranking),
         }
 
@@ -56,6 +56,7 @@ def judge(
     limits: ParityLimits,
     held_out: EvaluationSet | None,
     *,
+    probability: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Verdict:
     """Judge an exported file through its runtime.
@@ -67,6 +68,7 @@ def judge(
         cases: level 1.
         limits: of the recipe.
         held_out: level 2; None leaves it out, and the verdict says so.
+        probability: whether the file's scores are sigmoids of the model's.
         progress: hears what is being done.
 
     Raises:
@@ -76,9 +78,9 @@ def judge(
     progress("parity of tensors")
     tensors = tensor_parity(runtime.run, cases, runtime.entry_points)
     if {"step", "score"} <= runtime.entry_points.keys():
-        stream = stream_parity(runtime, model, config, held_out)
+        stream = stream_parity(runtime, model, config, held_out, probability=probability)
         judged = tensors.judged_abs | {stream.name}
-        tensors = TensorParity((*tensors.comparisons, stream), judged, tensors.top10_overlap)
+        tensors = replace(tensors, comparisons=(*tensors.comparisons, stream), judged_abs=judged)
     require_tensors(hop, tensors, limits)
     if held_out is None:
         reason = "the model ships no held-out users: give its interactions with --data"
@@ -93,7 +95,14 @@ def judge(
 
 
 @torch.no_grad()
-def stream_parity(runtime: Runtime, model: Ranker, config: ModelConfig, real: EvaluationSet | None) -> Comparison:
+def stream_parity(
+    runtime: Runtime,
+    model: Ranker,
+    config: ModelConfig,
+    real: EvaluationSet | None,
+    *,
+    probability: bool = False,
+) -> Comparison:
     """Clicks through the file's ``step``, each fed the last one's state, then ``score``: against all at once."""
     contract = runtime.entry_points["step"]
     items = stream_items(config, real, STREAM_CLICKS)
@@ -107,5 +116,7 @@ def stream_parity(runtime: Runtime, model: Ranker, config: ModelConfig, real: Ev
     candidates = torch.arange(1, min(config.vocab_size, 201))
     scores = score_list(runtime, "score", {"user": outputs["user"]}, candidates.numpy())
     ids = torch.stack(items, dim=1)  # [1, clicks]
-    expected = torch.sigmoid(model(ids, candidates[None], corrected=False))[0]
+    expected = model(ids, candidates[None], corrected=False)[0]
+    if probability:
+        expected = torch.sigmoid(expected)
     return compare(f"stream.{STREAM_CLICKS}clicks.scores", expected.numpy(), scores)

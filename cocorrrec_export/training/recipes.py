@@ -1,4 +1,4 @@
-"""Training recipes: settings that a config does not give, as they rank best or as the released implementation has them."""
+"""Training recipes: settings that a config does not give, as they rank best or as the released code has them."""
 
 from pathlib import Path
 from typing import Any

@@ -179,15 +179,18 @@ def test_parity_that_fails_is_said_hop_by_hop_and_publishes_nothing(
     ended = cli("scn", "--target", "executorch", *recipe, "--model", tiny.path, "--out", tmp_path / "dist", "--json")
     assert ended.code == 1 and not ended.stdout
     assert "the device form, before export, does not compute what the float32 model does" in ended.stderr
-    assert "SQNR" in ended.stderr and "limits: max 0.05, relative 1e-07" in ended.stderr
+    assert "SQNR" in ended.stderr and "limits: max 0.5, relative 1e-07" in ended.stderr
     assert not list(tmp_path.glob("dist/*"))
 
 
 def test_a_model_without_a_gcn(cli: Cli, tmp_path: Path) -> None:
     alone = model_folder(tmp_path / "alone", gcn=False)
     assert "there is no cloud half to export" in cli("gcn", "--model", alone.path, "--out", tmp_path).stderr
-    ended = cli("scn", "--target", "executorch", "--model", alone.path, "--out", tmp_path)
-    assert ended.code == 2 and "remove rank_corrected" in ended.stderr
+    own = tmp_path / "own.toml"
+    text = (RECIPES_DIR / "executorch-xnnpack-fp32.toml").read_text()
+    own.write_text(text.replace('"encode", "user", "rank", ', '"rank", '))
+    ended = cli("scn", "--target", "executorch", "--model", alone.path, "--out", tmp_path, "--recipe", own)
+    assert ended.code == 2 and "does not have the entry point rank_corrected" in ended.stderr
 
 
 def test_an_earlier_export_stays_until_the_new_one_is_there(cli: Cli, tiny: ModelFolder, gcn: Path) -> None:

@@ -30,6 +30,9 @@ OPTIONS: list[dict[str, Any]] = [
     {"mini_batch": 5},
     {"mini_batch": 20, "inner_loss": "sigmoid"},
     {"hidden_size": 32, "num_heads": 2, "mini_batch": 5, "sequence_length": 20},
+    {"readout": "residual"},
+    {"readout": "residual", "sequence_length": 25, "item_side": "dot"},
+    {"readout": "residual", "sequence_length": 7, "mini_batch": 5, "remask_correction": True},
 ]
 
 
@@ -42,6 +45,8 @@ def close(actual: Tensor, expected: Tensor) -> None:
 @torch.no_grad()
 def test_device_form_equals_the_plain_model(options: dict[str, Any], item_side: str) -> None:
     config = ModelConfig(vocab_size=60, **options)
+    if (config.item_side, item_side) == ("dot", "folded"):
+        pytest.skip("there is nothing to fold")
     model, L = random_model(config), config.sequence_length
     device = DeviceSCN(model, sequence_length=L, storage=Storage(item_side=item_side))
     generator = torch.Generator().manual_seed(0)
@@ -52,17 +57,18 @@ def test_device_form_equals_the_plain_model(options: dict[str, Any], item_side: 
         correction = model.correction(H)
         assert correction is not None
         close(graphs.Encode(device)(ids.int())[0], H)
-        close(graphs.Rank(device)(ids.int(), candidates.int())[0], torch.sigmoid(model.scn(ids, candidates)))
+        close(graphs.Rank(device)(ids.int(), candidates.int())[0], model.scn(ids, candidates))
         corrected = graphs.RankCorrected(device)(ids.int(), candidates.int(), *correction)[0]
-        close(corrected, torch.sigmoid(model(ids, candidates)))
+        close(corrected, model(ids, candidates))
         user = model.scn.user_state(ids, H)
-        close(graphs.Score(device)(user, candidates.int())[0], torch.sigmoid(model.scn.score(user, candidates)))
+        close(graphs.Score(device)(user, candidates.int())[0], model.scn.score(user, candidates))
 
 
+@pytest.mark.parametrize("readout", ["norm", "residual"])
 @pytest.mark.parametrize("mini_batch", [1, 5, 10])
 @torch.no_grad()
-def test_step_equals_the_plain_step_and_the_dual_form(mini_batch: int) -> None:
-    config = ModelConfig(vocab_size=60, mini_batch=mini_batch)
+def test_step_equals_the_plain_step_and_the_dual_form(mini_batch: int, readout: Any) -> None:
+    config = ModelConfig(vocab_size=60, mini_batch=mini_batch, readout=readout)
     model = random_model(config)
     step = graphs.Step(DeviceSCN(model, sequence_length=10, storage=Storage()))
     items = torch.randint(1, 60, (35, 1), generator=torch.Generator().manual_seed(0))
@@ -90,7 +96,7 @@ def test_golden_cases(golden_dir: Path, case: str) -> None:
             scores = graphs.Rank(device)(*inputs)[0]
         else:
             scores = graphs.RankCorrected(device)(*inputs, *correction)[0]
-        close(scores[0], torch.sigmoid(tensors["out.logits"][row]))
+        close(scores[0], tensors["out.logits"][row])
 
 
 def recipe(**changes: Any) -> Recipe:
@@ -108,12 +114,56 @@ def test_contracts_and_examples_agree() -> None:
         assert [str(x.dtype) for x in outputs] == [f"torch.{spec.dtype}" for spec in graph.contract.outputs]
 
 
+VECTOR = ModelConfig(
+    vocab_size=60, correction="vector", item_side="dot", readout="residual", cloud_length=17, cloud_networks=2
+)
+
+
+@torch.no_grad()
+def test_the_halves_of_a_vector_equal_the_plain_model() -> None:
+    """Cloud to vector, vector to scores; and the same by user, addition and score, as for an answer that came late."""
+    model = random_model(VECTOR)
+    phone = {graph.name: graph for graph in graphs.scn_graphs(model, VECTOR, recipe(shipped=True))}
+    assert list(phone) == ["user", "rank", "rank_corrected", "step", "score"]
+    cloud = graphs.gcn_graph(model, VECTOR)
+    assert [spec.shape for spec in (*cloud.contract.inputs, *cloud.contract.outputs)] == [("N", 17), ("N", 64)]
+    memory = torch.randint(1, 60, (4, 17), generator=torch.Generator().manual_seed(0))
+    memory *= torch.arange(17) < torch.tensor([17, 12, 3, 1])[:, None]
+    ids = torch.tensor([row[row != 0][-10:].tolist() + [0] * max(0, 10 - int((row != 0).sum())) for row in memory])
+    candidates = torch.randint(1, 60, (4, 100), generator=torch.Generator().manual_seed(1))
+    vectors = cloud.module(memory.int())[0]
+    expected = model(ids, candidates, memory=memory)
+    assert (expected - model(ids, candidates, corrected=False)).abs().min() > 0
+    for row in range(4):
+        history, items, vector = ids[row : row + 1].int(), candidates[row : row + 1].int(), vectors[row : row + 1]
+        close(phone["rank_corrected"].module(history, items, vector)[0], expected[row : row + 1])
+        late = phone["user"].module(history)[0] + vector
+        close(phone["score"].module(late, items)[0], expected[row : row + 1])
+
+
+@torch.no_grad()
+def test_scores_are_logits_unless_a_recipe_asks_for_probabilities() -> None:
+    config = ModelConfig(vocab_size=60)
+    model = random_model(config)
+    model.scn.output_norm.weight.mul_(60.0)  # sigmoids of most of these logits are 0 or 1 in float32
+    ids, items = torch.arange(1, 11).int()[None], torch.arange(1, 60).int()[None]
+    plain = model(ids.long(), items.long(), corrected=False)
+    logits, probabilities = (
+        graphs.scn_graphs(model, config, recipe(entry_points=("rank",), scores=scores))[0].module(ids, items)[0]
+        for scores in ("logit", "probability")
+    )
+    torch.testing.assert_close(logits, plain, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(probabilities, torch.sigmoid(plain), rtol=1e-4, atol=1e-4)
+    assert logits.unique().numel() == 59 > probabilities.unique().numel()
+
+
 def test_a_model_without_a_gcn_takes_no_correction() -> None:
     config = ModelConfig(vocab_size=60, gcn=False)
     model = random_model(config)
-    with pytest.raises(UsageError, match="remove rank_corrected"):
-        graphs.scn_graphs(model, config, recipe())
-    assert len(graphs.scn_graphs(model, config, recipe(entry_points=("encode", "rank")))) == 2
+    with pytest.raises(UsageError, match="correction 'none' does not have the entry point rank_corrected"):
+        graphs.scn_graphs(model, config, recipe(entry_points=("rank", "rank_corrected"), shipped=False))
+    shipped = graphs.scn_graphs(model, config, recipe(shipped=True))
+    assert [graph.name for graph in shipped] == ["user", "rank", "step", "score"]
     with pytest.raises(UsageError, match="no cloud half"):
         graphs.gcn_graph(model, config)
 

@@ -62,7 +62,7 @@ def test_device_form_equals_the_plain_model(architecture: Architecture, length: 
         for clicks in range(length + 1):
             ids = torch.randint(1, 60, (1, length), generator=generator) * (torch.arange(length) < clicks)
             candidates = torch.randint(0, 60, (1, 9), generator=generator)
-            expected = torch.sigmoid(model(ids, candidates))
+            expected = model(ids, candidates)
             close(Rank(device)(ids.int(), candidates.int())[0], expected)
             if architecture in STREAMING:
                 close(Score(device)(model.user_state(ids), candidates.int())[0], expected)
@@ -88,6 +88,33 @@ def test_step_equals_the_plain_step_and_reading_all(architecture: Architecture) 
     close(user, model.user_state(items.T))
 
 
+HEADS: dict[Architecture, dict[str, Any]] = {
+    "gru4rec": {"item_side": "dot", "readout": "residual"},
+    "sasrec": {"item_side": "dot", "readout": "residual"},
+    "bert4rec": {"attention": "causal"},
+}
+
+
+@pytest.mark.parametrize("architecture", HEADS)
+@torch.no_grad()
+def test_the_options_of_the_better_recipe(architecture: Architecture) -> None:
+    config = dataclasses.replace(config_of(architecture), **HEADS[architecture])
+    model = random_ranker(config)
+    device, length = device_of(model, config), config.sequence_length
+    generator = torch.Generator().manual_seed(0)
+    for clicks in range(length + 1):
+        ids = torch.randint(1, 60, (1, length), generator=generator) * (torch.arange(length) < clicks)
+        candidates = torch.randint(0, 60, (1, 9), generator=generator)
+        close(Rank(device)(ids.int(), candidates.int())[0], model(ids, candidates))
+    state = model.states(ids, model.item_embedding(ids))[:, -1]
+    close(state, model.user_state(ids))
+    if architecture in STREAMING:
+        step, stream = Step(device), tuple(x.float() for x in model.start_stream(1))
+        for item in ids[0]:
+            *stream, user = step(item.int()[None], *stream)
+        close(user, model.user_state(ids))
+
+
 @torch.no_grad()
 def test_mamba_with_large_steps_stays_finite() -> None:
     """Exponents of clicks after the last one would be positive, were they not left out."""
@@ -100,7 +127,7 @@ def test_mamba_with_large_steps_stays_finite() -> None:
     for clicks in (0, 1, 7, 20):
         ids = torch.arange(1, 21)[None] * (torch.arange(20) < clicks)
         candidates = torch.arange(60)[None]
-        close(Rank(device)(ids.int(), candidates.int())[0], torch.sigmoid(model(ids, candidates)))
+        close(Rank(device)(ids.int(), candidates.int())[0], model(ids, candidates))
 
 
 def test_only_the_positions_that_are_read_are_kept() -> None:

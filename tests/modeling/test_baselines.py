@@ -114,6 +114,26 @@ def test_every_parameter_that_is_read_learns(architecture: Architecture) -> None
     assert {name for name in still if not name.startswith("gcn.attn")} <= allowed
 
 
+STATES: list[tuple[Architecture, dict[str, Any]]] = [
+    ("cocorrrec", {"correction": "none", "readout": "residual", "mini_batch": 5}),
+    ("cocorrrec", {"correction": "vector", "item_side": "dot"}),
+    ("gru4rec", {"readout": "residual"}),
+    ("sasrec", {"readout": "residual"}),
+    ("bert4rec", {"attention": "causal"}),
+    ("mamba4rec", {}),
+]
+
+
+@pytest.mark.parametrize(("architecture", "options"), STATES)
+@torch.no_grad()
+def test_a_state_per_click_reads_no_later_click(architecture: Architecture, options: dict[str, Any]) -> None:
+    model, ids = make(architecture, **options), histories()[-1:]
+    states = model.states(ids, model.item_embedding(ids))
+    for clicks in range(1, L + 1):
+        cut = ids * (torch.arange(L) < clicks)
+        torch.testing.assert_close(states[:, clicks - 1], model.user_state(cut, corrected=False), atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

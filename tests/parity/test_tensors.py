@@ -1,5 +1,6 @@
 """Comparisons against figures worked out by hand."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from cocorrrec_export.contract import EntryPoint, ParityLimits, TensorSpec
-from cocorrrec_export.parity.tensors import compare, tensor_parity, top_overlap
+from cocorrrec_export.parity.tensors import compare, new_ties, tensor_parity, top_overlap
 from cocorrrec_export.parity.vectors import Case
 from cocorrrec_export.runtime.base import Arrays
 
@@ -102,3 +103,26 @@ def test_max_abs_is_asked_of_scores_alone() -> None:
     assert parity.max_abs == 0.0
     parity = tensor_parity(runner(scores=array(0.9, 0.8, 0.2, math.nan)), cases(), CONTRACTS)  # type: ignore[arg-type]
     assert "rank.a.scores" in parity.problems(LIMITS)[0]
+
+
+def test_new_ties_by_hand() -> None:
+    """The reference ties the last two itself; the file ties the first two, and the third with the fourth."""
+    reference = np.array([3.0, 2.0, 1.0, 0.5, 0.25, 0.25])
+    assert new_ties(reference, reference) == 0
+    assert new_ties(reference, np.array([1.0, 1.0, 0.4, 0.4, 0.1, 0.1])) == pytest.approx(4 / 6)
+    assert new_ties(reference, np.ones(6)) == 1
+    assert new_ties(reference + 1e6, np.array([3.0, 2.0, 1.0, 0.5, 0.2, 0.2])) == 0  # float32 cannot tell them apart
+
+
+def test_scores_that_lost_their_order_are_refused() -> None:
+    """Sigmoids of large logits: close to the reference, the ten best right where they are first, and all alike."""
+    reference = torch.linspace(17.5, 30, 40).flip(0)[None]
+    case = Case("rank", "x", {}, {"scores": torch.sigmoid(reference.double()).float()})
+    contract = EntryPoint("rank", (), (TensorSpec("scores", "float32", (1, 40)),))
+    logits = Case("rank", "x", {}, {"scores": reference})
+    squashed = reference.round().numpy()
+    parity = tensor_parity(lambda *_: {"scores": squashed}, [logits], {"rank": contract})
+    loose = dataclasses.replace(LIMITS, max_abs=1, max_rel=1, top10_overlap=0)
+    assert parity.ties > 0.9 and any("are tied with another one" in line for line in parity.problems(loose))
+    same = tensor_parity(lambda *_: {"scores": case.expected["scores"].numpy()}, [case], {"rank": contract})
+    assert same.ties == 0  # what the reference ties is no fault of the file

@@ -355,7 +355,10 @@ def test_weights_only_folder_names_no_user_and_no_item(tmp_path: Path) -> None:
         ("[model]\nvocab_size = 9\n", "vocab_size is decided by the data"),
         ("[model]\nhidden_size = 'big'\n", "hidden_size must be int, got 'big'"),
         ("[data]\ncolumns = 3\n", "columns must be a table"),
-        ("[data.filters]\nmin_item = 3\n", "unknown key 'min_item' .did you mean 'min_item_interactions'. known: min_item_interactions"),
+        (
+            "[data.filters]\nmin_item = 3\n",
+            "unknown key 'min_item' .did you mean 'min_item_interactions'. known: min_item_interactions",
+        ),
         ("training = 3\n", r"\[training\] must be a table"),
         ("[training\n", "not valid TOML"),
     ],

@@ -36,7 +36,7 @@ def evaluate(
         bool,
         typer.Option(
             "--controls",
-            help="Also rank with another user's answer, the mean one, and the cloud's answer to the phone's clicks alone.",
+            help="Also rank with another user's answer, the mean one, and one to the phone's clicks alone.",
         ),
     ] = False,
     late_rate: Annotated[
