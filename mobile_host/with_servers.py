@@ -20,7 +20,6 @@ def main() -> int:
     real = subprocess.Popen(
         [program, "gcn", artifact, "--port", "0", "--json", "--drain-seconds", "0"],
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
         text=True,
     )
     try:
