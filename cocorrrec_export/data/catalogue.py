@@ -31,8 +31,8 @@ def encode_catalogue(item_ids: Sequence[str], *, titles: Path | None, columns: C
     return gzip.compress(frame.write_csv().encode(), mtime=0)
 
 
-def read_titles(path: Path) -> dict[int, str]:
-    """Title, or external id where there is none, of each internal id.
+def read_items(path: Path) -> dict[int, tuple[str, str]]:
+    """External id and title, or the external id twice where there is none, of each internal id.
 
     Raises:
         CocorrrecError: not a file of :func:`encode_catalogue`.
@@ -43,4 +43,13 @@ def read_titles(path: Path) -> dict[int, str]:
     except pl.exceptions.PolarsError:
         raise CocorrrecError(f"{path}: column id holds values that are no whole number") from None
     names = frame["title"].fill_null(frame["item"]) if "title" in frame.columns else frame["item"]
-    return dict(zip(ids.to_list(), names.to_list(), strict=True))
+    return dict(zip(ids.to_list(), zip(frame["item"].to_list(), names.to_list(), strict=True), strict=True))
+
+
+def read_titles(path: Path) -> dict[int, str]:
+    """Title, or external id where there is none, of each internal id.
+
+    Raises:
+        CocorrrecError: not a file of :func:`encode_catalogue`.
+    """
+    return {id: title for id, (_, title) in read_items(path).items()}

@@ -11,7 +11,25 @@ from cocorrrec_export.cli.root import App
 EPILOG = """
 Examples:
 
+  cocorr-export bundle android
+
+  cocorr-export bundle ios dist/scn-executorch-int8 --out MyApp/CoCorrRec
+
   cocorr-export bundle triton
+"""
+ANDROID_EPILOG = """
+Examples:
+
+  cocorr-export bundle android
+
+  cocorr-export bundle android dist/scn-tflite-int8 --out MyApp/cocorrrec --json
+"""
+IOS_EPILOG = """
+Examples:
+
+  cocorr-export bundle ios
+
+  cocorr-export bundle ios dist/scn-coreml-fp16 --out MyApp/CoCorrRec --json
 """
 TRITON_EPILOG = """
 Examples:
@@ -57,3 +75,48 @@ def triton(
         console.print_json(made)
     else:
         console.print_table("Triton model repository", ("", ""), made.items())
+
+
+Artifact = Annotated[
+    Path | None, typer.Argument(help="Folder that 'cocorr-export scn' wrote. Default: the newest under dist.")
+]
+AppModel = Annotated[
+    str | None, typer.Option("--model", help="Name or folder of the exported model, whose item ids and titles go along.")
+]
+
+
+@app.command(epilog=ANDROID_EPILOG)
+def android(
+    artifact: Artifact = None,
+    out: options.Out = Path("dist/android"),
+    model: AppModel = None,
+    json: options.Json = False,
+) -> None:
+    """Write a Gradle module with the model, the Kotlin sources that run it, and a page of three steps."""
+    from cocorrrec_export.apps.android import bundle_android
+    from cocorrrec_export.artifact.manifest import newest_artifact
+
+    chosen = artifact or newest_artifact(Path("dist"), kind="scn", targets=("tflite", "executorch"))
+    _print("Module for Android", bundle_android(chosen, out, model=model), json)
+
+
+@app.command(epilog=IOS_EPILOG)
+def ios(
+    artifact: Artifact = None,
+    out: options.Out = Path("dist/ios"),
+    model: AppModel = None,
+    json: options.Json = False,
+) -> None:
+    """Write a Swift package with the model, the sources that run it, and a page of three steps."""
+    from cocorrrec_export.apps.ios import bundle_ios
+    from cocorrrec_export.artifact.manifest import newest_artifact
+
+    chosen = artifact or newest_artifact(Path("dist"), kind="scn", targets=("executorch", "coreml"))
+    _print("Package for iOS", bundle_ios(chosen, out, model=model), json)
+
+
+def _print(title: str, made: dict[str, str], as_json: bool) -> None:
+    if as_json:
+        console.print_json(made)
+    else:
+        console.print_table(title, ("", ""), made.items())

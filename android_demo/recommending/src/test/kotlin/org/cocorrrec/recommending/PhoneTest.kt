@@ -53,7 +53,7 @@ class PhoneTest {
             if (calls++ == 0) release.await()
             listOf(floatArrayOf(1f, 0f))
         }
-        val phone = Phone(scn, cloud, 100, network, model)
+        val phone = Phone(scn, cloud, 1000, network, model)
         var reranked = 0
         phone.rank(history(1), intArrayOf(1)) { reranked++ }
         phone.rank(history(1, 2), intArrayOf(1))

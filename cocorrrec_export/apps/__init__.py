@@ -1,0 +1,1 @@
+"""An export as a folder to drop into an app."""

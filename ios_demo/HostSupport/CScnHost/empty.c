@@ -1,0 +1,1 @@
+// The library is built by mobile_host/Makefile; a target needs a source file.
