@@ -73,7 +73,7 @@ def empty_program(folder: Path) -> tuple[Path, EntryPoint]:
 def cases_of(artifact: Artifact, name: str) -> list[dict[str, np.ndarray]]:
     contracts = {entry.name: entry for entry in artifact.entry_points}
     cases = read_vectors(artifact.vectors, contracts)
-    return [{k: v.numpy() for k, v in case.inputs.items()} for case in cases if case.entry_point == name]
+    return [case.inputs for case in cases if case.entry_point == name]
 
 
 def in_turns(artifact: Artifact, host: Host) -> dict[str, dict[str, list[int]]]:

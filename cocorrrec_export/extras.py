@@ -12,20 +12,34 @@ from pathlib import Path
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.targets import TARGETS
 
-EXTRAS: dict[str, tuple[str, ...]] = {row.extra: row.modules for row in TARGETS.values()} | {
-    "serve": ("aiohttp", "httptools", "prometheus_client", "uvicorn"),
-    "ray": ("ray",),
-}
-"""Each extra of the package, and the modules that it brings."""
+DISTRIBUTION = "cocorrrec-export"
+
+EXTRAS: dict[str, tuple[str, ...]] = (
+    {
+        "data": ("polars", "msgspec"),
+        "profile": ("matplotlib",),
+        "train": ("torch", "polars", "msgspec", "matplotlib"),
+        "serve": ("onnxruntime", "aiohttp", "httptools", "msgspec", "prometheus_client", "uvicorn"),
+    }
+    | {row.extra: row.modules for row in TARGETS.values()}
+    | {row.runtime_extra: row.runs_with for row in TARGETS.values()}
+    | {"ray": ("ray",)}
+)
+"""Each extra of the package, and the modules that it brings; of two that bring a module, the smaller one is first."""
 
 
-def require(extra: str) -> None:
+def installed(module: str) -> bool:
+    """Whether a module can be imported, without importing it."""
+    return importlib.util.find_spec(module) is not None
+
+
+def require(extra: str, remark: str = "") -> None:
     """Check that the modules of an extra are installed, without importing them.
 
     Raises:
-        CocorrrecError: one is not; the message has the line that installs it.
+        CocorrrecError: one is not; the message has the line that installs it, then the remark.
     """
-    _check(EXTRAS[extra], extra)
+    require_modules(EXTRAS[extra], extra, remark)
 
 
 def require_runtime(target: str) -> None:
@@ -35,13 +49,30 @@ def require_runtime(target: str) -> None:
         CocorrrecError: it is not; the message has the line that installs it.
     """
     row = TARGETS[target]
-    _check(row.runs_with, row.extra)
+    require_modules(row.runs_with, row.runtime_extra)
 
 
-def _check(modules: Sequence[str], extra: str) -> None:
-    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+def require_modules(modules: Sequence[str], extra: str, remark: str = "") -> None:
+    """Check that some modules of an extra are installed, without importing them.
+
+    Raises:
+        CocorrrecError: one is not; the message has the line that installs it, then the remark.
+    """
+    missing = [name for name in modules if not installed(name)]
     if missing:
-        raise CocorrrecError(f"{', '.join(missing)} is not installed: pip install 'cocorrrec-export[{extra}]'")
+        raise not_installed(missing, extra, remark)
+
+
+def not_installed(modules: Sequence[str], extra: str, remark: str = "") -> CocorrrecError:
+    """The error for modules that are missing."""
+    are = "are" if len(modules) > 1 else "is"
+    remark = f" ({remark})" if remark else ""
+    return CocorrrecError(f"{', '.join(modules)} {are} not installed: pip install '{DISTRIBUTION}[{extra}]'{remark}")
+
+
+def extra_of(module: str) -> str | None:
+    """The smallest extra that brings a module; None: none does."""
+    return next((extra for extra, modules in EXTRAS.items() if module in modules), None)
 
 
 @contextlib.contextmanager

@@ -58,7 +58,7 @@ class Target:
     modules: tuple[str, ...]
     """What the extra brings, by the names that are imported."""
     runs_with: tuple[str, ...]
-    """Those of ``modules`` that running a file needs."""
+    """Those of ``modules`` that running a file needs: what the runtime's extra brings."""
     distributions: tuple[str, ...]
     """Whose versions a manifest records."""
     suffix: str
@@ -73,6 +73,11 @@ class Target:
     package: str = PACKAGE
     """Where ``export``, ``runtime`` and ``profiling.machines`` hold this target's modules."""
 
+    @property
+    def runtime_extra(self) -> str:
+        """The extra that installs what running a file needs, and nothing that exports one."""
+        return f"run-{self.extra}"
+
     def module(self, room: str, suffix: str = "") -> Any:
         """The target's module in a room, imported: ``export``, ``runtime`` or ``profiling.machines``."""
         return importlib.import_module(f"{self.package}.{room}.{self.name}{suffix}")
@@ -84,8 +89,8 @@ TARGETS: dict[str, Target] = {
         Target(
             name="executorch",
             extra="executorch",
-            modules=("executorch",),
-            runs_with=("executorch",),
+            modules=("torch", "executorch"),
+            runs_with=("torch", "executorch"),
             distributions=("executorch", "torchao"),
             suffix=".pte",
             programs={"scn": Program(name="scn.pte", backends=("xnnpack",), graph_bytes=100_000)},
@@ -107,7 +112,7 @@ TARGETS: dict[str, Target] = {
         Target(
             name="coreml",
             extra="coreml",
-            modules=("coremltools",),
+            modules=("torch", "coremltools"),
             runs_with=("coremltools",),
             distributions=("coremltools",),
             suffix=".mlpackage",
@@ -117,7 +122,7 @@ TARGETS: dict[str, Target] = {
         Target(
             name="tflite",
             extra="tflite",
-            modules=("litert_torch", "ai_edge_litert"),
+            modules=("torch", "litert_torch", "ai_edge_litert"),
             runs_with=("ai_edge_litert",),
             distributions=("litert-torch", "ai-edge-litert"),
             suffix=".tflite",
@@ -134,7 +139,7 @@ TARGETS: dict[str, Target] = {
         Target(
             name="onnx",
             extra="onnx",
-            modules=("onnx", "onnxruntime", "onnxscript"),
+            modules=("torch", "onnx", "onnxruntime", "onnxscript"),
             runs_with=("onnxruntime",),
             distributions=("onnx", "onnxruntime", "onnxscript"),
             suffix=".onnx",

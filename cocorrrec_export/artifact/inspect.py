@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cocorrrec_export.artifact.manifest import MANIFEST, describe_entry_points, open_artifact
+from cocorrrec_export.artifact.manifest import MANIFEST, Artifact, describe_entry_points, open_artifact
 from cocorrrec_export.contract import PART_PREFIX, SHARED_WEIGHTS
-from cocorrrec_export.errors import UsageError
+from cocorrrec_export.errors import CocorrrecError, UsageError
+from cocorrrec_export.extras import require_runtime
 from cocorrrec_export.files import sha256_file
 from cocorrrec_export.isolation import in_child
 from cocorrrec_export.runtime.base import ProgramFacts
@@ -84,10 +85,29 @@ def inspect(path: Path) -> Inspection:
         shared = path.suffix == ".onnx" and (path.parent / SHARED_WEIGHTS).is_file()
         program = path.parent if shared else path  # the digest is that of all files that share the weights
         target, checked_by = _target_of(program), "nothing: it carries no digest"
+    if checked_by == "manifest" and (missing := _missing_runtime(target)):
+        return Inspection(program, target, _facts_of(artifact), f"manifest; the file was not opened: {missing}")
     facts = in_child(f"reading {program}", describe, target, program)
     if checked_by != "manifest" and SEAL_KEY in facts.metadata:
         checked_by = "its own digest"
     return Inspection(program, target, facts, checked_by)
+
+
+def _missing_runtime(target: str) -> str | None:
+    """Why a file of a target cannot be read here."""
+    try:
+        require_runtime(target)
+    except CocorrrecError as error:
+        return str(error)
+    return None
+
+
+def _facts_of(artifact: Artifact) -> ProgramFacts:
+    """What the manifest says, in the words of the file."""
+    manifest = artifact.manifest
+    model = {f"model_{key}": manifest["model"][key] for key in ("name", "sha256")}
+    facts = {key: manifest[key] for key in ("kind", "precision", "toolkit_version")} | model
+    return ProgramFacts(artifact.entry_points, facts)
 
 
 def _target_of(path: Path) -> str:

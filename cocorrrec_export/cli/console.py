@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cocorrrec_export.errors import CocorrrecError
+from cocorrrec_export.extras import extra_of, not_installed
 from cocorrrec_export.isolation import keep_current_folder_out
 from cocorrrec_export.text import printable
 
@@ -238,6 +239,13 @@ def run(app: Callable[[], Any]) -> NoReturn:
     except CocorrrecError as error:
         log(f"error: {error}")
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        extra = extra_of(error.name.split(".")[0]) if error.name else None
+        if extra is None:
+            raise
+        missing = not_installed([str(error.name)], extra)
+        log(f"error: {missing}")
+        sys.exit(missing.exit_code)
     except OSError as error:
         # A full or read-only disk, a missing permission: the operating system's words and the path say it all.
         log(f"error: {error.filename or 'input or output'}: {error.strerror or error}")

@@ -9,23 +9,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from packaging.requirements import Requirement
 
 from cocorrrec_export.artifact.recipe import choose_recipe
 from cocorrrec_export.doctor.check import Check
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.export.exporter import find_exporter
-from cocorrrec_export.export.graphs import gcn_graph, scn_graphs
-from cocorrrec_export.extras import EXTRAS, require
+from cocorrrec_export.extras import DISTRIBUTION, EXTRAS, require
 from cocorrrec_export.isolation import in_child
-from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.profiling.machines.adb import DeviceError, NoAdbError, attached_devices, find_adb
 from cocorrrec_export.runtime.open import open_runtime
 from cocorrrec_export.targets import TARGETS, Kind, find_target
 
-DISTRIBUTION = "cocorrrec-export"
 TOLERANCE = 1e-4
 
 
@@ -79,6 +75,11 @@ def export_and_run(kind: Kind, target: str) -> str:
     Raises:
         CocorrrecError: it computes something else.
     """
+    import torch
+
+    from cocorrrec_export.export.graphs import gcn_graph, scn_graphs
+    from cocorrrec_export.modeling.build import build_model
+
     start = time.monotonic()
     config = ModelConfig(vocab_size=40)
     model = build_model(config, generator=torch.Generator().manual_seed(0)).eval()

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cocorrrec_export.artifact.recipe import Recipe
-from cocorrrec_export.export.graphs import GraphSpec
 from cocorrrec_export.targets import find_target
+
+if TYPE_CHECKING:
+    from cocorrrec_export.export.graphs import GraphSpec
 
 
 class Exporter(Protocol):
@@ -14,7 +16,7 @@ class Exporter(Protocol):
 
     def export(
         self,
-        graphs: Sequence[GraphSpec],
+        graphs: "Sequence[GraphSpec]",
         recipe: Recipe,
         path: Path,
         *,

@@ -26,17 +26,19 @@ from cocorrrec_export.data.held_out import held_out_set
 from cocorrrec_export.errors import CocorrrecError, ParityError, UsageError
 from cocorrrec_export.export.exporter import find_exporter
 from cocorrrec_export.export.graphs import GraphSpec, fit_recipe, gcn_graph, part_bytes, scn_graphs
+from cocorrrec_export.export.vectors import check_vectors
 from cocorrrec_export.extras import quiet
 from cocorrrec_export.files import publish_directory
-from cocorrrec_export.isolation import in_child
 from cocorrrec_export.modeling.flops import gcn_flops, scn_flops
 from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.modeling.store import ModelFolder, find_model, load_model, open_model, shipped_models
+from cocorrrec_export.parity.cases import gcn_cases, scn_cases
+from cocorrrec_export.parity.outcome import Verdict, require_tensors
 from cocorrrec_export.parity.tensors import Run, tensor_parity
-from cocorrrec_export.parity.vectors import Case, gcn_cases, read_vectors, scn_cases, write_vectors
-from cocorrrec_export.parity.verdict import Verdict, judge, require_tensors
+from cocorrrec_export.parity.vectors import Case, write_vectors
+from cocorrrec_export.parity.verdict import judge
 from cocorrrec_export.runtime.base import Arrays
-from cocorrrec_export.runtime.open import open_runtime, rehearse
+from cocorrrec_export.runtime.open import open_runtime
 from cocorrrec_export.runtime.seal import KEY as SEAL_KEY
 from cocorrrec_export.runtime.seal import PLACEHOLDER as SEAL_PLACEHOLDER
 from cocorrrec_export.runtime.seal import seal
@@ -179,23 +181,14 @@ def check(
             f"{path} was made from a model with sha256 {made_from[:16]}..., {source.folder.path} has "
             f"{source.folder.sha256[:16]}...: give the right one with --model"
         )
-    entry_points = artifact.entry_points
-    contracts = {entry.name: entry for entry in entry_points}
-    vectors = read_vectors(artifact.vectors, contracts)
-    progress("loading the file in a process of its own")
-    in_child(f"running {artifact.program}", rehearse, artifact.target, artifact.program, entry_points)
-    runtime = open_runtime(artifact.target, artifact.program, entry_points)
-    progress("parity of the shipped vectors")
-    require_tensors(
-        "the exported file, on its vectors,", tensor_parity(runtime.run, vectors, contracts), artifact.limits
-    )
+    runtime, _ = check_vectors(artifact, progress)
     # The vectors came with the file; what the model says of it is computed anew.
     probability = artifact.manifest["recipe"].get("scores") == "probability"
     return judge(
         runtime,
         source.model,
         source.folder.config,
-        _cases(source, entry_points, probability=probability),
+        _cases(source, artifact.entry_points, probability=probability),
         artifact.limits,
         source.held_out,
         probability=probability,

@@ -16,39 +16,19 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
+from cocorrrec_export.modeling.curves import FIXED_LENGTHS, FIXED_MINI_BATCH, LENGTHS, PAPER_BATCH, FlopCurve, Flops
 from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.ranker import Ranker
 
-LENGTHS = (10, 15, 20, 25)
-FIXED_MINI_BATCH = 10
-FIXED_LENGTHS = (10, 15, 20, 25, 50, 100, 200)
-"""Where the mini-batch stays, longer histories are worth a look: their cost grows by whole mini-batches."""
-PAPER_BATCH = 1024
 _VOCABULARY = 32  # the size of the table does not change the count
-
-
-@dataclass(frozen=True)
-class Flops:
-    """FLOPs per token in both conventions."""
-
-    paper: int
-    all: int
-
-    def __add__(self, other: "Flops") -> "Flops":
-        return Flops(self.paper + other.paper, self.all + other.all)
-
-    def __sub__(self, other: "Flops") -> "Flops":
-        return Flops(self.paper - other.paper, self.all - other.all)
 
 
 def scn_flops(config: ModelConfig) -> Flops:
@@ -68,37 +48,6 @@ def gcn_flops(config: ModelConfig) -> Flops:
         counts = tuple(_count_answer(config, length) for length in LENGTHS)
         return FlopCurve("correct", None, LENGTHS, counts).per_token
     return forward_curve(config).per_token - scn_flops(config)
-
-
-def slope_per_token(count: Callable[[int], int]) -> int:
-    """Least-squares slope of ``count(length)`` over :data:`LENGTHS`."""
-    counts = np.array([count(length) for length in LENGTHS], dtype=np.float64)
-    return round(float(np.polyfit(LENGTHS, counts, 1)[0]))
-
-
-@dataclass(frozen=True)
-class FlopCurve:
-    """Operations of one call for one user, over the sequence length."""
-
-    name: str
-    """``scn``, ``scn+gcn``, ``forward`` of a baseline (every position read out, as in the paper), or an entry point."""
-    mini_batch: int | None
-    """The inner mini-batch; None: as long as the sequence, or the architecture has none."""
-    lengths: tuple[int, ...]
-    counts: tuple[Flops, ...]
-    """``paper`` is over a batch of 1,024, as everywhere."""
-
-    @property
-    def per_token(self) -> Flops:
-        """Least-squares slopes over :data:`LENGTHS`."""
-        return Flops(
-            paper=slope_per_token(lambda length: self.at(length).paper),
-            all=slope_per_token(lambda length: self.at(length).all),
-        )
-
-    def at(self, length: int) -> Flops:
-        """The count at one of the lengths."""
-        return self.counts[self.lengths.index(length)]
 
 
 def forward_curve(config: ModelConfig) -> FlopCurve:

@@ -4,22 +4,23 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tomli_w
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from cocorrrec_export import __version__
+from cocorrrec_export.arrays import read_named
 from cocorrrec_export.errors import CocorrrecError, UsageError, nearest
 from cocorrrec_export.files import publish_file, sha256_file
-from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig, check_architecture
-from cocorrrec_export.modeling.ranker import Ranker
-from cocorrrec_export.resources import DEFAULT_MODEL, MODELS_DIR
+from cocorrrec_export.resources import DEFAULT_MODEL, MODELS_DIR, MODELS_DISTRIBUTION, NO_MODELS
 from cocorrrec_export.toml import read_toml
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from cocorrrec_export.modeling.ranker import Ranker
 
 FORMAT = 1
 _KEYS = {"format", "name", "toolkit_version", "weights_sha256", "config", "data", "training", "metrics"}
@@ -101,6 +102,8 @@ def _architecture_of(path: Path) -> str:
 
 def _named_model(name_or_path: str) -> Path:
     shipped = shipped_models()
+    if not shipped and name_or_path == DEFAULT_MODEL:
+        raise UsageError(f"{NO_MODELS}, or give the folder of your own with --model")
     if name_or_path in shipped:
         return shipped[name_or_path]
     path = Path(name_or_path)
@@ -108,9 +111,8 @@ def _named_model(name_or_path: str) -> Path:
         return path
     if path.is_dir():
         raise UsageError(f"{path} holds no model.toml: not a model folder (train one with 'cocorr-export train')")
-    raise UsageError(
-        f"unknown model '{name_or_path}': no shipped model ({nearest(name_or_path, shipped)}) and no folder"
-    )
+    there = nearest(name_or_path, shipped) if shipped else f"pip install {MODELS_DISTRIBUTION}"
+    raise UsageError(f"unknown model '{name_or_path}': not a shipped model ({there}) and not a folder")
 
 
 def open_model(path: Path) -> ModelFolder:
@@ -153,12 +155,14 @@ def _is_table(table: dict[str, Any], key: str) -> bool:
     return isinstance(table.get(key, {}), dict)
 
 
-def load_model(folder: ModelFolder) -> Ranker:
+def load_model(folder: ModelFolder) -> "Ranker":
     """The model with the weights of ``folder``, in evaluation mode, on the CPU.
 
     Raises:
         CocorrrecError: the tensors are not those of the config (names, shapes, float32), or not finite.
     """
+    from cocorrrec_export.modeling.build import build_model
+
     model = build_model(folder.config)
     tensors = read_tensors(folder.weights_path)
     expected = model.state_dict()
@@ -180,31 +184,27 @@ def load_model(folder: ModelFolder) -> Ranker:
 
 def count_parameters(folder: ModelFolder) -> int:
     """Number of weights, read from the header of the weights' file alone."""
-    with safe_open(folder.weights_path, framework="pt") as file:
+    with safe_open(folder.weights_path, framework="numpy") as file:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> "dict[str, Tensor]":
     """All tensors of a safetensors file.
 
     Raises:
         CocorrrecError: the file is missing, truncated or damaged.
     """
-    if not path.is_file():
-        raise CocorrrecError(f"{path}: no such file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise CocorrrecError(f"{path}: not a complete safetensors file: {error}") from None
+    return read_named(path, "pt")
 
 
-def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+def write_tensors(tensors: "dict[str, Tensor]", path: Path) -> None:
     """Write a safetensors file, whole or not at all.
 
     Raises:
         CocorrrecError: the disk is full or read-only.
     """
+    from safetensors.torch import save_file
+
     with publish_file(path) as staging:
         try:
             save_file({name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}, staging)
@@ -214,7 +214,7 @@ def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 
 def save_model(
     path: Path,
-    model: torch.nn.Module,
+    model: "nn.Module",
     config: ModelConfig,
     *,
     name: str,

@@ -1,48 +1,22 @@
 """Level 2: the ranking metrics of a file on held-out users against those of the float32 model."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cocorrrec_export.contract import ParityLimits
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.metrics import Places, places
 from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.modeling.vector import VectorCloud
+from cocorrrec_export.parity.outcome import RankingParity
 from cocorrrec_export.runtime.base import Runtime, score_list
 
 BATCH = 256
 """Users at a time."""
 Sides = tuple[tuple[NDArray[np.int64], NDArray[np.int64]], tuple[NDArray[np.int64], NDArray[np.int64]]]
 """Places, above and tied, by the float32 model and by the file."""
-
-
-@dataclass(frozen=True)
-class RankingParity:
-    """Metrics of the float32 model and of the file; ``reason`` says why there are none."""
-
-    users: int
-    metrics: dict[str, dict[str, float]] | None
-    """Without a correction: metric to ``eager`` and ``artifact``."""
-    metrics_corrected: dict[str, dict[str, float]] | None
-    reason: str | None = None
-
-    def problems(self, limits: ParityLimits) -> list[str]:
-        """What is beyond the limits."""
-        found = []
-        for way, metrics in (("", self.metrics), (" corrected", self.metrics_corrected)):
-            for name, pair in (metrics or {}).items():
-                difference = abs(pair["artifact"] - pair["eager"])
-                line = f"{name}{way}: artifact {pair['artifact']:.4f}, float32 model {pair['eager']:.4f}"
-                if difference > limits.metrics_abs:
-                    found.append(f"{line}, limit {limits.metrics_abs:g}")
-                elif name == "ndcg@10" and difference > limits.ndcg10_rel * pair["eager"]:
-                    found.append(f"{line}, limit {limits.ndcg10_rel:g} relative")
-        return found
 
 
 @torch.no_grad()

@@ -1,8 +1,7 @@
 """The verdict on a file: hop by hop, so that a failure names where it happened."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 
@@ -11,41 +10,14 @@ from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.errors import ParityError
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.ranker import Ranker
-from cocorrrec_export.parity.ranking import RankingParity, gcn_ranking, scn_ranking
-from cocorrrec_export.parity.tensors import Comparison, TensorParity, compare, tensor_parity
-from cocorrrec_export.parity.vectors import Case, stream_items
+from cocorrrec_export.parity.cases import stream_items
+from cocorrrec_export.parity.outcome import RankingParity, Verdict, require_tensors
+from cocorrrec_export.parity.ranking import gcn_ranking, scn_ranking
+from cocorrrec_export.parity.tensors import Comparison, compare, tensor_parity
+from cocorrrec_export.parity.vectors import Case
 from cocorrrec_export.runtime.base import Arrays, Runtime, score_list
 
 STREAM_CLICKS = 35
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What was found about a file."""
-
-    executed_by: str
-    tensors: TensorParity
-    ranking: RankingParity
-
-    def as_dict(self) -> dict[str, Any]:
-        """What the manifest says."""
-        return {
-            "verdict": "pass",
-            "executed_by": self.executed_by,
-            "tensors": {name: getattr(self.tensors, name) for name in ("max_abs", "max_rel", "top10_overlap", "ties")},
-            "ranking": asdict(self.ranking),
-        }
-
-
-def require_tensors(hop: str, parity: TensorParity, limits: ParityLimits) -> None:
-    """Raise if a hop is beyond the limits.
-
-    Raises:
-        ParityError: names the hop, the worst tensor and the limits.
-    """
-    problems = parity.problems(limits)
-    if problems:
-        raise ParityError(f"{hop} does not compute what the float32 model does:\n  " + "\n  ".join(problems))
 
 
 def judge(

@@ -11,8 +11,9 @@ from typing import Any
 
 from cocorrrec_export.artifact.manifest import MANIFEST, Artifact, newest_artifact, open_artifact
 from cocorrrec_export.errors import UsageError
+from cocorrrec_export.extras import installed, require
 from cocorrrec_export.files import publish_directory, sha256_file
-from cocorrrec_export.modeling.flops import FlopCurve, flop_curves
+from cocorrrec_export.modeling.curves import FlopCurve
 from cocorrrec_export.modeling.store import ModelFolder, find_model, open_model, shipped_models
 from cocorrrec_export.parity.vectors import read_vectors
 from cocorrrec_export.profiling.kept import Kept, keep_on_failure
@@ -21,7 +22,6 @@ from cocorrrec_export.profiling.machines.runs import Program, is_hot
 from cocorrrec_export.profiling.measure import Settings, Subject, chosen_entry_points, measure, measure_shapes, slopes
 from cocorrrec_export.profiling.report.document import assemble
 from cocorrrec_export.profiling.report.page import owned_files, write_report
-from cocorrrec_export.profiling.shapes import ENTRY_POINTS, export_shapes, recipe_of
 from cocorrrec_export.targets import with_runner
 
 
@@ -98,6 +98,8 @@ def _measured(
         kept.figures = {"machine": facts | {"before": before}, **measured}
         shapes = None
         if wanted and model is not None:
+            from cocorrrec_export.profiling.shapes import ENTRY_POINTS, export_shapes, recipe_of
+
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cocorr-profile-")))
             recipe, names = recipe_of(artifact), request.settings.entry_points or ENTRY_POINTS
             made = export_shapes(model, recipe, wanted, names, folder, progress=progress)
@@ -106,7 +108,7 @@ def _measured(
             kept.figures |= {"shapes": shapes}
         after = opened.machine.state()
     progress("counting FLOPs")
-    flops = _flops(artifact, model) if model is not None else []
+    flops = _flops(artifact, model) if model is not None and installed("torch") else []
     kept.figures = assemble(
         artifact=_describe(artifact, model),
         machine=facts | {"before": before, "after": after, "throttled": is_hot(before) or is_hot(after)},
@@ -145,6 +147,7 @@ def _model_of(artifact: Artifact, given: str | None) -> ModelFolder | None:
 def _shapes_wanted(artifact: Artifact, model: ModelFolder | None, request: Request) -> list[tuple[int, int]]:
     if not request.lengths and not request.candidates:
         return []
+    require(artifact.target, "--lengths and --candidates export again")
     if model is None:
         raise UsageError(
             f"--lengths and --candidates export anew, and the model '{artifact.manifest['model']['name']}' is not at "
@@ -158,6 +161,8 @@ def _shapes_wanted(artifact: Artifact, model: ModelFolder | None, request: Reque
 def _flops(artifact: Artifact, model: ModelFolder) -> list[FlopCurve]:
     """Of the whole model, as the paper counts, and of the entry points in the file."""
     names = {"scn", "scn+gcn", "forward", *(entry.name for entry in artifact.entry_points)}
+    from cocorrrec_export.modeling.flops import flop_curves
+
     curves = flop_curves(model.config, candidates=_candidates(artifact) or 1)
     return [curve for curve in curves if curve.name in names]
 

@@ -13,7 +13,8 @@ import torch
 from cocorrrec_export.isolation import in_child
 from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
-from cocorrrec_export.modeling.flops import LENGTHS, PAPER_BATCH, FlopCurve, forward_curve
+from cocorrrec_export.modeling.curves import LENGTHS, PAPER_BATCH, FlopCurve
+from cocorrrec_export.modeling.flops import forward_curve
 from cocorrrec_export.reproduction.plan import MINI_BATCH_LENGTH
 
 TIMED_CALLS = 200

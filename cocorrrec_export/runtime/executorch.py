@@ -10,7 +10,7 @@ import numpy as np
 
 from cocorrrec_export.contract import TENSOR_NAMES, EntryPoint, TensorSpec
 from cocorrrec_export.errors import CocorrrecError
-from cocorrrec_export.extras import quiet, require
+from cocorrrec_export.extras import quiet, require_runtime
 from cocorrrec_export.runtime.base import Arrays, ProgramFacts, check_inputs, first_line, in_order, named_outputs
 
 METADATA_PREFIX = "meta_"
@@ -95,7 +95,7 @@ def _specs(side: str, names: list[str], tensors: list[Any]) -> tuple[TensorSpec,
 
 
 def _load(path: Path) -> Any:
-    require("executorch")
+    require_runtime("executorch")
     with quiet():
         from executorch.extension.pybindings import _C
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cocorrrec_export.contract import EntryPoint, TensorSpec
 from cocorrrec_export.errors import CocorrrecError
-from cocorrrec_export.extras import require
+from cocorrrec_export.extras import require_runtime
 from cocorrrec_export.files import contained_path
 
 PACKAGE_MANIFEST = "Manifest.json"
@@ -45,7 +45,7 @@ def _messages(name: str) -> Any:
         CocorrrecError: the extra is not installed.
     """
     if _MESSAGES not in sys.modules:
-        require("coreml")
+        require_runtime("coreml")
         found = importlib.util.find_spec("coremltools")
         assert found is not None and found.submodule_search_locations
         folder = Path(found.submodule_search_locations[0]) / "proto"

@@ -6,7 +6,7 @@ from typing import Any
 
 from cocorrrec_export.contract import EntryPoint, TensorSpec
 from cocorrrec_export.errors import CocorrrecError
-from cocorrrec_export.extras import quiet, require, require_runtime
+from cocorrrec_export.extras import quiet, require_modules, require_runtime
 from cocorrrec_export.files import contained_path
 from cocorrrec_export.runtime.base import (
     Arrays,
@@ -17,6 +17,7 @@ from cocorrrec_export.runtime.base import (
     metadata_value,
     named_outputs,
 )
+from cocorrrec_export.targets import find_target
 
 
 class OnnxRuntime:
@@ -69,7 +70,7 @@ def describe(path: Path) -> ProgramFacts:
     Raises:
         CocorrrecError: the extra is not installed, a file is damaged, or its weights are not in its own folder.
     """
-    require("onnx")
+    require_modules(("onnx",), find_target("onnx").runtime_extra)
     files = sorted(path.glob("*.onnx")) if path.is_dir() else [path]
     if not files:
         raise CocorrrecError(f"{path}: a folder without .onnx files")

@@ -6,16 +6,9 @@ from torch import nn
 
 from cocorrrec_export.modeling import flops
 from cocorrrec_export.modeling.config import Architecture, ModelConfig
-from cocorrrec_export.modeling.flops import (
-    LENGTHS,
-    PAPER_BATCH,
-    Flops,
-    count_layers,
-    flop_curves,
-    gcn_flops,
-    scn_flops,
-)
-from cocorrrec_export.modeling.flops import slope_per_token as slope
+from cocorrrec_export.modeling.curves import LENGTHS, PAPER_BATCH, Flops
+from cocorrrec_export.modeling.curves import slope_per_token as slope
+from cocorrrec_export.modeling.flops import count_layers, flop_curves, gcn_flops, scn_flops
 
 # Least-squares slope of L^2 over 10, 15, 20, 25.
 SQUARE = 35

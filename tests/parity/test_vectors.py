@@ -3,6 +3,7 @@
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,15 +11,8 @@ from cocorrrec_export.contract import EntryPoint
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.export.graphs import gcn_contract, scn_contracts
 from cocorrrec_export.modeling.store import read_tensors, write_tensors
-from cocorrrec_export.parity.vectors import (
-    Case,
-    gcn_cases,
-    history_cases,
-    read_vectors,
-    scn_cases,
-    stream_items,
-    write_vectors,
-)
+from cocorrrec_export.parity.cases import gcn_cases, history_cases, scn_cases, stream_items
+from cocorrrec_export.parity.vectors import Case, read_vectors, write_vectors
 from tests.models import CONFIG, random_model, random_users
 
 CONTRACTS = scn_contracts(CONFIG, candidates=12)
@@ -53,13 +47,11 @@ def test_every_entry_point_is_covered_and_expected_from_the_plain_model(cases: l
     assert {case.entry_point for case in cases} == CONTRACTS.keys()
     model = random_model()
     for case in cases:
-        if case.entry_point == "rank":
-            expected = model(case.inputs["ids"], case.inputs["candidates"], corrected=False)
-        elif case.entry_point == "rank_corrected":
-            expected = model(case.inputs["ids"], case.inputs["candidates"])
-        else:
+        if case.entry_point not in ("rank", "rank_corrected"):
             continue
-        torch.testing.assert_close(case.expected["scores"], expected.detach())
+        ids, candidates = (torch.from_numpy(case.inputs[name]) for name in ("ids", "candidates"))
+        expected = model(ids, candidates, corrected=case.entry_point == "rank_corrected")
+        torch.testing.assert_close(torch.from_numpy(case.expected["scores"]), expected.detach())
         assert {1, 59} <= set(case.inputs["candidates"][0].tolist()), "both ends of the vocabulary are candidates"
 
 
@@ -67,8 +59,8 @@ def test_the_stream_passes_a_commit(cases: list[Case]) -> None:
     steps = [case for case in cases if case.entry_point == "step"]
     assert len(steps) > CONFIG.mini_batch
     for before, after in itertools.pairwise(steps):
-        assert before.expected["W_next"].equal(after.inputs["W"])
-        assert before.expected["position_next"].equal(after.inputs["position"])
+        assert np.array_equal(before.expected["W_next"], after.inputs["W"])
+        assert np.array_equal(before.expected["position_next"], after.inputs["position"])
     users = random_users()
     first = users.histories[users.histories != 0][:3]
     assert torch.cat(stream_items(CONFIG, users, 3)).equal(first)
@@ -96,7 +88,7 @@ def test_round_trip(cases: list[Case], tmp_path: Path) -> None:
         same = read[case.entry_point, case.name]
         for mine, theirs in ((case.inputs, same.inputs), (case.expected, same.expected)):
             assert mine.keys() == theirs.keys()
-            assert all(theirs[name].equal(value.to(theirs[name].dtype)) for name, value in mine.items())
+            assert all(np.array_equal(theirs[name], value.astype(theirs[name].dtype)) for name, value in mine.items())
 
 
 GCN = {"correct": gcn_contract(CONFIG)}
@@ -113,9 +105,9 @@ GOOD = {
     [
         (dict.fromkeys(GOOD), "holds no test vectors"),
         ({"correct.a.in.0.H": None}, r"correct.a: holds \[\], expected \['H'\]"),
-        ({"correct.a.in.0.H": H[..., :3]}, r"H is torch.float32 \[2, 10, 3\], expected float32 \['N', 10, 64\]"),
-        ({"correct.a.in.0.H": H[0]}, r"H is torch.float32 \[10, 64\]"),
-        ({"correct.a.in.0.H": H.double()}, "H is torch.float64"),
+        ({"correct.a.in.0.H": H[..., :3]}, r"H is float32 \[2, 10, 3\], expected float32 \['N', 10, 64\]"),
+        ({"correct.a.in.0.H": H[0]}, r"H is float32 \[10, 64\]"),
+        ({"correct.a.in.0.H": H.double()}, "H is float64"),
         ({"correct.a.in.1.G": H}, r"holds \['G', 'H'\]"),
         ({"rank.a.in.0.ids": H}, "'rank.a.in.0.ids' is no test vector of correct"),
         ({"correct.a.H": H}, "'correct.a.H' is no test vector"),

@@ -12,8 +12,10 @@ from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.errors import ParityError
 from cocorrrec_export.export.graphs import GraphSpec, gcn_graph, scn_graphs
 from cocorrrec_export.metrics import METRICS
-from cocorrrec_export.parity.vectors import Case, gcn_cases, scn_cases
-from cocorrrec_export.parity.verdict import Verdict, judge
+from cocorrrec_export.parity.cases import gcn_cases, scn_cases
+from cocorrrec_export.parity.outcome import Verdict
+from cocorrrec_export.parity.vectors import Case
+from cocorrrec_export.parity.verdict import judge
 from cocorrrec_export.runtime.base import Arrays, check_inputs
 from cocorrrec_export.training.scoring import evaluate_model
 from tests.models import CONFIG, random_model, random_users

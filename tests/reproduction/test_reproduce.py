@@ -12,7 +12,8 @@ import pytest
 
 from cocorrrec_export.errors import UsageError
 from cocorrrec_export.modeling.config import ModelConfig
-from cocorrrec_export.modeling.flops import PAPER_BATCH, forward_curve
+from cocorrrec_export.modeling.curves import PAPER_BATCH
+from cocorrrec_export.modeling.flops import forward_curve
 from cocorrrec_export.reproduction import paper
 from cocorrrec_export.reproduction.costs import inference_times, measure_costs
 from cocorrrec_export.reproduction.plan import NAMES, ROWS, Plan, Run, parse_rows, read_config

@@ -81,7 +81,8 @@ Artifact = Annotated[
     Path | None, typer.Argument(help="Folder that 'cocorr-export scn' wrote. Default: the newest under dist.")
 ]
 AppModel = Annotated[
-    str | None, typer.Option("--model", help="Name or folder of the exported model, whose item ids and titles go along.")
+    str | None,
+    typer.Option("--model", help="Name or folder of the exported model, whose item ids and titles go along."),
 ]
 
 

@@ -7,6 +7,7 @@ import typer
 
 from cocorrrec_export.cli import console, options
 from cocorrrec_export.errors import UsageError
+from cocorrrec_export.extras import require
 
 if TYPE_CHECKING:
     from cocorrrec_export.training.scoring import LateMetrics
@@ -66,6 +67,7 @@ def evaluate(
     if needless and not rates:
         raise UsageError(f"{', '.join(needless)}: only with --late-rate, such as 0,0.1,...,1")
     draws, seed = 20 if draws is None else draws, seed or 0
+    require("train")
     from cocorrrec_export.data.held_out import held_out_set
     from cocorrrec_export.files import publish_file, require_writable
     from cocorrrec_export.modeling.joint import CoCorrRec

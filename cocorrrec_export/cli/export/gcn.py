@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cocorrrec_export.cli import console, options
+from cocorrrec_export.targets import find_target
 
 EPILOG = """
 Examples:
@@ -27,9 +28,12 @@ def gcn(
     Writes OUT/gcn-onnx-PRECISION with the file, its manifest and test vectors; nothing, if parity fails.
     """
     from cocorrrec_export.artifact.recipe import choose_recipe
-    from cocorrrec_export.export import pipeline
+    from cocorrrec_export.extras import require
 
     chosen = choose_recipe("gcn", target, precision=precision, recipe_file=recipe)
+    require(find_target(target).extra)
+    from cocorrrec_export.export import pipeline
+
     with console.steps() as progress:
         progress("loading the model")
         artifact = pipeline.export(pipeline.open_source(model, data), chosen, out, progress=progress)

@@ -1,6 +1,8 @@
 """``cocorr-export models``."""
 
 from cocorrrec_export.cli import console, options
+from cocorrrec_export.errors import CocorrrecError
+from cocorrrec_export.resources import MODELS_DIR, NO_MODELS
 
 EPILOG = """
 Examples:
@@ -15,6 +17,8 @@ def models(json: options.Json = False) -> None:
     """List the shipped models."""
     from cocorrrec_export.modeling.store import count_parameters, open_model, shipped_models
 
+    if not MODELS_DIR.is_dir():
+        raise CocorrrecError(NO_MODELS)
     folders = [open_model(path) for path in shipped_models().values()]
     rows = [
         {

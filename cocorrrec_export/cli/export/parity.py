@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from cocorrrec_export.cli import console, options
+from cocorrrec_export.errors import UsageError
+from cocorrrec_export.extras import require
 
 EPILOG = """
 Examples:
@@ -13,6 +15,8 @@ Examples:
   cocorr-export parity dist/scn-executorch-int8
 
   cocorr-export parity --architecture din
+
+  cocorr-export parity dist/gcn-onnx-fp32 --vectors
 
   cocorr-export parity dist/gcn-onnx-fp32 --model models/mine --json
 """
@@ -27,15 +31,28 @@ def parity(
         str | None, typer.Option(help="The model it was made from. Default: the shipped one of the manifest's name.")
     ] = None,
     data: options.Data = None,
+    vectors: Annotated[
+        bool, typer.Option("--vectors", help="Compare the test vectors alone: needs neither the model nor torch.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Check an export again: its hashes, its tensors, and how it ranks, through its own runtime."""
-    from cocorrrec_export.artifact.manifest import newest_artifact
-    from cocorrrec_export.export import pipeline
+    if vectors and (model or data):
+        raise UsageError("--vectors compares with the test vectors alone: leave --model and --data out")
+    from cocorrrec_export.artifact.manifest import newest_artifact, open_artifact
 
     path = artifact or newest_artifact(Path("dist"), architecture=architecture)
     with console.steps() as progress:
-        verdict = pipeline.check(path, model=model, data=data, architecture=architecture, progress=progress)
+        if vectors:
+            from cocorrrec_export.export.vectors import check_vectors
+
+            progress("checking hashes")
+            _, verdict = check_vectors(open_artifact(path, architecture=architecture), progress)
+        else:
+            require("train", "or compare the test vectors alone with --vectors")
+            from cocorrrec_export.export import pipeline
+
+            verdict = pipeline.check(path, model=model, data=data, architecture=architecture, progress=progress)
     if json:
         console.print_json({"path": str(path), "parity": verdict.as_dict()})
     else:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cocorrrec_export.cli import console, options
+from cocorrrec_export.extras import require
 
 EPILOG = """
 Examples:
@@ -69,6 +70,7 @@ def reproduce(
     """
     import os
 
+    require("train")
     from cocorrrec_export.cli.progress import RunBars
     from cocorrrec_export.reproduction import plan as plans
     from cocorrrec_export.reproduction.reproduce import reproduce as reproduce_all

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cocorrrec_export.cli import console, options
+from cocorrrec_export.targets import find_target
 
 EPILOG = """
 Examples:
@@ -46,9 +47,12 @@ def scn(
     then ends with 1.
     """
     from cocorrrec_export.artifact.recipe import choose_recipes
-    from cocorrrec_export.export import pipeline
+    from cocorrrec_export.extras import require
 
     recipes = [x.with_candidates(candidates) for x in choose_recipes("scn", target, precision, recipe)]
+    require("train" if target == "all" else find_target(target).extra)
+    from cocorrrec_export.export import pipeline
+
     with console.steps() as progress:
         progress("loading the model")
         source = pipeline.open_source(model, data, architecture=architecture)

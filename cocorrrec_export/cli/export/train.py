@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from cocorrrec_export.cli import console, options
+from cocorrrec_export.extras import require
 
 RECIPES = ("best", "paper")
 CORRECTIONS = ("vector", "kernel", "none")
@@ -83,6 +84,7 @@ def train(
     The last item of each user is held out for testing and the one before for choosing the epoch. Interrupt it at any
     time: --resume goes on, on the CPU bit for bit as if nothing had happened.
     """
+    require("train")
     from cocorrrec_export.cli.progress import TrainingProgress
     from cocorrrec_export.training import run
     from cocorrrec_export.training.recipes import read_settings

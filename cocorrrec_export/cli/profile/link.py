@@ -53,6 +53,7 @@ def link(
     from cocorrrec_export.link.shaping import Link
 
     require("serve")
+    require("profile")
     grid = itertools.product(
         options.numbers(loss, "--loss", float, low=0, high=50),
         options.numbers(rtt, "--rtt", float, low=0, high=10_000),

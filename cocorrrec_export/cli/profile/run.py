@@ -9,6 +9,7 @@ import typer
 
 from cocorrrec_export.cli import console, options
 from cocorrrec_export.errors import CocorrrecError, UsageError
+from cocorrrec_export.extras import require
 
 if TYPE_CHECKING:
     from cocorrrec_export.profiling.machines.open import OpenedMachine
@@ -82,6 +83,7 @@ def run(
 
         console.log(clean_device(device))
         return
+    require("profile")
     settings = Settings(
         iterations=iterations,
         threads=options.numbers(threads, "--threads", int, low=1, high=64),

@@ -9,7 +9,7 @@ from typing import Any
 
 from cocorrrec_export import __version__
 from cocorrrec_export.errors import CocorrrecError, UsageError
-from cocorrrec_export.modeling.flops import FlopCurve
+from cocorrrec_export.modeling.curves import FlopCurve
 from cocorrrec_export.resources import PROFILE_SCHEMA
 from cocorrrec_export.schema import problems
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cocorrrec_export.modeling.flops import FIXED_MINI_BATCH
+from cocorrrec_export.modeling.curves import FIXED_MINI_BATCH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

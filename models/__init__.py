@@ -1,0 +1,1 @@
+"""Ready models of cocorrrec-export: one folder each."""
