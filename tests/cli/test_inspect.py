@@ -71,7 +71,7 @@ def test_doctor_says_what_is_missing_and_how_to_mend_it(cli: Cli, monkeypatch: p
     assert ended.code == 1
     (failed,) = [check for check in json.loads(ended.stdout)["checks"] if not check["ok"]]
     assert failed["name"] == "onnx" and failed["detail"] == "not installed"
-    assert failed["hint"] == "pip install 'cocorrrec-export[run-onnx]'"
+    assert failed["hint"] == "pip install 'cocorrrec-export[onnx]'"
 
 
 def _without_onnx(name: str) -> str:
