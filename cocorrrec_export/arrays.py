@@ -1,42 +1,77 @@
 """Files of named arrays (safetensors), read and written with numpy alone, or with torch where that is at hand."""
 
+import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
+from cocorrrec_export import strict_json
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.files import publish_file
 
+DIGEST = "sha256"
+"""Metadata of a file: the :func:`digest_of` its content."""
 
-def read_named(path: Path, framework: Literal["numpy", "pt"]) -> dict[str, Any]:
+
+def read_named(path: Path, framework: Literal["numpy", "pt"], *, sha256: str | None = None) -> dict[str, Any]:
     """All tensors of a file, as arrays of numpy or tensors of torch.
 
+    Args:
+        path: the file; it is read once, so that what is checked is what is loaded.
+        framework: what to make of it.
+        sha256: what the file's digest must be; None takes any.
+
     Raises:
-        CocorrrecError: the file is missing, truncated or damaged.
+        CocorrrecError: the file is missing, truncated, damaged, not the one of that digest, or holds a dtype that the
+            framework does not have.
     """
     if not path.is_file():
         raise CocorrrecError(f"{path}: no such file")
+    data = path.read_bytes()
+    if sha256 is not None and (actual := hashlib.sha256(data).hexdigest()) != sha256:
+        raise CocorrrecError(
+            f"{path}: damaged or replaced: sha256 is {actual[:16]}..., expected {sha256[:16]}...; copy it again"
+        )
     try:
-        with safe_open(path, framework=framework) as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+        tensors = _load(data, framework)
+        metadata = strict_json.parse(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise CocorrrecError(f"{path}: not a complete safetensors file: {error}") from None
+    if DIGEST in metadata and metadata[DIGEST] != digest_of(tensors):
+        raise CocorrrecError(f"{path}: damaged: it is not what its own digest says; make or copy it again")
+    return tensors
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
-    """All arrays of a file.
+def _load(data: bytes, framework: str) -> dict[str, Any]:
+    if framework == "numpy":
+        return load(data)
+    from safetensors import torch
+
+    return torch.load(data)
+
+
+def digest_of(tensors: Mapping[str, Any]) -> str:
+    """SHA-256 of arrays, or of tensors on the CPU, with their names, dtypes and shapes."""
+    digest = hashlib.sha256()
+    for name, x in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(x.dtype).removeprefix("torch."), list(x.shape)]).encode())
+        digest.update(np.ascontiguousarray(x).tobytes())
+    return digest.hexdigest()
+
+
+def read_arrays(path: Path, *, sha256: str | None = None) -> dict[str, NDArray[np.generic]]:
+    """All arrays of a file; as :func:`read_named`.
 
     Raises:
-        CocorrrecError: the file is missing, truncated or damaged, or holds a dtype that numpy does not have.
+        CocorrrecError: as there.
     """
-    try:
-        return read_named(path, "numpy")
-    except (AttributeError, TypeError) as error:
-        raise CocorrrecError(f"{path}: holds a dtype that numpy does not have: {error}") from None
+    return read_named(path, "numpy", sha256=sha256)
 
 
 def write_arrays(arrays: dict[str, NDArray[np.generic]], path: Path) -> None:

@@ -1,6 +1,7 @@
 """Read TOML from strangers: strict keys, clear errors."""
 
 import dataclasses
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -10,6 +11,11 @@ from cocorrrec_export.errors import CocorrrecError, UsageError, nearest
 Config = TypeVar("Config")
 
 MAX_TOML_BYTES = 1 << 20
+MAX_DEPTH = 16
+MAX_INTEGER = 2**63 - 1
+_KEY = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
+_LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_\-]){_KEY}(?:[ \t]*\.[ \t]*{_KEY}){{{MAX_DEPTH}}}")
+"""The parser makes a table for every part of a key, and copies them all: its time is cubic in the parts."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -24,9 +30,24 @@ def read_toml(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_TOML_BYTES:
         raise CocorrrecError(f"{path}: larger than {MAX_TOML_BYTES} bytes, this is no file of ours")
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        text = path.read_bytes().decode("utf-8")
+        if _LONG_KEY.search(text):
+            raise ValueError(f"a key of more than {MAX_DEPTH} parts")
+        tables = tomllib.loads(text)
+        _check_bounds(tables, 0)
+    except (ValueError, OverflowError, RecursionError) as error:  # a TOMLDecodeError is a ValueError
         raise CocorrrecError(f"{path}: not valid TOML: {error}") from None
+    return tables
+
+
+def _check_bounds(value: Any, depth: int) -> None:
+    if isinstance(value, (dict, list)):
+        if depth > MAX_DEPTH:
+            raise ValueError(f"tables and arrays more than {MAX_DEPTH} deep")
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_bounds(inner, depth + 1)
+    elif isinstance(value, int) and abs(value) > MAX_INTEGER:
+        raise ValueError(f"the number {str(value)[:25]}... does not fit 64 bits")
 
 
 def from_table(cls: type[Config], values: dict[str, Any], *, where: str) -> Config:

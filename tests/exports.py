@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cocorrrec_export.artifact.manifest import Artifact
+from cocorrrec_export.artifact.manifest import Artifact, sealed
 from cocorrrec_export.artifact.recipe import choose_recipe
 from cocorrrec_export.export import pipeline
 from cocorrrec_export.files import sha256_file
@@ -79,7 +79,7 @@ def rehash(folder: Path) -> None:
     for file in manifest["files"]:
         path = folder / file["path"]
         file |= {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").write_text(json.dumps(sealed(manifest)))
 
 
 @pytest.fixture(params=["scn_int8", "tflite_int8", "onnx_int8"])

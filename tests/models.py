@@ -50,7 +50,6 @@ def model_folder(path: Path, *, users: bool = True, **options: object) -> ModelF
     """A random model on disk."""
     config = dataclasses.replace(CONFIG, **options)  # type: ignore[arg-type]
     path.mkdir(parents=True)
-    folder = save_model(path, random_ranker(config), config, name="tiny")
     if users:
-        random_users(config).save(folder.evaluation_path)
-    return folder
+        random_users(config).save(path / "evaluation.safetensors")
+    return save_model(path, random_ranker(config), config, name="tiny")

@@ -15,6 +15,8 @@ from cocorrrec_export.runtime.open import describe
 from cocorrrec_export.runtime.seal import KEY as SEAL_KEY
 from cocorrrec_export.targets import TARGETS
 
+UNVERIFIED = "manifest, which has no digest of itself"
+
 
 @dataclass(frozen=True)
 class Inspection:
@@ -80,7 +82,8 @@ def inspect(path: Path) -> Inspection:
         raise UsageError(f"{path}: no such file or folder")
     if (path / MANIFEST).is_file():
         artifact = open_artifact(path)
-        program, target, checked_by = artifact.program, artifact.target, "manifest"
+        program, target = artifact.program, artifact.target
+        checked_by = "manifest" if artifact.verified else UNVERIFIED
     else:
         shared = path.suffix == ".onnx" and (path.parent / SHARED_WEIGHTS).is_file()
         program = path.parent if shared else path  # the digest is that of all files that share the weights
@@ -88,7 +91,7 @@ def inspect(path: Path) -> Inspection:
     if checked_by == "manifest" and (missing := _missing_runtime(target)):
         return Inspection(program, target, _facts_of(artifact), f"manifest; the file was not opened: {missing}")
     facts = in_child(f"reading {program}", describe, target, program)
-    if checked_by != "manifest" and SEAL_KEY in facts.metadata:
+    if checked_by not in ("manifest", UNVERIFIED) and SEAL_KEY in facts.metadata:
         checked_by = "its own digest"
     return Inspection(program, target, facts, checked_by)
 

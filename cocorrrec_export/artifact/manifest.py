@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cocorrrec_export import strict_json
 from cocorrrec_export.artifact.recipe import folder_prefix
 from cocorrrec_export.contract import EntryPoint, ParityLimits, TensorSpec
 from cocorrrec_export.errors import CocorrrecError, UsageError
@@ -28,6 +29,15 @@ class Artifact:
 
     path: Path
     manifest: dict[str, Any]
+
+    @property
+    def verified(self) -> bool:
+        """Whether the manifest has a digest of itself; older ones have none, and may say anything of the files."""
+        return "sha256" in self.manifest
+
+    def digest(self, name: str) -> str:
+        """The SHA-256 of one of the files, by the manifest."""
+        return next(str(file["sha256"]) for file in self.manifest["files"] if file["path"] == name)
 
     @property
     def kind(self) -> Kind:
@@ -102,12 +112,18 @@ def write_manifest(folder: Path, facts: dict[str, Any]) -> Artifact:
         {"path": name, "bytes": path.stat().st_size, "sha256": sha256_file(path)}
         for name, path in _files_in(folder).items()
     ]
-    manifest = {"schema_version": SCHEMA_VERSION, **facts, "files": files}
+    manifest = sealed({"schema_version": SCHEMA_VERSION, **facts, "files": files})
     wrong = _structure_problems(manifest)
     if wrong:
         raise ValueError("the manifest is not what its schema says: " + "; ".join(wrong))
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return Artifact(path=folder, manifest=manifest)
+
+
+def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
+    """A manifest with the digest of all that it says, under ``sha256``."""
+    said = {key: value for key, value in manifest.items() if key != "sha256"}
+    return said | {"sha256": strict_json.digest(said)}
 
 
 def owned_files(folder: Path) -> set[str] | None:
@@ -136,6 +152,8 @@ def open_artifact(path: Path, *, architecture: str | None = None) -> Artifact:
     if architecture not in (None, actual):
         raise UsageError(f"{path} is an export of {actual}, not of {architecture}")
     wrong = _file_problems(path, manifest)
+    if not wrong and "sha256" in manifest and manifest != sealed(manifest):
+        wrong = [f"changed: {MANIFEST} itself"]
     if wrong:
         raise CocorrrecError(f"{path} is not what its manifest says (export it again): " + "; ".join(wrong))
     return Artifact(path=path, manifest=manifest)
@@ -152,8 +170,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if len(data) > MAX_MANIFEST_BYTES:
         raise CocorrrecError(f"{where}: larger than {MAX_MANIFEST_BYTES} bytes, this is no manifest")
     try:
-        manifest = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+        manifest = strict_json.parse(data)
+    except ValueError as error:
         raise CocorrrecError(f"{where}: damaged or truncated: {error}") from None
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None
     if isinstance(version, int) and version != SCHEMA_VERSION:
@@ -161,17 +179,6 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             f"{where}: schema version {version}, this version of the toolkit reads {SCHEMA_VERSION}: export it again"
         )
     return manifest
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        raise ValueError(f"a key is given twice among {sorted({key for key, _ in pairs})}")
-    return table
 
 
 def _structure_problems(manifest: Any) -> list[str]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from cocorrrec_export.artifact.manifest import Artifact
     from cocorrrec_export.doctor.check import Check
+    from cocorrrec_export.modeling.store import ModelFolder
 
 INTERRUPTED = 130  # what typer exits with on Ctrl-C
 _MAX_TABLE = 10_000
@@ -33,6 +34,12 @@ def literal(text: str) -> "Text":
     from rich.text import Text
 
     return Text(printable(text))
+
+
+def warn_unverified(folder: "ModelFolder") -> None:
+    """Say that a model's folder has no digest of what it says: anything but the weights may have been changed."""
+    if not folder.verified:
+        log(f"warning: {folder.path / 'model.toml'} has no digest of itself, so only the weights could be checked")
 
 
 def print_json(value: Any) -> None:

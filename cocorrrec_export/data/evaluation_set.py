@@ -84,13 +84,13 @@ class EvaluationSet:
         write_tensors(tensors, path)
 
     @classmethod
-    def load(cls, path: Path, *, vocab_size: int) -> "EvaluationSet":
-        """Read and check a file of :meth:`save`.
+    def load(cls, path: Path, *, vocab_size: int, sha256: str | None = None) -> "EvaluationSet":
+        """Read and check a file of :meth:`save`; ``sha256`` is what its digest must be, if that is known.
 
         Raises:
-            CocorrrecError: not such a file, or ids outside the vocabulary.
+            CocorrrecError: not such a file, another than the digest says, or ids outside the vocabulary.
         """
-        tensors = read_tensors(path)
+        tensors = read_tensors(path, sha256=sha256)
         if tensors.keys() not in (_TENSORS, _TENSORS | _EARLIER):
             raise CocorrrecError(f"{path}: holds {sorted(tensors)}, an evaluation file has candidates and histories")
         for name, x in tensors.items():

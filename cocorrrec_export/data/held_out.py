@@ -50,7 +50,8 @@ def held_out_set(folder: ModelFolder, data_file: Path | None = None) -> Evaluati
     if data_file is None:
         if not folder.evaluation_path.is_file():
             raise CocorrrecError(f"model {folder.name} ships no held-out slice: give the interactions with --data FILE")
-        return EvaluationSet.load(folder.evaluation_path, vocab_size=folder.config.vocab_size)
+        path = folder.evaluation_path
+        return EvaluationSet.load(path, vocab_size=folder.config.vocab_size, sha256=folder.files.get(path.name))
     facts = folder.data
     try:
         source = DataSource.from_dict(

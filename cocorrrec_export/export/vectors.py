@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from cocorrrec_export.artifact.manifest import Artifact
+from cocorrrec_export.artifact.manifest import VECTORS, Artifact
 from cocorrrec_export.isolation import in_child
 from cocorrrec_export.parity.outcome import Verdict, judge_vectors
 from cocorrrec_export.parity.vectors import read_vectors
@@ -25,7 +25,7 @@ def check_vectors(artifact: Artifact, progress: Callable[[str], None] = lambda _
         CocorrrecError: the runtime is not installed, or the file is damaged.
     """
     contracts = {entry.name: entry for entry in artifact.entry_points}
-    vectors = read_vectors(artifact.vectors, contracts)
+    vectors = read_vectors(artifact.vectors, contracts, sha256=artifact.digest(VECTORS))
     progress("loading the file in a process of its own")
     in_child(f"running {artifact.program}", rehearse, artifact.target, artifact.program, artifact.entry_points)
     runtime = open_runtime(artifact.target, artifact.program, artifact.entry_points)

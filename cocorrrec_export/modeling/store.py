@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 from safetensors import SafetensorError, safe_open
 
-from cocorrrec_export import __version__
-from cocorrrec_export.arrays import read_named
+from cocorrrec_export import __version__, strict_json
+from cocorrrec_export.arrays import DIGEST, digest_of, read_named
 from cocorrrec_export.errors import CocorrrecError, UsageError, nearest
 from cocorrrec_export.files import publish_file, sha256_file
 from cocorrrec_export.modeling.config import ModelConfig, check_architecture
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from cocorrrec_export.modeling.ranker import Ranker
 
 FORMAT = 1
-_KEYS = {"format", "name", "toolkit_version", "weights_sha256", "config", "data", "training", "metrics"}
+_TABLES = ("config", "data", "training", "metrics", "files")
+_DIGESTS = ("weights_sha256", "sha256", "content_sha256")
+_KEYS = {"format", "name", "toolkit_version", *_DIGESTS, *_TABLES}
+_BESIDE = ("evaluation.safetensors", "items.csv.gz")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +38,12 @@ class ModelFolder:
     name: str
     config: ModelConfig
     sha256: str
-    """Digest of ``weights.safetensors``, which stands for the model everywhere."""
+    """Digest of configuration and weights together: it stands for the model everywhere."""
+    weights_sha256: str
+    files: dict[str, str] = field(default_factory=dict)
+    """Digests of what lies beside, such as the held-out slice."""
+    verified: bool = False
+    """Whether ``model.toml`` has a digest of itself; older ones have none."""
     data: dict[str, Any] = field(default_factory=dict)
     """Where the item ids come from: filters, and the digest of the vocabulary."""
     training: dict[str, Any] = field(default_factory=dict)
@@ -126,33 +135,69 @@ def open_model(path: Path) -> ModelFolder:
     table = read_toml(where)
     if table.get("format") != FORMAT:
         raise CocorrrecError(f"{where}: format is {table.get('format')!r}, this version reads {FORMAT}")
-    problems = [f"unknown key '{key}' ({nearest(key, _KEYS)})" for key in table if key not in _KEYS]
-    for key, kind in (("name", str), ("weights_sha256", str), ("config", dict)):
-        if not isinstance(table.get(key), kind):
-            problems.append(f"'{key}' must be a {'table' if kind is dict else 'string'}")
-    problems += [f"'{key}' must be a table" for key in ("data", "training", "metrics") if not _is_table(table, key)]
+    problems = _structure_problems(table)
     if problems:
         raise CocorrrecError(f"{where}: " + "; ".join(problems))
     folder = ModelFolder(
         path=path,
         name=table["name"],
         config=ModelConfig.from_dict(table["config"], where=f"{where}, [config]"),
-        sha256=table["weights_sha256"],
-        **{key: table.get(key, {}) for key in ("data", "training", "metrics")},
+        sha256=_identity(table),
+        weights_sha256=table["weights_sha256"],
+        verified="content_sha256" in table,
+        **{key: table.get(key, {}) for key in ("data", "training", "metrics", "files")},
     )
     if not folder.weights_path.is_file():
         raise CocorrrecError(f"{path}: weights.safetensors is missing")
-    actual = sha256_file(folder.weights_path)
-    if actual != folder.sha256:
-        raise CocorrrecError(
-            f"{folder.weights_path}: damaged or replaced: sha256 is {actual[:16]}..., "
-            f"model.toml says {folder.sha256[:16]}...; copy the model again"
-        )
+    _check_digest(folder.weights_path, sha256_file(folder.weights_path), folder.weights_sha256)
+    for key, computed in (("sha256", folder.sha256), ("content_sha256", _content_digest(table))):
+        if table.get(key, computed) != computed:
+            raise CocorrrecError(
+                f"{where}: changed after it was written: {key} is {computed[:16]}..., it says {table[key][:16]}...; "
+                "copy the model again"
+            )
     return folder
 
 
-def _is_table(table: dict[str, Any], key: str) -> bool:
-    return isinstance(table.get(key, {}), dict)
+def _structure_problems(table: dict[str, Any]) -> list[str]:
+    problems = [f"unknown key '{key}' ({nearest(key, _KEYS)})" for key in table if key not in _KEYS]
+    problems += [f"'{key}' must be a string" for key in ("name", "weights_sha256") if key not in table]
+    for key, value in table.items():
+        if key in _TABLES and not isinstance(value, dict):
+            problems.append(f"'{key}' must be a table")
+        elif key in ("name", *_DIGESTS) and not isinstance(value, str):
+            problems.append(f"'{key}' must be a string")
+    if "config" not in table:
+        problems.append("'config' must be a table")
+    files = table.get("files", {})
+    if isinstance(files, dict) and not all(name in _BESIDE and isinstance(files[name], str) for name in files):
+        problems.append(f"'files' holds digests of {' and '.join(_BESIDE)}")
+    return problems
+
+
+def _identity(table: dict[str, Any]) -> str:
+    """Of all that decides what the model computes."""
+    return _json_digest({"config": table["config"], "weights_sha256": table["weights_sha256"]})
+
+
+def _content_digest(table: dict[str, Any]) -> str:
+    """Of all that ``model.toml`` says."""
+    return _json_digest({key: value for key, value in table.items() if key != "content_sha256"})
+
+
+def _json_digest(value: Any) -> str:
+    try:
+        return strict_json.digest(value)
+    except (TypeError, ValueError):  # TOML has dates and numbers that are none; we write neither
+        return "no digest: it holds values that no model of ours has"
+
+
+def _check_digest(path: Path, actual: str, expected: str) -> None:
+    if actual != expected:
+        raise CocorrrecError(
+            f"{path}: damaged or replaced: sha256 is {actual[:16]}..., "
+            f"model.toml says {expected[:16]}...; copy the model again"
+        )
 
 
 def load_model(folder: ModelFolder) -> "Ranker":
@@ -164,7 +209,7 @@ def load_model(folder: ModelFolder) -> "Ranker":
     from cocorrrec_export.modeling.build import build_model
 
     model = build_model(folder.config)
-    tensors = read_tensors(folder.weights_path)
+    tensors = read_tensors(folder.weights_path, sha256=folder.weights_sha256)
     expected = model.state_dict()
     problems = [f"missing tensor {name}" for name in expected if name not in tensors]
     problems += [f"unexpected tensor {name}" for name in tensors if name not in expected]
@@ -188,26 +233,31 @@ def count_parameters(folder: ModelFolder) -> int:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
 
 
-def read_tensors(path: Path) -> "dict[str, Tensor]":
+def read_tensors(path: Path, *, sha256: str | None = None) -> "dict[str, Tensor]":
     """All tensors of a safetensors file.
 
+    Args:
+        path: the file; it is read once, so that what is checked is what is loaded.
+        sha256: what its digest must be; None takes any.
+
     Raises:
-        CocorrrecError: the file is missing, truncated or damaged.
+        CocorrrecError: the file is missing, truncated, damaged, or not the one of that digest.
     """
-    return read_named(path, "pt")
+    return read_named(path, "pt", sha256=sha256)
 
 
 def write_tensors(tensors: "dict[str, Tensor]", path: Path) -> None:
-    """Write a safetensors file, whole or not at all.
+    """Write a safetensors file with the digest of its content, whole or not at all.
 
     Raises:
         CocorrrecError: the disk is full or read-only.
     """
     from safetensors.torch import save_file
 
+    plain = {name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}
     with publish_file(path) as staging:
         try:
-            save_file({name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}, staging)
+            save_file(plain, staging, metadata={DIGEST: digest_of(plain)})
         except SafetensorError as error:
             raise CocorrrecError(f"{path}: cannot be written: {error}") from None
 
@@ -222,7 +272,10 @@ def save_model(
     training: dict[str, Any] | None = None,
     metrics: dict[str, Any] | None = None,
 ) -> ModelFolder:
-    """Write ``weights.safetensors`` and ``model.toml`` into the folder ``path``, which must exist."""
+    """Write ``weights.safetensors`` and ``model.toml`` into the folder ``path``, which must exist.
+
+    Held-out users and items that are part of it are there already.
+    """
     weights = path / "weights.safetensors"
     write_tensors(model.state_dict(), weights)
     table = {
@@ -234,7 +287,22 @@ def save_model(
         "data": data or {},
         "training": training or {},
         "metrics": metrics or {},
+        "files": {name: sha256_file(path / name) for name in _BESIDE if (path / name).is_file()},
     }
-    with publish_file(path / "model.toml") as staging:
-        staging.write_bytes(tomli_w.dumps(table).encode())
+    write_description(path, table)
     return open_model(path)
+
+
+def write_description(path: Path, table: dict[str, Any]) -> None:
+    """Write ``model.toml`` with its digests: of the model, and of all that the file says.
+
+    Args:
+        path: folder of the model.
+        table: all other keys.
+    """
+    # Through TOML and back: the digests are of what a reader finds, where a tuple is a list.
+    plain = tomllib.loads(tomli_w.dumps({key: table[key] for key in table if key not in ("sha256", "content_sha256")}))
+    plain = {"sha256": _identity(plain)} | plain
+    plain = {"content_sha256": _content_digest(plain)} | plain
+    with publish_file(path / "model.toml") as staging:
+        staging.write_bytes(tomli_w.dumps(plain).encode())

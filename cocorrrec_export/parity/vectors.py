@@ -37,14 +37,14 @@ def write_vectors(path: Path, cases: Iterable[Case], entry_points: dict[str, Ent
     write_arrays(arrays, path)
 
 
-def read_vectors(path: Path, entry_points: dict[str, EntryPoint]) -> list[Case]:
-    """Read a file of :func:`write_vectors`.
+def read_vectors(path: Path, entry_points: dict[str, EntryPoint], *, sha256: str | None = None) -> list[Case]:
+    """Read a file of :func:`write_vectors`; ``sha256`` is what its digest must be, if that is known.
 
     Raises:
         CocorrrecError: not such a file, or one for other entry points.
     """
     cases: dict[tuple[str, str], Case] = {}
-    for key, value in read_arrays(path).items():
+    for key, value in read_arrays(path, sha256=sha256).items():
         parts = key.split(".")
         if len(parts) != 5 or parts[2] not in ("in", "out") or parts[0] not in entry_points:
             raise CocorrrecError(f"{path}: {key!r} is no test vector of {', '.join(entry_points)}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cocorrrec_export.artifact.manifest import MANIFEST, Artifact, newest_artifact, open_artifact
+from cocorrrec_export.artifact.manifest import MANIFEST, VECTORS, Artifact, newest_artifact, open_artifact
 from cocorrrec_export.errors import UsageError
 from cocorrrec_export.extras import installed, require
 from cocorrrec_export.files import publish_directory, sha256_file
@@ -127,7 +127,8 @@ def _measured(
 
 def _subject(artifact: Artifact) -> Subject:
     entry_points = artifact.entry_points
-    vectors = read_vectors(artifact.vectors, {entry.name: entry for entry in entry_points})
+    contracts = {entry.name: entry for entry in entry_points}
+    vectors = read_vectors(artifact.vectors, contracts, sha256=artifact.digest(VECTORS))
     return Subject(Program(artifact.program, entry_points), vectors, artifact.limits)
 
 

@@ -1,5 +1,6 @@
 """A run's state in one safetensors file: tensors as they are, numbers as JSON in the header. Nothing is unpickled."""
 
+import hashlib
 import json
 import time
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from cocorrrec_export.arrays import digest_of
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.files import publish_file
 
@@ -67,12 +69,14 @@ def save_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
         "records": state.records,
         "best_epoch": state.best_epoch,
     }
+    said = json.dumps(numbers)
+    tensors = {name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}
     with publish_file(path) as staging:
         try:
             save_file(
-                {name: x.detach().cpu().clone() for name, x in tensors.items()},
+                tensors,
                 staging,
-                metadata={"state": json.dumps(numbers)},
+                metadata={"state": said, "sha256": _digest(said, tensors)},
             )
         except SafetensorError as error:
             raise CocorrrecError(f"{path}: cannot be written: {error}") from None
@@ -89,7 +93,10 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            numbers = json.loads((file.metadata() or {})["state"])
+            metadata = file.metadata() or {}
+        if metadata.get("sha256", digest := _digest(metadata["state"], tensors)) != digest:
+            raise ValueError("it was changed after it was written")
+        numbers = json.loads(metadata["state"])
         model.load_state_dict(_under(tensors, "model."))
         _load_optimiser(optimiser, model, _under(tensors, "optimiser."))
         torch.random.set_rng_state(tensors[_GLOBAL_RNG])
@@ -103,6 +110,11 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
 def _trained(model: nn.Module) -> list[str]:
     """The optimiser's parameters, in its order."""
     return [name for name, x in model.named_parameters() if x.requires_grad]
+
+
+def _digest(said: str, tensors: dict[str, Tensor]) -> str:
+    """Of the numbers and the tensors; a checkpoint of an older version has none."""
+    return hashlib.sha256((said + digest_of(tensors)).encode()).hexdigest()
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cocorrrec_export.artifact.manifest import Artifact, newest_artifact, open_artifact
+from cocorrrec_export.artifact.manifest import Artifact, newest_artifact, open_artifact, sealed
 from cocorrrec_export.errors import CocorrrecError, UsageError
 
 
@@ -15,7 +15,7 @@ def edit(change: Callable[[dict], object]) -> Callable[[Path], None]:
     def apply(folder: Path) -> None:
         manifest = json.loads((folder / "manifest.json").read_text())
         change(manifest)
-        (folder / "manifest.json").write_text(json.dumps(manifest))
+        (folder / "manifest.json").write_text(json.dumps(sealed(manifest)))
 
     return apply
 

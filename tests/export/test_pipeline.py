@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from cocorrrec_export.artifact.manifest import Artifact, open_artifact
+from cocorrrec_export.artifact.manifest import Artifact, open_artifact, sealed
 from cocorrrec_export.artifact.recipe import choose_recipe
 from cocorrrec_export.errors import CocorrrecError, ParityError, UsageError
 from cocorrrec_export.export import pipeline
@@ -109,7 +109,7 @@ def test_check_finds_a_file_that_computes_something_else(
     manifest = json.loads((forged / "manifest.json").read_text())
     program = next(file for file in manifest["files"] if file["path"] == "scn.pte")
     program |= {key: value for key, value in scn_int8.manifest["files"][0].items() if key != "path"}
-    (forged / "manifest.json").write_text(json.dumps(manifest))
+    (forged / "manifest.json").write_text(json.dumps(sealed(manifest)))
     with pytest.raises(ParityError, match=r"exported file.* does not compute[\s\S]*SQNR .* limits: max"):
         pipeline.check(forged, model=str(tiny.path), data=None)
 

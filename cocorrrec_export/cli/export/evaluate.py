@@ -85,6 +85,7 @@ def evaluate(
     if plot:
         require_writable(plot)
     folder = open_model(find_model(model, architecture))
+    console.warn_unverified(folder)
     held_out = held_out_set(folder, data)
     loaded = load_model(folder)
     if controls and loaded.gcn is None:
@@ -107,6 +108,7 @@ def evaluate(
         facts: dict[str, Any] = {
             "model": folder.name,
             "sha256": folder.sha256,
+            "verified": folder.verified,
             "users": len(held_out),
             "metrics": metrics,
             "full": full,

@@ -28,6 +28,7 @@ def models(json: options.Json = False) -> None:
             "parameters": count_parameters(folder),
             "bytes": folder.weights_path.stat().st_size,
             "sha256": folder.sha256,
+            "verified": folder.verified,
             "held_out_users": folder.evaluation_path.is_file(),
             "metrics": {way: values for way, values in folder.metrics.items() if way != "validation"},
         }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cocorrrec_export import __version__
+from cocorrrec_export import __version__, strict_json
 from cocorrrec_export.errors import CocorrrecError, UsageError
 from cocorrrec_export.modeling.curves import FlopCurve
 from cocorrrec_export.resources import PROFILE_SCHEMA
@@ -82,8 +82,8 @@ def read_profile(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_PROFILE_BYTES:
         raise CocorrrecError(f"{path}: larger than {MAX_PROFILE_BYTES} bytes, this is no profile")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        document = strict_json.parse(path.read_bytes())
+    except ValueError as error:
         raise CocorrrecError(f"{path}: damaged or truncated: {error}") from None
     version = document.get("schema_version") if isinstance(document, dict) else None
     if isinstance(version, int) and version != SCHEMA_VERSION:

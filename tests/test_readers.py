@@ -1,0 +1,74 @@
+"""TOML and JSON from strangers: one meaning, bounded time, bounded numbers."""
+
+import math
+import time
+from pathlib import Path
+
+import pytest
+
+from cocorrrec_export import strict_json
+from cocorrrec_export.errors import CocorrrecError
+from cocorrrec_export.toml import read_toml
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ".".join("a" * 50_000) + " = 1",
+        "[" + ".".join(f'"k{i}"' for i in range(100)) + "]",
+        " . ".join("b" * 40) + " = 1",
+        "a = " + "9" * 401,
+        "a = -" + "9" * 20,
+        "a = " + "9" * 5000,
+        "a = " + "[" * 2000 + "]" * 2000,
+        "a = " + "{b = " * 30 + "1" + "}" * 30,
+        "a = [[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]",
+        "a = 0x" + "f" * 400,
+    ],
+)
+def test_toml_beyond_bounds_is_refused_at_once(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(text)
+    start = time.perf_counter()
+    with pytest.raises(CocorrrecError, match="not valid TOML"):
+        read_toml(path)
+    assert time.perf_counter() - start < 2
+
+
+def test_toml_within_bounds_is_read_in_time(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text("\n".join(f'key-{i} = "{"x" * 20}"' for i in range(20_000)) + f"\n[a.b.c]\nd = {2**63 - 1}\n")
+    start = time.perf_counter()
+    assert read_toml(path)["a"]["b"]["c"]["d"] == 2**63 - 1
+    assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": 1, "a": 1}',
+        "NaN",
+        "[Infinity]",
+        "1e999",
+        "9" * 401,
+        str(2**63),
+        "[" * 100_000,
+        '{"a": {"b": 1, "b": 2}}',
+        b"\xff",
+    ],
+)
+def test_json_that_surprises_is_refused(text: str | bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # the class is the contract
+        strict_json.parse(text)
+
+
+def test_json_of_every_kind_is_read() -> None:
+    text = '{"a": [1, -9223372036854775807, 0.5, -1e300, true, null, "\\u00e4"], "b": {}}'
+    assert strict_json.parse(text)["a"][:4] == [1, -(2**63 - 1), 0.5, -1e300]
+
+
+def test_the_digest_is_of_the_value() -> None:
+    assert strict_json.digest({"a": 1, "b": "ä"}) == strict_json.digest({"b": "ä", "a": 1})
+    assert strict_json.digest({"a": 1}) != strict_json.digest({"a": 1.5})
+    with pytest.raises(ValueError, match="Out of range"):
+        strict_json.digest({"a": math.nan})
