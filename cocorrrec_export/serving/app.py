@@ -11,13 +11,16 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from cocorrrec_export import __version__
 from cocorrrec_export.contract import EntryPoint, TensorSpec
 from cocorrrec_export.serving.batching import Batcher, Compute, Job
 from cocorrrec_export.serving.errors import Refusal, busy
+from cocorrrec_export.serving.extensions import EXTENSIONS as OPERATORS
+from cocorrrec_export.serving.extensions import Statistics, model_config, repository_index
+from cocorrrec_export.serving.http import Origins, decoded
 from cocorrrec_export.serving.metrics import CONTENT_TYPE, Metrics
 from cocorrrec_export.serving.protocol import (
     DATATYPE,
@@ -60,7 +63,18 @@ class ServingLimits:
     """Bytes of all unfinished bodies together; beyond them, 503."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """Where the application stands among others."""
+
+    path_prefix: str = ""
+    """What every path begins with, as behind a proxy that does not take it away: ``/recommend``."""
+    origins: Origins = field(default_factory=Origins)
+    """Whose pages may ask."""
+
+
 DEFAULT_LIMITS = ServingLimits()
+DEFAULT_SURROUNDINGS = Surroundings()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +109,19 @@ class App:
     """
 
     def __init__(
-        self, served: Served, limits: ServingLimits, *, token: str | None, timing: bool, log_requests: bool
+        self,
+        served: Served,
+        limits: ServingLimits,
+        *,
+        token: str | None,
+        timing: bool,
+        log_requests: bool,
+        surroundings: Surroundings = DEFAULT_SURROUNDINGS,
     ) -> None:
         self.metrics = Metrics()
+        self.statistics = Statistics()
+        self._prefix = surroundings.path_prefix
+        self._origins = surroundings.origins
         self.draining = False
         self._served = served
         self._limits = limits
@@ -107,6 +131,7 @@ class App:
         self._batcher = Batcher(
             served.compute,
             self.metrics,
+            statistics=self.statistics,
             max_batch=limits.max_batch,
             max_queue=limits.max_queue,
             max_delay_s=limits.max_delay_s,
@@ -121,7 +146,10 @@ class App:
         }
         for model in models:
             self._get[model] = self._model_metadata
+            self._get[f"{model}/config"] = self._model_config
+            self._get[f"{model}/stats"] = self._model_statistics
             self._get[f"{model}/ready"] = lambda: self._readiness({"name": served.name, "ready": True})
+        self._get["/v2/models/stats"] = self._model_statistics
         self._infer_paths = frozenset(f"{model}/infer" for model in models)
         self.metrics.queue_users.set_function(lambda: self._batcher.waiting_users)
         self.metrics.ready.set_function(lambda: float(not self.draining))
@@ -153,7 +181,10 @@ class App:
 
     async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
         facts: dict[str, Any] = {}
+        started = time.perf_counter()
         try:
+            if self._prefix:
+                scope = self._without_prefix(scope)
             reply = await self._reply(scope, receive, facts)
         except _ClientGoneError:
             reply = Reply(CLIENT_GONE, b"")
@@ -165,8 +196,11 @@ class App:
             reply = Reply(500, encode_error("internal error"), (_JSON, (b"connection", b"close")))
         if scope["path"] in self._infer_paths:
             self.metrics.answered(reply.status)
+            if reply.status != 200:
+                self.statistics.refused(time.perf_counter() - started)
         if reply.status != CLIENT_GONE:
             headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
+            headers += self._origins.headers(_header(scope, b"origin"))
             if self.draining:
                 headers.append((b"connection", b"close"))
             await send({"type": "http.response.start", "status": reply.status, "headers": headers})
@@ -177,16 +211,28 @@ class App:
     async def _reply(self, scope: Message, receive: Receive, facts: dict[str, Any]) -> Reply:
         """The answer to a request; ``facts`` takes what the log is to tell of it."""
         path, method = scope["path"], scope["method"]
+        if method == "OPTIONS" and (allowed := self._origins.preflight(_header(scope, b"origin"))) is not None:
+            return Reply(204, b"", tuple(allowed))  # a browser asks before it sends the token
         if path not in OPEN_PATHS:
             self._authorize(scope)
         if path in self._infer_paths:
             _allow(method, path, "POST")
             return await self._infer(scope, receive, facts)
+        if path == "/v2/repository/index":
+            _allow(method, path, "POST", "GET")
+            index = repository_index(self._served.name, self._served.version, ready=not self.draining)
+            return Reply(200, json.dumps(index).encode())
         handler = self._get.get(path) or self._get.get(path.removesuffix("/"))
         if handler is None:
             raise Refusal(self._no_such(path), status=404, close=True)
         _allow(method, path, "GET", "HEAD")
         return handler()
+
+    def _without_prefix(self, scope: Message) -> Message:
+        path = scope["path"]
+        if path != self._prefix and not path.startswith(f"{self._prefix}/"):
+            raise Refusal(f"no endpoint {path[:200]}: paths begin with {self._prefix}", status=404, close=True)
+        return {**scope, "path": path.removeprefix(self._prefix)}
 
     def _authorize(self, scope: Message) -> None:
         if self._authorization is None:
@@ -207,7 +253,7 @@ class App:
         return f"no endpoint {path[:200]}"
 
     def _server_metadata(self) -> Reply:
-        return _json({"name": SERVER_NAME, "version": __version__, "extensions": list(EXTENSIONS)})
+        return _json({"name": SERVER_NAME, "version": __version__, "extensions": [*EXTENSIONS, *OPERATORS]})
 
     def _model_metadata(self) -> Reply:
         def tensors(specs: tuple[TensorSpec, ...]) -> list[dict[str, Any]]:
@@ -227,6 +273,14 @@ class App:
             }
         )
 
+    def _model_config(self) -> Reply:
+        contract, limits = self._served.contract, self._limits
+        batching = {"max_batch": limits.max_batch, "max_delay_s": limits.max_delay_s}
+        return _json(model_config(self._served.name, contract.inputs, contract.outputs, **batching))  # type: ignore[arg-type]
+
+    def _model_statistics(self) -> Reply:
+        return _json(self.statistics.as_dict(self._served.name, self._served.version))
+
     def _readiness(self, facts: dict[str, Any]) -> Reply:
         if self.draining:
             raise busy("the server is stopping")
@@ -237,9 +291,10 @@ class App:
         self._check_length(headers.get(b"content-length", b"0"))
         if self._batcher.full:  # before a byte of the body is looked at
             raise busy("too many users are waiting: come again later", close=b"content-length" not in headers)
-        if b"content-encoding" in headers:
-            raise Refusal("a body with Content-Encoding is not taken: send it plain", status=415, close=True)
+        encoding = headers.get(b"content-encoding")
         body = await self._read_body(receive)
+        if encoding is not None:
+            body = decoded(body, encoding, self._limits.max_body_bytes)
         received = time.perf_counter()
         request = parse_request(
             body, headers.get(HEADER_LENGTH), self._served.contract, max_users=self._limits.max_batch
@@ -250,6 +305,12 @@ class App:
         arrays = await (self._answer_or_gone(job, receive) if waits else job.future)
         self.metrics.queue_time.observe(job.queue_s)
         self.metrics.users.inc(job.users)
+        self.statistics.succeeded(
+            job.users,
+            total_s=time.perf_counter() - received,
+            queue_s=job.queue_s,
+            compute_s=job.compute_s,
+        )
         content, json_size = encode_response(
             request, arrays, model_name=self._served.name, model_version=self._served.version
         )
@@ -321,6 +382,7 @@ def create_app(
     token: str | None = None,
     timing: bool = False,
     log_requests: bool = False,
+    surroundings: Surroundings = DEFAULT_SURROUNDINGS,
 ) -> App:
     """The server of one model as an ASGI application.
 
@@ -330,11 +392,16 @@ def create_app(
         token: what clients must send as bearer token, except to the health endpoints.
         timing: answer with a ``Server-Timing`` header: queue, compute, and the host's monotonic clock.
         log_requests: log a line for each request.
+        surroundings: a prefix of all paths, and other origins.
 
     Returns:
         An application for any ASGI server; the lifespan starts and stops its thread.
     """
-    return App(served, limits, token=token, timing=timing, log_requests=log_requests)
+    return App(served, limits, token=token, timing=timing, log_requests=log_requests, surroundings=surroundings)
+
+
+def _header(scope: Message, name: bytes) -> bytes | None:
+    return next((value for key, value in scope["headers"] if key == name), None)
 
 
 def _json(value: dict[str, Any]) -> Reply:

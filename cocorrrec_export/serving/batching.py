@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from cocorrrec_export.serving.errors import Refusal, busy
+from cocorrrec_export.serving.extensions import Statistics
 from cocorrrec_export.serving.metrics import Metrics
 from cocorrrec_export.serving.protocol import Array
 
@@ -47,11 +48,20 @@ class Batcher:
         max_batch: users of one batch; a request may have as many.
         max_queue: users that may wait.
         max_delay_s: how long a batch that is not full waits for more, from its first request on.
+        statistics: told of batches too.
     """
 
     def __init__(
-        self, compute: Compute, metrics: Metrics, *, max_batch: int, max_queue: int, max_delay_s: float = 0.0
+        self,
+        compute: Compute,
+        metrics: Metrics,
+        *,
+        max_batch: int,
+        max_queue: int,
+        max_delay_s: float = 0.0,
+        statistics: Statistics | None = None,
     ) -> None:
+        self._statistics = statistics or Statistics()
         self._compute = compute
         self._metrics = metrics
         self.max_batch = max_batch
@@ -190,6 +200,8 @@ class Batcher:
                     job.future.set_result({name: array[row:end] for name, array in outcome.items()})
             row = end
         self._metrics.batch_size.observe(row)
+        if row:
+            self._statistics.computed(row, seconds)
         for job in jobs:
             if not job.future.done():
                 job.future.set_exception(Refusal("the input holds a value that is not a finite float32"))

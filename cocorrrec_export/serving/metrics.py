@@ -29,6 +29,9 @@ class Metrics:
             "cocorr_compute_seconds", "Compute of a batch.", buckets=_SECONDS, registry=self.registry
         )
         self.queue_users = Gauge("cocorr_queue_users", "Users that wait.", registry=self.registry)
+        self.log_dropped = Counter(
+            "cocorr_log_dropped", "Lines of the log that nobody read in time.", registry=self.registry
+        )
         self.ready = Gauge("cocorr_ready", "1 while the server takes new work.", registry=self.registry)
 
     def answered(self, status: int) -> None:

@@ -1,5 +1,6 @@
 """``cocorr-serve gcn``: the cloud's half behind HTTP."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,8 @@ Examples:
   cocorr-serve gcn --port 0 --json --max-batch 128 --max-queue 1024
 
   cocorr-serve gcn --tls-cert server.pem --tls-key server.key
+
+  cocorr-serve gcn --unix-socket /run/cocorr/gcn.sock --path-prefix /recommend --cors-origin https://app.example
 """
 
 
@@ -26,6 +29,16 @@ def gcn(
         Path | None, typer.Argument(help="Folder that 'cocorr-export gcn' wrote. Default: the newest under dist.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    unix_socket: Annotated[
+        Path | None, typer.Option(help="Listen on this Unix socket instead of host and port.")
+    ] = None,
+    path_prefix: Annotated[
+        str, typer.Option(help="What every path begins with, such as /recommend: for a proxy that leaves it there.")
+    ] = "",
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="An origin whose pages may ask, such as https://app.example, or *; may be given again."),
+    ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
     max_batch: Annotated[int, typer.Option(min=1, help="Users of one batch, and of one request.")] = 64,
     max_delay_us: Annotated[
@@ -58,15 +71,18 @@ def gcn(
     """
     if (tls_cert is None) != (tls_key is None):
         raise UsageError("--tls-cert and --tls-key belong together: give both")
+    if path_prefix and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path_prefix):
+        raise UsageError(f"--path-prefix is '{path_prefix}': give one that starts with / and does not end with it")
     from cocorrrec_export.artifact.manifest import newest_artifact
     from cocorrrec_export.extras import require
 
     require("serve")
-    from cocorrrec_export.serving import server
-    from cocorrrec_export.serving.app import ServingLimits, create_app
+    from cocorrrec_export.serving import listening, logs, server
+    from cocorrrec_export.serving.app import ServingLimits, Surroundings, create_app
+    from cocorrrec_export.serving.http import Origins
     from cocorrrec_export.serving.model import open_served
 
-    token = server.read_token(token_file) if token_file else None
+    token = listening.read_token(token_file) if token_file else None
     opened, served = open_served(artifact or newest_artifact(Path("dist"), kind="gcn"), threads=threads)
     limits = ServingLimits(
         max_batch=max_batch,
@@ -74,7 +90,14 @@ def gcn(
         max_delay_s=max_delay_us / 1e6,
         max_body_bytes=max_body,
     )
-    made = create_app(served, limits, token=token, timing=server_timing, log_requests=log_requests)
+    made = create_app(
+        served,
+        limits,
+        token=token,
+        timing=server_timing,
+        log_requests=log_requests,
+        surroundings=Surroundings(path_prefix=path_prefix, origins=Origins(cors_origin or ())),
+    )
     facts = {"model": served.name, "version": served.version, "artifact": str(opened.path)}
 
     def on_start(address: str) -> None:
@@ -82,12 +105,15 @@ def gcn(
             console.print_json_line({"address": address, **facts})
         server.log_start({"address": address, **facts})
 
-    server.log_to_stderr()
+    logs.log_to_stderr().on_drop = made.metrics.log_dropped.inc
+    if token_file and listening.readable_by_others(token_file):
+        logs.warn(f"{token_file} may be read by other users of this machine: chmod 600 {token_file}")
     server.serve(
         made,
         server.ServerOptions(
             host=host,
             port=port,
+            unix_socket=unix_socket,
             tls_cert=tls_cert,
             tls_key=tls_key,
             max_connections=max_connections,
