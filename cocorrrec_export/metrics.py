@@ -9,6 +9,8 @@ CUTOFFS = (5, 10, 20)
 METRICS = ("uauc", *(f"ndcg@{k}" for k in CUTOFFS), *(f"hr@{k}" for k in CUTOFFS))
 FULL = "full:"
 """In front of the name of a metric over the whole catalog, where it could be taken for one over sampled negatives."""
+BOTH = "both:"
+"""In front of the name of a metric: its geometric mean over both protocols."""
 FULL_METRICS = (*METRICS, "mrr")
 """Metrics over the whole catalog: those over sampled negatives, and the mean reciprocal rank."""
 

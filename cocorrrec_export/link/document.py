@@ -54,8 +54,8 @@ class Stamps:
     answered: float
 
 
-Ask = Callable[[NDArray[np.float32]], Awaitable[Stamps]]
-"""Sends H, returns when the tensors are there."""
+Ask = Callable[[NDArray[np.generic]], Awaitable[Stamps]]
+"""Sends an upload, returns when the tensors are there."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,12 @@ class Tolerance:
     source: str
 
 
-async def measure(ask: Ask, H: NDArray[np.float32], requests: int) -> tuple[list[Sample], int]:
+async def measure(ask: Ask, upload: NDArray[np.generic], requests: int) -> tuple[list[Sample], int]:
     """Exchanges one after another, as one phone makes them.
 
     Args:
         ask: the client.
-        H: ``[1, L, D]``.
+        upload: ``H [1, L, D]``, or ``ids [1, L_cloud]``.
         requests: how many, after a few that are not counted.
 
     Returns:
@@ -81,7 +81,7 @@ async def measure(ask: Ask, H: NDArray[np.float32], requests: int) -> tuple[list
     for number in range(WARM_UP + requests):
         start = time.perf_counter()
         try:
-            stamps = await ask(H)
+            stamps = await ask(upload)
         except CocorrrecError:
             failed += number >= WARM_UP
             continue
@@ -233,7 +233,7 @@ def facts_of(document: dict[str, Any]) -> list[str]:
     }
     up, down = (f"{document[f'{way}load_bytes']:,} bytes" for way in ("up", "down"))
     return [
-        f"upload {up} of H, download {down} of corrections, plus HTTP",
+        f"upload {up}, download {down}, plus HTTP",
         f"{ways[document['shaping']]}; added delay and loss: the proxy in user space, loss as retransmission time",
         f"tolerance {document['tolerance']['ms']:.3f} ms: {document['tolerance']['source']}",
     ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cocorrrec_export.artifact.manifest import newest_artifact, open_artifact
 from cocorrrec_export.errors import CocorrrecError, UsageError
@@ -24,9 +25,9 @@ from cocorrrec_export.link.document import (
     row,
 )
 from cocorrrec_export.link.shaping import Link, Namespace, choose_shaping, namespace, proxy
-from cocorrrec_export.runtime.base import Arrays
 from cocorrrec_export.runtime.open import open_runtime
 from cocorrrec_export.serving.client import GcnClient
+from cocorrrec_export.serving.phone import VECTOR
 
 CLIENT_DEADLINE_S = 10.0
 """Longer than any tolerance: what is late is decided by the tolerance, not by the client."""
@@ -65,12 +66,12 @@ def measure_links(request: Request, *, progress: Callable[[str], None]) -> dict[
         CocorrrecError: the server does not start, or the profile holds no time of ``rank``.
     """
     progress("loading the on-device model")
-    H, tolerance = _phone(request)
-    way = choose_shaping(request.shaping)
     artifact = request.gcn or newest_artifact(Path("dist"), kind="gcn")
+    upload, tolerance = _phone(request, artifact)
+    way = choose_shaping(request.shaping)
     document = {
         "shaping": way,
-        "upload_bytes": H["H"].nbytes,
+        "upload_bytes": upload.nbytes,
         "tolerance": {"ms": tolerance.seconds * 1e3, "source": tolerance.source},
     }
     with ExitStack() as stack:
@@ -82,28 +83,41 @@ def measure_links(request: Request, *, progress: Callable[[str], None]) -> dict[
         for link in request.links:
             progress(f"{link.bandwidth_mb_s:g} MB/s, RTT {link.rtt_ms:g} ms, loss {link.loss:.0%}")
             with _shaped(link, made, (host, port)) as address:
-                samples, failed, download_bytes = asyncio.run(_ask(address, H, request.requests))
+                samples, failed, download_bytes = asyncio.run(_ask(address, upload, request.requests))
             rows.append(row(link, samples, failed, tolerance))
     return document | {"download_bytes": download_bytes, "links": rows}
 
 
-def _phone(request: Request) -> tuple[Arrays, Tolerance]:
-    """H of a history, and how long the phone can do without the correction."""
+def _phone(request: Request, gcn: Path) -> tuple[NDArray[np.generic], Tolerance]:
+    """The upload of a history, and how long the phone can do without the correction."""
     artifact = open_artifact(request.scn or newest_artifact(Path("dist"), kind="scn"))
     if artifact.kind != "scn":
         raise UsageError(f"--scn {artifact.path} holds a {artifact.kind}")
     runtime = open_runtime(artifact.target, artifact.program, artifact.entry_points)
-    if not {"encode", "rank"} <= runtime.entry_points.keys():
-        raise UsageError(f"{artifact.path} lacks the entry points encode and rank")
-    (spec,) = runtime.entry_points["encode"].inputs
-    ids = np.arange(1, 1 + int(spec.shape[1]), dtype=np.int32)[None]  # which clicks they are changes no time
-    H = runtime.run("encode", {"ids": ids})
+    if not {"rank", "rank_corrected"} <= runtime.entry_points.keys():
+        raise UsageError(f"{artifact.path} lacks the entry points rank and rank_corrected")
+    (cloud,) = open_artifact(gcn).entry_points
+    takes = [spec.name for spec in runtime.entry_points["rank_corrected"].inputs[2:]]
+    gives = [spec.name for spec in cloud.outputs]
+    if takes != gives:
+        raise UsageError(
+            f"{artifact.path} takes {' and '.join(takes)} from the cloud, {gcn} answers with {' and '.join(gives)}: "
+            "export both halves of one model"
+        )
+    length = int(runtime.entry_points["rank"].inputs[0].shape[1])
+    ids = _clicks(length)
+    upload = _clicks(int(cloud.inputs[0].shape[1])) if takes == [VECTOR] else runtime.run("encode", {"ids": ids})["H"]
     if request.deadline_ms is not None:
-        return H, Tolerance(request.deadline_ms / 1e3, "the app's own deadline, given by --deadline-ms")
+        return upload, Tolerance(request.deadline_ms / 1e3, "the app's own deadline, given by --deadline-ms")
     if request.profile is not None:
-        return H, profiled_tolerance(request.profile)
+        return upload, profiled_tolerance(request.profile)
     items = 1 + np.arange(request.candidates, dtype=np.int32) % 20
-    return H, measured_tolerance(runtime, ids, items)
+    return upload, measured_tolerance(runtime, ids, items)
+
+
+def _clicks(count: int) -> NDArray[np.int32]:
+    """A history ``[1, count]``; which clicks they are changes no time."""
+    return 1 + np.arange(count, dtype=np.int32)[None] % 20
 
 
 @contextmanager
@@ -118,19 +132,19 @@ def _shaped(link: Link, made: Namespace | None, server: tuple[str, int]) -> Iter
         yield f"http://127.0.0.1:{port}"
 
 
-async def _ask(address: str, H: Arrays, requests: int) -> tuple[list[Sample], int, int]:
+async def _ask(address: str, upload: NDArray[np.generic], requests: int) -> tuple[list[Sample], int, int]:
     """Samples, failures, and the bytes of an answer's tensors."""
     size = 0
     async with GcnClient(address, deadline_s=CLIENT_DEADLINE_S, retries=0) as client:
 
-        async def ask(upload: Any) -> Stamps:
+        async def ask(sent: Any) -> Stamps:
             nonlocal size
-            answer = await client.correct(upload)
+            answer = await client.correct(sent)
             size = sum(array.nbytes for array in answer.tensors.values())
             assert answer.timing is not None, "the server runs with --server-timing"
             return Stamps(answer.timing.received, answer.timing.answered)
 
-        samples, failed = await measure(ask, H["H"].astype("float32", copy=False), requests)
+        samples, failed = await measure(ask, upload, requests)
     return samples, failed, size
 
 

@@ -23,7 +23,7 @@ from cocorrrec_export.serving.extensions import Statistics, model_config, reposi
 from cocorrrec_export.serving.http import Origins, decoded
 from cocorrrec_export.serving.metrics import CONTENT_TYPE, Metrics
 from cocorrrec_export.serving.protocol import (
-    DATATYPE,
+    DATATYPES,
     EXTENSIONS,
     HEADER_LENGTH,
     Array,
@@ -87,6 +87,8 @@ class Served:
     version: str
     """Which weights these are; a request may name it in its path."""
     name: str = "gcn"
+    vocab_size: int | None = None
+    """V, where the input are item ids."""
 
 
 class Reply(NamedTuple):
@@ -258,7 +260,11 @@ class App:
     def _model_metadata(self) -> Reply:
         def tensors(specs: tuple[TensorSpec, ...]) -> list[dict[str, Any]]:
             return [
-                {"name": x.name, "datatype": DATATYPE, "shape": [-1 if isinstance(n, str) else n for n in x.shape]}
+                {
+                    "name": x.name,
+                    "datatype": DATATYPES[x.dtype],
+                    "shape": [-1 if isinstance(n, str) else n for n in x.shape],
+                }
                 for x in specs
             ]
 
@@ -297,7 +303,11 @@ class App:
             body = decoded(body, encoding, self._limits.max_body_bytes)
         received = time.perf_counter()
         request = parse_request(
-            body, headers.get(HEADER_LENGTH), self._served.contract, max_users=self._limits.max_batch
+            body,
+            headers.get(HEADER_LENGTH),
+            self._served.contract,
+            max_users=self._limits.max_batch,
+            vocab_size=self._served.vocab_size,
         )
         del body  # not while the request waits
         waits = self._batcher.makes_wait

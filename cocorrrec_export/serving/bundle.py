@@ -9,6 +9,7 @@ from cocorrrec_export.contract import TensorSpec
 from cocorrrec_export.errors import UsageError
 from cocorrrec_export.files import publish_directory
 from cocorrrec_export.serving.model import version_of
+from cocorrrec_export.serving.protocol import DATATYPES
 
 MODEL = "gcn"
 _DIGEST = "model_sha256"
@@ -70,7 +71,9 @@ def triton_config(artifact: Artifact, *, max_batch: int, max_queue_delay_us: int
     def tensors(kind: str, specs: tuple[TensorSpec, ...]) -> str:
         # Triton's shapes leave out the batch dimension.
         lines = (
-            f'  {{ name: "{x.name}" data_type: TYPE_FP32 dims: [ {", ".join(map(str, x.shape[1:]))} ] }}' for x in specs
+            f'  {{ name: "{x.name}" data_type: TYPE_{DATATYPES[x.dtype]} '
+            f"dims: [ {', '.join(map(str, x.shape[1:]))} ] }}"
+            for x in specs
         )
         return f"{kind} [\n" + ",\n".join(lines) + "\n]"
 

@@ -1,6 +1,6 @@
 """Ask a server of the Open Inference Protocol for corrections: one connection pool, one deadline a call.
 
-Safe to retry: a correction is a pure function of H, so a request whose connection broke, or that was refused with 503,
+Safe to retry: an answer is a pure function of the upload, so a request whose connection broke, or that met a 503,
 may be sent again while its deadline lasts. Everything else is reported at once.
 """
 
@@ -62,7 +62,7 @@ class Answer:
     """The outputs of one request."""
 
     tensors: dict[str, Array]
-    """``k_attn [N, 4, 10, 10]`` and ``k_b [N, 4, 10, 16]``."""
+    """``k_attn [N, 4, 10, 10]`` and ``k_b [N, 4, 10, 16]``, or ``vector [N, 64]``."""
     id: str | None
     attempts: int
     timing: ServerTiming | None
@@ -140,11 +140,11 @@ class GcnClient:
         except (aiohttp.ClientError, msgspec.DecodeError) as error:
             raise ClientError(f"{self.address}: {error}") from error
 
-    async def correct(self, H: Array, *, deadline_s: float | None = None, request_id: str | None = None) -> Answer:
-        """The corrections of N users.
+    async def correct(self, upload: Array, *, deadline_s: float | None = None, request_id: str | None = None) -> Answer:
+        """The cloud's answers for N users.
 
         Args:
-            H: ``[N, L, D]`` float32.
+            upload: ``H [N, L, D]`` float32, or where the cloud answers with a vector ``ids [N, L_cloud]`` int32.
             deadline_s: for the whole call, retries included.
             request_id: comes back as ``Answer.id``.
 
@@ -154,7 +154,7 @@ class GcnClient:
             ClientError: no server, or one that does not speak the protocol.
         """
         deadline = self._deadline_s if deadline_s is None else deadline_s
-        body, json_bytes = encode_request(H, request_id=request_id)
+        body, json_bytes = encode_request(upload, request_id=request_id)
         headers = {"Inference-Header-Content-Length": str(json_bytes), "Content-Type": "application/octet-stream"}
         try:
             async with asyncio.timeout(deadline):
@@ -247,6 +247,6 @@ class SyncGcnClient:
         """See :meth:`GcnClient.metadata`."""
         return self._runner.run(self._client.metadata())
 
-    def correct(self, H: Array, *, deadline_s: float | None = None, request_id: str | None = None) -> Answer:
+    def correct(self, upload: Array, *, deadline_s: float | None = None, request_id: str | None = None) -> Answer:
         """See :meth:`GcnClient.correct`."""
-        return self._runner.run(self._client.correct(H, deadline_s=deadline_s, request_id=request_id))
+        return self._runner.run(self._client.correct(upload, deadline_s=deadline_s, request_id=request_id))

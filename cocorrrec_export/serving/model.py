@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cocorrrec_export.artifact.manifest import Artifact, open_artifact
 from cocorrrec_export.errors import UsageError
-from cocorrrec_export.runtime.onnx import OnnxRuntime
+from cocorrrec_export.runtime.onnx import OnnxRuntime, describe
 from cocorrrec_export.serving.app import Served
 from cocorrrec_export.serving.protocol import Array
 
@@ -36,7 +36,9 @@ def open_served(path: Path, *, threads: int = 1) -> tuple[Artifact, Served]:
     runtime = OnnxRuntime(artifact.program, artifact.entry_points, threads=threads)
     (spec,) = contract.inputs
 
-    def compute(H: Array) -> dict[str, Array]:
-        return runtime.run(contract.name, {spec.name: H})  # type: ignore[return-value] # the contract says float32
+    def compute(upload: Array) -> dict[str, Array]:
+        return runtime.run(contract.name, {spec.name: upload})
 
-    return artifact, Served(compute=compute, contract=contract, version=version_of(artifact))
+    vocab_size = int(describe(artifact.program).metadata["vocab_size"]) if spec.dtype == "int32" else None
+    served = Served(compute=compute, contract=contract, version=version_of(artifact), vocab_size=vocab_size)
+    return artifact, served

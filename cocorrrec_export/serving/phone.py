@@ -1,4 +1,8 @@
-"""The phone's side of the protocol: send H, go on, fuse the answer if it is there in time, else rank without it."""
+"""The phone's side of the protocol: upload, go on, fuse the answer if it is there in time, else rank without it.
+
+The upload is what the on-device model's ``encode`` gives (H), or, where the cloud answers with a vector, the ids of the
+last clicks, as many as the cloud remembers.
+"""
 
 import asyncio
 import time
@@ -8,8 +12,12 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from cocorrrec_export.errors import UsageError
 from cocorrrec_export.runtime.base import Arrays, Runtime, score_list
 from cocorrrec_export.serving.client import Answer, ClientError, GcnClient
+
+VECTOR = "vector"
+"""What ``rank_corrected`` takes where the cloud answers with a vector."""
 
 
 class State(Enum):
@@ -97,7 +105,8 @@ class Phone:
     """An app's re-ranker: the exported SCN, and a client of the cloud.
 
     Args:
-        scn: its runtime, with the entry points ``encode``, ``rank`` and ``rank_corrected``.
+        scn: its runtime, with the entry points ``rank`` and ``rank_corrected``, and ``encode`` unless the cloud answers
+            with a vector.
         client: an entered client; its own deadline is how long a late answer is waited for, to be counted.
         deadline_s: from the upload to the moment at which the correction is needed.
     """
@@ -109,36 +118,53 @@ class Phone:
         self._calls: set[asyncio.Task[None]] = set()
         self.counts = Counts()
 
-    def begin(self, ids: NDArray[np.int32]) -> "Pending":
-        """Encode a history and send it; returns at once. A history without clicks is not sent: there is nothing in it.
+    @property
+    def takes_vector(self) -> bool:
+        """Whether the cloud of this model answers with a vector, and reads the ids of more clicks than the phone."""
+        return [spec.name for spec in self._scn.entry_points["rank_corrected"].inputs[2:]] == [VECTOR]
+
+    def begin(self, ids: NDArray[np.int32], memory: NDArray[np.int32] | None = None) -> "Pending":
+        """Send a history; returns at once. A history without clicks is not sent: there is nothing in it.
 
         Args:
             ids: ``[1, L]``, the last clicks, right-padded with 0.
+            memory: ``[1, L_cloud]``, the same with older ones before them, for a cloud that answers with a vector.
+
+        Raises:
+            UsageError: the model's cloud reads a memory and none is given, or the other way round.
         """
+        if self.takes_vector != (memory is not None):
+            raise UsageError(
+                "the cloud of this model answers with a vector: give the memory, its last clicks"
+                if self.takes_vector
+                else "the cloud of this model reads the upload of 'encode': give no memory"
+            )
         if not ids.any():
             exchange = Exchange()
             exchange.fail()
             return Pending(self, exchange, None, ids, time.perf_counter())
-        H = self._scn.run("encode", {"ids": ids})["H"].astype(np.float32, copy=False)
+        upload = self._scn.run("encode", {"ids": ids})["H"].astype(np.float32, copy=False) if memory is None else memory
         exchange = Exchange()
-        call = asyncio.ensure_future(self._call(exchange, H))
+        call = asyncio.ensure_future(self._call(exchange, upload))
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
         self.counts.sent += 1
         return Pending(self, exchange, call, ids, time.perf_counter() + self._deadline_s)
 
-    async def rank(self, ids: NDArray[np.int32], candidates: NDArray[np.integer]) -> Ranking:
+    async def rank(
+        self, ids: NDArray[np.int32], candidates: NDArray[np.integer], memory: NDArray[np.int32] | None = None
+    ) -> Ranking:
         """Send, wait until the deadline at the most, and rank; see :meth:`begin` and :meth:`Pending.rank`."""
-        return await self.begin(ids).rank(candidates)
+        return await self.begin(ids, memory).rank(candidates)
 
     async def drain(self) -> None:
         """Wait for the answers that are still on their way, so that they are counted."""
         if self._calls:
             await asyncio.wait(self._calls)
 
-    async def _call(self, exchange: Exchange, H: NDArray[np.float32]) -> None:
+    async def _call(self, exchange: Exchange, upload: NDArray[np.generic]) -> None:
         try:
-            answer: Answer = await self._client.correct(H)
+            answer: Answer = await self._client.correct(upload)
         except ClientError:
             exchange.fail()
             return

@@ -6,6 +6,7 @@ gives, then the bytes of each binary tensor, little-endian, row by row.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -16,11 +17,13 @@ from numpy.typing import NDArray
 from cocorrrec_export.contract import EntryPoint, TensorSpec
 from cocorrrec_export.serving.errors import Refusal
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
+"""float32, or int32 where the contract says so."""
 
 HEADER_LENGTH = b"inference-header-content-length"
 EXTENSIONS = ("binary_tensor_data",)
-DATATYPE = "FP32"
+DATATYPES = {"float32": "FP32", "int32": "INT32"}
+"""The protocol's names of what a contract can have; four bytes each."""
 MAX_KEPT_JSON_BYTES = 4096
 _UNSUPPORTED = ("shared_memory_region", "classification")
 
@@ -57,8 +60,15 @@ class _Response(msgspec.Struct, omit_defaults=True):
 
 _decode = msgspec.json.Decoder(_Request).decode
 _encode = msgspec.json.Encoder().encode
-_decode_flat = msgspec.json.Decoder(list[float]).decode
-_decode_nested = msgspec.json.Decoder(list[list[list[float]]]).decode
+_Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+_DECODERS: dict[tuple[str, int], Callable[[msgspec.Raw], Any]] = {
+    ("float32", 1): msgspec.json.Decoder(list[float]).decode,
+    ("float32", 2): msgspec.json.Decoder(list[list[float]]).decode,
+    ("float32", 3): msgspec.json.Decoder(list[list[list[float]]]).decode,
+    ("int32", 1): msgspec.json.Decoder(list[_Int32]).decode,
+    ("int32", 2): msgspec.json.Decoder(list[list[_Int32]]).decode,
+}
+"""By the dtype and the levels of nesting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +77,14 @@ class InferRequest:
 
     id: str | None
     H: Array
-    """``[N, L, D]``; a view of the body where the tensor was binary."""
+    """The upload, ``[N, L, D]`` or ids ``[N, L_cloud]``; a view of the body where the tensor was binary."""
     outputs: tuple[tuple[str, bool], ...]
     """Name of each wanted output, and whether it goes back as binary."""
 
 
-def parse_request(body: bytes, header_length: bytes | None, contract: EntryPoint, *, max_users: int) -> InferRequest:
+def parse_request(
+    body: bytes, header_length: bytes | None, contract: EntryPoint, *, max_users: int, vocab_size: int | None = None
+) -> InferRequest:
     """Read and check the body of an infer request.
 
     Args:
@@ -80,6 +92,7 @@ def parse_request(body: bytes, header_length: bytes | None, contract: EntryPoint
         header_length: value of ``Inference-Header-Content-Length``, where the request has one.
         contract: the entry point; its one input is ``[N, ...]``.
         max_users: the largest N.
+        vocab_size: V of a model whose input are item ids.
 
     Raises:
         Refusal: what is wrong with it, in one sentence.
@@ -99,6 +112,8 @@ def parse_request(body: bytes, header_length: bytes | None, contract: EntryPoint
         names = ", ".join(repr(x.name[:40]) for x in request.inputs[:5]) or "none"
         raise Refusal(f"the model takes the one input '{spec.name}', the request has {names}")
     H = _tensor(request.inputs[0], spec, body, size, max_users)
+    if vocab_size is not None:
+        _check_ids(H, spec.name, vocab_size)
     return InferRequest(request.id, H, _wanted(request, contract))
 
 
@@ -115,8 +130,8 @@ def _json_size(body: bytes, header_length: bytes | None) -> int:
 def _tensor(given: _Input, spec: TensorSpec, body: bytes, size: int, max_users: int) -> Array:
     """The array of an input, if it is what the contract says; its values are looked at when a batch is computed."""
     name, shape = spec.name, given.shape
-    if given.datatype != DATATYPE:
-        raise Refusal(f"input '{name}' has datatype '{given.datatype[:20]}', expected {DATATYPE}")
+    if given.datatype != DATATYPES[spec.dtype]:
+        raise Refusal(f"input '{name}' has datatype '{given.datatype[:20]}', expected {DATATYPES[spec.dtype]}")
     if len(shape) != len(spec.shape) or tuple(shape[1:]) != spec.shape[1:]:
         raise Refusal(f"input '{name}' has shape {shape[:8]}, expected {_shape(spec)} with 1 <= N <= {max_users}")
     if not 1 <= shape[0] <= max_users:
@@ -131,23 +146,24 @@ def _tensor(given: _Input, spec: TensorSpec, body: bytes, size: int, max_users: 
     if has_data:
         if len(body) != size:
             raise Refusal(f"{len(body) - size} bytes follow the JSON part, and no input says that they are its own")
-        return _from_json(given.data, name, shape, count)
+        return _from_json(given.data, spec, shape, count)
     if type(binary) is not int or binary != 4 * count:
         raise Refusal(f"input '{name}' has binary_data_size {binary!r:.40}, its shape asks for {4 * count} bytes")
     if len(body) - size != binary:
         raise Refusal(f"input '{name}' has {len(body) - size} bytes after the JSON part, expected {binary}")
-    array = np.frombuffer(body, "<f4", offset=size).reshape(shape)
+    array = np.frombuffer(body, np.dtype(spec.dtype).newbyteorder("<"), offset=size).reshape(shape)
     # A view keeps the whole body; one with a long JSON part must not be kept while its few numbers wait.
     return array if size <= MAX_KEPT_JSON_BYTES else array.copy()
 
 
-def _from_json(data: msgspec.Raw, name: str, shape: list[int], count: int) -> Array:
+def _from_json(data: msgspec.Raw, spec: TensorSpec, shape: list[int], count: int) -> Array:
     """A tensor from JSON numbers: flat, or nested like its shape."""
+    name = spec.name
     flat = bytes(data).lstrip()[1:].lstrip()[:1] != b"["
     try:
-        values = _decode_flat(data) if flat else _decode_nested(data)
+        values = _DECODERS[spec.dtype, 1 if flat else len(shape)](data)
         with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused as such
-            array = np.array(values, dtype=np.float32)
+            array = np.array(values, dtype=spec.dtype)
     except (msgspec.DecodeError, ValueError, OverflowError) as error:
         raise Refusal(
             f"data of input '{name}' are not numbers of shape {shape}: {str(error).splitlines()[0]}"
@@ -155,6 +171,15 @@ def _from_json(data: msgspec.Raw, name: str, shape: list[int], count: int) -> Ar
     if array.size != count or not (flat or list(array.shape) == shape):
         raise Refusal(f"data of input '{name}' hold {array.size} numbers, shape {shape} asks for {count}")
     return array.reshape(shape)
+
+
+def _check_ids(ids: Array, name: str, vocab_size: int) -> None:
+    """Items of the model, then padding: one request with others must not spoil the batch of all."""
+    low, high = int(ids.min()), int(ids.max())
+    if low < 0 or high >= vocab_size:
+        raise Refusal(f"input '{name}' holds {low if low < 0 else high}: items are 1 to {vocab_size - 1}, 0 is padding")
+    if ((ids[:, 1:] != 0) & (ids[:, :-1] == 0)).any():
+        raise Refusal(f"input '{name}' has a 0 before a click: 0 is padding, behind the last click")
 
 
 def _wanted(request: _Request, contract: EntryPoint) -> tuple[tuple[str, bool], ...]:
@@ -200,7 +225,7 @@ def encode_response(
     parts: list[memoryview] = []
     for name, binary in request.outputs:
         array = arrays[name]
-        output: dict[str, Any] = {"name": name, "datatype": DATATYPE, "shape": array.shape}
+        output: dict[str, Any] = {"name": name, "datatype": DATATYPES["float32"], "shape": array.shape}
         if binary:
             output["parameters"] = {"binary_data_size": array.nbytes}
             # A view: joining the parts is the one copy.
@@ -212,23 +237,25 @@ def encode_response(
     return (b"".join((header, *parts)), len(header)) if parts else (header, None)
 
 
-def encode_request(H: Array, *, name: str = "H", request_id: str | None = None) -> tuple[bytes, int]:
+def encode_request(upload: Array, *, name: str | None = None, request_id: str | None = None) -> tuple[bytes, int]:
     """The body of a request for every output in binary, and the size of its JSON part.
 
     Args:
-        H: ``[N, L, D]`` float32.
-        name: of the input.
+        upload: ``H [N, L, D]`` float32, or ``ids [N, L_cloud]`` int32.
+        name: of the input; by default ``H`` or ``ids``, after the type.
         request_id: comes back with the answer.
     """
+    dtype = "int32" if upload.dtype.kind == "i" else "float32"
+    content = upload.astype(np.dtype(dtype).newbyteorder("<"), copy=False).tobytes()
     tensor = {
-        "name": name,
-        "shape": H.shape,
-        "datatype": DATATYPE,
-        "parameters": {"binary_data_size": H.nbytes},
+        "name": name or ("ids" if dtype == "int32" else "H"),
+        "shape": upload.shape,
+        "datatype": DATATYPES[dtype],
+        "parameters": {"binary_data_size": len(content)},
     }
     facts: dict[str, Any] = {"inputs": [tensor], "parameters": {"binary_data_output": True}}
     header = _encode(facts if request_id is None else {"id": request_id} | facts)
-    return header + H.astype("<f4", copy=False).tobytes(), len(header)
+    return header + content, len(header)
 
 
 class _Answer(msgspec.Struct):

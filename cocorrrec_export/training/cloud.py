@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from cocorrrec_export.data.evaluation_set import EvaluationSet
-from cocorrrec_export.metrics import FULL
 from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.joint import CoCorrRec
@@ -16,10 +15,10 @@ from cocorrrec_export.modeling.ranker import Ranker, last_position
 from cocorrrec_export.modeling.vector import VectorCloud, VectorReader
 from cocorrrec_export.training.checkpoint import RunState
 from cocorrrec_export.training.config import TrainConfig
-from cocorrrec_export.training.loop import WITHOUT, Listener, TrainingData, fit, record_of
+from cocorrrec_export.training.loop import WITHOUT, Listener, TrainingData, fit, monitored, reads_catalog, record_of
 from cocorrrec_export.training.scoring import BATCH, Measured, measure, read_users
 
-WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.7, 2.0)
+WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.4, 2.0)
 """Shares of the cloud's vector that are tried on validation; with 0 the cloud changes nothing."""
 
 
@@ -177,7 +176,7 @@ class _Blend:
 
     def best(self, vectors: Tensor, monitor: str) -> tuple[float, Measured]:
         """The weight of :data:`WEIGHTS` with the best ``monitor``, the smallest of equals, and all metrics with it."""
-        full = monitor.startswith(FULL)
-        values = {weight: record_of(self.measure(vectors, weight, full=full))[monitor] for weight in WEIGHTS}
+        full = reads_catalog(monitor)
+        values = {weight: monitored(record_of(self.measure(vectors, weight, full=full)), monitor) for weight in WEIGHTS}
         weight = max(WEIGHTS, key=lambda each: (values[each], -each))
         return weight, self.measure(vectors, weight, full=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from cocorrrec_export.errors import UsageError
-from cocorrrec_export.metrics import FULL, FULL_METRICS, METRICS
+from cocorrrec_export.metrics import BOTH, FULL, FULL_METRICS, METRICS
 from cocorrrec_export.toml import check_types, from_table
 
 
@@ -40,7 +40,8 @@ class TrainConfig:
     alone_weight: float = 0.0
     """Weight of a second loss, of the same histories read without the correction: what a phone offline ranks with."""
     monitor: str = "ndcg@10"
-    """Validation metric that picks the epoch: among sampled negatives, or behind ``full:`` in the whole catalog."""
+    """Validation metric that picks the epoch: among sampled negatives, behind ``full:`` in the whole catalog, or behind
+    ``both:`` the geometric mean of the two."""
     evaluation_negatives: int = 100
     evaluation_seed: int = 0
     """Seed of the validation and test negatives: the same for every ``seed``, so that runs can be compared."""
@@ -64,7 +65,7 @@ class TrainConfig:
             raise UsageError(
                 f"warmup must be 0 to epochs and average at least 0 and below 1, got {self.warmup} and {self.average}"
             )
-        names = (*METRICS, *(FULL + name for name in FULL_METRICS))
+        names = (*METRICS, *(FULL + name for name in FULL_METRICS), *(BOTH + name for name in METRICS))
         if self.monitor not in names:
             raise UsageError(f"monitor must be one of {', '.join(names)}, got {self.monitor!r}")
 

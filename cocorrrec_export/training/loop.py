@@ -17,7 +17,7 @@ from cocorrrec_export.data.splits import Examples
 from cocorrrec_export.data.statistics import Statistics
 from cocorrrec_export.data.windows import training_counts, training_windows
 from cocorrrec_export.errors import CocorrrecError
-from cocorrrec_export.metrics import FULL, FULL_METRICS
+from cocorrrec_export.metrics import BOTH, FULL, FULL_METRICS
 from cocorrrec_export.modeling.config import PADDING_ID
 from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.training.checkpoint import CheckpointClock, RunState, load_checkpoint, save_checkpoint
@@ -275,13 +275,26 @@ def validation_metrics(model: Ranker, held_out: EvaluationSet, config: TrainConf
     In the whole catalog too, but for a model that has to read each pair of a user and an item anew, unless the epoch
     is picked by it.
     """
-    full = model.one_state or config.monitor.startswith(FULL)
+    full = model.one_state or reads_catalog(config.monitor)
     record: dict[str, float] = {}
     for way, corrected in ways(model).items():
         measured = measure(model, held_out, corrected=corrected, full=full)
         suffix = WITHOUT if model.gcn is not None and way == "alone" else ""
         record |= {name + suffix: value for name, value in record_of(measured).items()}
     return record
+
+
+def reads_catalog(monitor: str) -> bool:
+    """Whether a monitored metric needs a ranking of the whole catalog."""
+    return monitor.startswith((FULL, BOTH))
+
+
+def monitored(record: dict[str, float], monitor: str) -> float:
+    """The value of ``monitor`` in one row of metrics."""
+    if not monitor.startswith(BOTH):
+        return record[monitor]
+    name = monitor.removeprefix(BOTH)
+    return math.sqrt(record[name] * record[FULL + name])
 
 
 def record_of(measured: Measured) -> dict[str, float]:
@@ -305,7 +318,8 @@ def _finish_epoch(
         model.load_state_dict(state.average)
     model.eval()
     record = {"epoch": state.epoch + 1, "loss": state.loss_sum / steps} | validate()
-    best = not state.records or record[config.monitor] > state.records[state.best_epoch - 1][config.monitor]
+    before = monitored(state.records[state.best_epoch - 1], config.monitor) if state.records else -math.inf
+    best = monitored(record, config.monitor) > before
     state.records.append(record)
     state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
     if best:

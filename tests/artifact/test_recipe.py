@@ -86,7 +86,7 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
         ('backend = "xnnpack"', 'backend = "xnpack"'),
         ('precision = "int8"', "precison = 'int8'"),
         ("candidates = 100", "candidates = 0"),
-        ("max_abs = 0.05", 'max_abs = "small"'),
+        ("max_abs = 0.5", 'max_abs = "small"'),
         ('activations = "fp32"', "activations = 32"),
     ):
         assert old in text

@@ -165,12 +165,13 @@ def test_entry_points_of_each_architecture() -> None:
 def test_a_recipe_of_ones_own_must_ask_for_what_there_is() -> None:
     own = load_recipe(RECIPES_DIR / "executorch-xnnpack-fp32.toml")
     with pytest.raises(
-        UsageError, match=r"gru4rec has no entry point encode, rank_corrected: it has rank, step, score"
+        UsageError,
+        match=r"gru4rec does not have the entry point encode, user, rank_corrected: it has rank, step, score",
     ):
         fit_recipe(own, config_of("gru4rec"))
     assert fit_recipe(dataclasses.replace(own, entry_points=("rank",)), config_of("din")).entry_points == ("rank",)
     assert fit_recipe(choose_recipe("scn", "onnx"), config_of("gru4rec")).entry_points == ("rank", "step", "score")
-    with pytest.raises(UsageError, match="din has no entry point step"):
+    with pytest.raises(UsageError, match="din does not have the entry point step"):
         fit_recipe(dataclasses.replace(choose_recipe("scn", "onnx"), entry_points=("step",)), config_of("din"))
 
 

@@ -21,7 +21,7 @@ from cocorrrec_export.training.scoring import evaluate_model
 from tests.models import CONFIG, random_model, random_users
 
 LIMITS = ParityLimits(max_abs=1e-4, max_rel=1e-4, top10_overlap=0.99, metrics_abs=5e-5, ndcg10_rel=1e-4)
-LOOSE = ParityLimits(max_abs=1, max_rel=1, top10_overlap=0, metrics_abs=5e-5, ndcg10_rel=1e-4)
+LOOSE = ParityLimits(max_abs=100, max_rel=1, top10_overlap=0, metrics_abs=5e-5, ndcg10_rel=1e-4, ties=1)
 Wrong = Callable[[str, Arrays, Arrays], Arrays]
 MODEL = random_model()
 USERS = random_users()
@@ -140,7 +140,7 @@ def test_a_stream_that_drifts_is_found_although_each_step_is_near() -> None:
 
 def test_scores_that_are_near_and_rank_otherwise_are_found() -> None:
     def ties(entry_point: str, _inputs: Arrays, outputs: Arrays) -> Arrays:
-        return outputs | {"scores": np.round(outputs["scores"], 1)} if entry_point == "rank" else outputs
+        return outputs | {"scores": np.round(outputs["scores"] / 4)} if entry_point == "rank" else outputs
 
     message = r"does not rank as the float32 model does:\n  uauc: artifact 0\.\d{4}, float32"
     with pytest.raises(ParityError, match=message):

@@ -20,7 +20,7 @@ from cocorrrec_export.serving.phone import Phone
 from mobile_host.scripted_server import SCENARIOS, ScriptedServer, scripted_server
 
 FILE: dict[str, Any] = json.loads(SCENARIOS.read_text())
-KINDS = ["kernel"]
+KINDS = ["kernel", "vector"]
 EXCHANGES: list[dict[str, Any]] = FILE["exchanges"]
 
 
@@ -56,7 +56,7 @@ def run(kind: str, scenario: dict[str, Any], server: ScriptedServer) -> dict[str
         limit = scenario["limit_ms"] / 1e3
         async with GcnClient(address, version=FILE["version"], deadline_s=limit) as client:
             phone = Phone(StandIn(contract), client, deadline_s=scenario["deadline_ms"] / 1e3)
-            pending = phone.begin(ids)
+            pending = phone.begin(ids, memory(kind, scenario))
             ranking = await pending.rank(candidates)
             again = await pending.rerank(candidates)
             return {
@@ -67,6 +67,16 @@ def run(kind: str, scenario: dict[str, Any], server: ScriptedServer) -> dict[str
             }
 
     return asyncio.run(go())
+
+
+def memory(kind: str, scenario: dict[str, Any]) -> np.ndarray | None:
+    """What the phone of a model uploads whose cloud answers with a vector: more clicks than it ranks with."""
+    if kind == "kernel":
+        return None
+    ids = np.zeros(FILE["kinds"][kind]["cloud"]["inputs"][0]["shape"], np.int32)
+    clicks = scenario["history"][-ids.shape[1] :]
+    ids[0, : len(clicks)] = clicks
+    return ids
 
 
 @pytest.mark.parametrize("scenario", EXCHANGES, ids=lambda scenario: scenario["name"])
