@@ -55,7 +55,7 @@ def copy_sources(source: Path, destination: Path) -> None:
     """The sources of a module.
 
     Raises:
-        CocorrrecError: this installation has them not.
+        CocorrrecError: this installation does not have them.
     """
     if not source.is_dir():
         raise CocorrrecError(f"{source} is missing: install cocorrrec-export again")
