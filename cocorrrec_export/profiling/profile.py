@@ -189,6 +189,7 @@ def _describe(artifact: Artifact, model: ModelFolder | None) -> dict[str, Any]:
         "manifest_sha256": sha256_file(artifact.path / MANIFEST),
         "sequence_length": model.config.sequence_length if model else None,
         "candidates": _candidates(artifact),
+        "flops_per_token": manifest["flops_per_token"],
     }
 
 

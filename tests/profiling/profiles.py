@@ -24,6 +24,7 @@ _PROFILE: dict[str, Any] = {
         "manifest_sha256": SHA,
         "sequence_length": 10,
         "candidates": 100,
+        "flops_per_token": {"all": 52_864, "paper": 17_039_360},
     },
     "machine": {
         "kind": "device",

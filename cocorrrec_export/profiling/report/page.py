@@ -14,27 +14,40 @@ from cocorrrec_export.text import html_text
 REPORT = "report.html"
 MANIFEST_COPY = "manifest.json"
 PLOT_FOLDER = "plots"
+HEADLINE = ("rank", "step")
+"""The entry points whose latency comes first: a whole list, and one click."""
 LATENCY_COLUMNS = ("latency, us", "p50", "p90", "p99")
 MEMORY_COLUMNS = ("load and memory", "cold load ms", "first call ms", "peak kB", "heap bytes", "planned")
-FLOP_COLUMNS = ("FLOPs", "mini-batch", "a token", "a token, paper convention", "one call at 10 clicks")
+FLOP_COLUMNS = ("FLOPs", "mini-batch", "per token", "per token, paper convention", "one call at 10 clicks")
 PART_COLUMNS = ("heap, bytes", "file", "arena", "rest of the load", "first call", "later")
-SLOPE_COLUMNS = ("bytes a token", "planned", "peak", "heap")
+SLOPE_COLUMNS = ("bytes per token", "planned", "peak", "heap")
 
 _STYLE = """
-:root { color-scheme: light dark; }
+:root { color-scheme: light dark; --line: #8884; --soft: #8882; --good: #18794e; --bad: #c4281c; }
+@media (prefers-color-scheme: dark) { :root { --good: #56c58d; --bad: #ff8a7a; } }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-width: 62rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+h1 { font-size: 1.4rem; margin: 0 0 .3rem; overflow-wrap: anywhere; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+p.device { margin: 0 0 .8rem; }
+dl.headline { display: grid; grid-template-columns: repeat(auto-fit, minmax(10rem, 1fr)); gap: .6rem; margin: .8rem 0; }
+dl.headline div { background: var(--soft); border-radius: .4rem; padding: .5rem .7rem; }
+dl.headline dt { font-size: .85rem; } dl.headline dd { margin: 0; font-variant-numeric: tabular-nums; }
+dl.headline dd strong { font-size: 1.25rem; } dl.headline dd small { display: block; font-size: .8rem; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 0 1.2rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .7rem .25rem 0; text-align: right; border-bottom: 1px solid #8884; }
+th, td { padding: .25rem .7rem .25rem 0; text-align: right; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; } th { vertical-align: bottom; }
 table.facts td { text-align: left; overflow-wrap: anywhere; } table.facts td:first-child { white-space: nowrap; }
 .scroll + .scroll { margin-top: 1rem; }
-figure { margin: 1rem 0; max-width: 44rem; background: #fff; border-radius: .4rem; padding: .4rem; }
+figure { margin: .4rem 0; background: #fff; border-radius: .4rem; padding: .4rem; }
 figure svg { display: block; width: 100%; height: auto; }
-.pass { color: #18794e; font-weight: 600; } .fail, .warn { color: #c4281c; font-weight: 600; }
+@media (prefers-color-scheme: dark) {
+  figure { background: #1a1a1a; } figure svg { filter: invert(.9) hue-rotate(180deg); }
+}
+.pass { color: var(--good); font-weight: 600; } .fail, .warn { color: var(--bad); font-weight: 600; }
 @media (max-width: 40rem) {
-  body { padding: .6rem; }
+  body { padding: .6rem; } h1 { font-size: 1.15rem; }
+  dl.headline { grid-template-columns: 1fr 1fr; gap: .4rem; } dl.headline dd strong { font-size: 1.05rem; }
   table { font-size: .72rem; } th, td { padding-right: .35rem; } th { max-width: 5.5rem; }
 }
 p.note { font-size: .9rem; opacity: .8; }
@@ -63,7 +76,7 @@ def memory_rows(document: dict[str, Any]) -> list[list[str]]:
             f"{statistics.median(entry['first_call_ns']) / 1e6:.2f}",
             f"{entry['peak_over_idle_kb']:,}",
             f"{entry['heap_over_idle_bytes']:,}",
-            f"{entry['planned_bytes']:,}" if entry["planned_bytes"] else "not told",
+            f"{entry['planned_bytes']:,}" if entry["planned_bytes"] else "not reported",
         ]
         for entry in document["entry_points"]
     ]
@@ -151,31 +164,38 @@ def _page(document: dict[str, Any], titles: dict[str, str], pictures: dict[str, 
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{html_text(title)}</title><style>{_STYLE}</style></head><body>",
         f"<h1>{html_text(title)}</h1>",
+        f'<p class="device">{html_text(_device_line(document))}</p>',
         *_verdict(document),
-        "<h2>Time and memory</h2>",
+        _headline(document),
+        '<div class="plots">',
+        *(
+            f"<section><h2>{html_text(text)}</h2><figure>{_inline(pictures[name], name)}</figure></section>"
+            for name, text in titles.items()
+        ),
+        "</div>",
+        "<h2>Latency</h2>",
         _table(LATENCY_COLUMNS, latency_rows(document)),
+        "<h2>Load and memory</h2>",
         _table(MEMORY_COLUMNS, memory_rows(document)),
         '<p class="note">Cold load and first call are medians of fresh processes, their files in the system\'s cache. '
-        "Peak is VmHWM at the end over that of the runner before it did anything; it holds the pages of the runtime's "
-        "libraries that were touched, which Memory by stage tells apart. Heap is what malloc has given out since the "
-        "load began: the program, the arena and packed weights. Planned is the arena alone.</p>",
+        "Peak is VmHWM at the end minus that of the runner before it did anything; it includes the pages of the "
+        "runtime's libraries that were touched, which the table by stage separates. Heap is what malloc has given out "
+        "since the load began: the program, the arena and packed weights. Planned is the arena alone.</p>",
         _table(PART_COLUMNS, part_rows(document)),
         '<p class="note">The rest of the load is what delegates make of the weights, and objects of the runtime; the '
         "first call gives out workspace. Where the file is not read in a step of its own, it is in the rest.</p>",
+        _table(("kB, data in brackets", *STAGES.values()), _stage_rows(document)),
     ]
-    for name, text in titles.items():
-        parts.append(f"<h2>{html_text(text)}</h2><figure>{_inline(pictures[name], name)}</figure>")
-        if name == "memory":
-            parts.append(_table(("kB, data in brackets", *STAGES.values()), _stage_rows(document)))
-        if name == "flops":
-            parts.append(_table(FLOP_COLUMNS, flop_rows(document)))
-            parts.append(
-                '<p class="note">Counted on the plain model. Two operations a multiply-accumulate, one user; the paper '
-                "convention counts layers alone over a batch of 1,024. scn, scn+gcn and forward read out every "
-                "position.</p>"
-            )
-        if name == "memory_over_length":
-            parts.append(_table(SLOPE_COLUMNS, slope_rows(document)))
+    if document["flops"]:
+        parts += [
+            "<h2>FLOPs</h2>",
+            _table(FLOP_COLUMNS, flop_rows(document)),
+            '<p class="note">Counted on the plain model. Two operations per multiply-accumulate, one user; the paper '
+            "convention counts layers alone over a batch of 1,024. scn, scn+gcn and forward read out every "
+            "position.</p>",
+        ]
+    if document["shapes"]:
+        parts += ["<h2>Memory per token</h2>", _table(SLOPE_COLUMNS, slope_rows(document))]
     parts += [
         "<h2>What was measured</h2>",
         _table((), machine_rows(document), kind="facts"),
@@ -184,6 +204,40 @@ def _page(document: dict[str, Any], titles: dict[str, str], pictures: dict[str, 
         "</body></html>",
     ]
     return "\n".join(parts) + "\n"
+
+
+def _device_line(document: dict[str, Any]) -> str:
+    """What ran where, in a line."""
+    artifact, machine = document["artifact"], document["machine"]
+    emulated = ", emulated" if machine["emulated"] else ""
+    return (
+        f"{artifact['program']}, {artifact['precision']}, {artifact['bytes'] / 1e6:.2f} MB, model {artifact['model']}, "
+        f"in {document['runner']['runtime']} on {machine['soc']}{emulated}, {machine['os']}"
+    )
+
+
+def _headline(document: dict[str, Any]) -> str:
+    """The figures that one looks for first."""
+    cards = [("Parity", document["parity"]["verdict"], f"{document['parity']['cases']} test vectors")]
+    entries = {entry["name"]: entry for entry in document["entry_points"]}
+    for name in [name for name in HEADLINE if name in entries] or list(entries)[:2]:
+        run = entries[name]["runs"][0]
+        cards.append((f"{name}, p50", f"{run['p50_us']:,.0f} µs", f"p99 {run['p99_us']:,.0f} µs"))
+    highest = max(document["entry_points"], key=lambda entry: int(entry["peak_over_idle_kb"]))
+    cards.append(
+        ("Peak memory", f"{highest['peak_over_idle_kb'] / 1000:,.1f} MB", f"over the idle runner, {highest['name']}")
+    )
+    flops = document["artifact"].get("flops_per_token")
+    if flops:
+        cards.append(
+            ("FLOPs per token", f"{flops['all']:,}", f"{flops['paper'] / 1e6:.2f} M in the paper's convention")
+        )
+    texts = ((html_text(title), html_text(figure), html_text(small)) for title, figure, small in cards)
+    return (
+        '<dl class="headline">'
+        + "".join(f"<div><dt>{t}</dt><dd><strong>{f}</strong><small>{s}</small></dd></div>" for t, f, s in texts)
+        + "</dl>"
+    )
 
 
 def slope_rows(document: dict[str, Any]) -> list[list[str]]:

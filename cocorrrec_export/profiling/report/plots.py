@@ -158,7 +158,7 @@ def _curves(axes: "Axes", document: dict[str, Any], mini_batch: int | None, titl
             curve["lengths"],
             np.asarray(curve["all"]) / 1e6,
             marker=".",
-            label=f"{curve['name']}: {per_token:,} a token",
+            label=f"{curve['name']}: {per_token:,} per token",
         )
     axes.set_title(title, fontsize=9)
     axes.set(xlabel="sequence length", ylabel="million FLOPs of one call")

@@ -70,6 +70,25 @@ def test_the_page_stands_alone(tmp_path: Path) -> None:
         assert words in text
 
 
+def test_the_first_screen_has_the_figures_that_one_looks_for(tmp_path: Path) -> None:
+    profile = small_profile()
+    rank = next(entry for entry in profile["entry_points"] if entry["name"] == "rank")
+    rank["runs"][0] |= {"p50_us": 1234.4, "p99_us": 5678.6}
+    rank["peak_over_idle_kb"] = 9_876
+    write_report(tmp_path, profile, b"{}")
+    text = (tmp_path / "report.html").read_text()
+    first_screen = text[text.index("<h1>") : text.index('<div class="plots">')]
+    for words in ("scn.pte", "SoC", ">pass<", "1,234 µs", "p99 5,679 µs", "9.9 MB", "52,864", "17.04 M"):
+        assert words in first_screen, words
+    assert text.index('<div class="plots">') < text.index("<table")
+    for entry in profile["entry_points"]:
+        entry["name"] = {"encode": "correct", "rank": "other"}[entry["name"]]
+    del profile["artifact"]["flops_per_token"]  # as written before 0.2
+    write_report(tmp_path, profile, b"{}")
+    text = (tmp_path / "report.html").read_text()
+    assert "correct, p50" in text and "FLOPs per token" not in text[: text.index('<div class="plots">')]
+
+
 def test_nothing_is_drawn_of_what_was_not_measured(tmp_path: Path) -> None:
     profile = small_profile() | {"flops": [], "shapes": None}
     profile["settings"]["threads"] = [1]
