@@ -14,6 +14,7 @@ from cocorrrec_export.forms.bert4rec import DeviceBERT4Rec
 from cocorrrec_export.forms.din import DeviceDIN
 from cocorrrec_export.forms.frame import DeviceRanker, Storage
 from cocorrrec_export.forms.gru4rec import DeviceGRU4Rec
+from cocorrrec_export.forms.kernel import corrected_user_state
 from cocorrrec_export.forms.mamba4rec import DeviceMamba4Rec
 from cocorrrec_export.forms.sasrec import DeviceSASRec
 from cocorrrec_export.forms.scn import DeviceSCN
@@ -114,7 +115,7 @@ class RankCorrected(_Entry):
     def forward(self, ids: Tensor, candidates: Tensor, k_attn: Tensor, k_b: Tensor) -> tuple[Tensor]:
         """As :class:`Rank`, with ``k_attn [1, h, K, K]`` and ``k_b [1, h, K, f]``."""
         clicks, items = self.device.look_up(ids, candidates)
-        user = self.device.user_state(ids, self.device.encode(clicks), (k_attn, k_b))
+        user = corrected_user_state(self.device, ids, self.device.encode(clicks), k_attn, k_b)
         return self.scores(user, items)
 
 

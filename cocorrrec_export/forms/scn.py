@@ -21,9 +21,10 @@ from cocorrrec_export.forms.frame import (
     leading,
     pick,
 )
+from cocorrrec_export.forms.kernel import KernelFusion
 from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.layers import RMSNorm, rotate_pairs
-from cocorrrec_export.modeling.ttt import LN_EPS, STD_EPS
+from cocorrrec_export.modeling.ttt import LN_EPS
 
 
 class InnerBatch(NamedTuple):
@@ -79,14 +80,7 @@ class DeviceSCN(DeviceRanker):
         self.post_norm = DeviceLayerNorm(ttt.post_norm)
         self.head_mean = Mean(self.head_dim)
         self.head_mean_plus_eps = Mean(self.head_dim, plus=LN_EPS)
-        # Rows of a mini-batch, full and remainder, and features of a head: what a correction is normalised over.
-        sizes = {min(self.mini_batch, sequence_length), sequence_length % self.mini_batch, self.head_dim} - {0, 1}
-        self.means = nn.ModuleDict({str(n): Mean(n) for n in sizes})
-        self.variances = nn.ModuleDict({str(n): Mean(n, divisor=n - 1) for n in sizes})
-        self.fusion = scn.fusion
-        if scn.fusion is not None:
-            constant(self, "P", scn.fusion.P)
-            constant(self, "Q", scn.fusion.Q)
+        self.fusion = None if scn.fusion is None else KernelFusion(scn.fusion, ttt, sequence_length=sequence_length)
 
     def _keep_positions(self, length: int) -> None:
         """Of each click: rotation, token rate, where its mini-batch starts and where it is, ``[L, 2 f + 3]``."""
@@ -115,8 +109,6 @@ class DeviceSCN(DeviceRanker):
     ln_weight: Tensor
     ln_bias: Tensor
     ln_weight_squared: Tensor
-    P: Tensor
-    Q: Tensor
 
     def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Rotary embedding of ``x [h, k, f]`` by the tables ``[k, f]``."""
@@ -194,14 +186,9 @@ class DeviceSCN(DeviceRanker):
         """User state ``[1, D]`` without a correction."""
         return self.user_state(ids, self.encode(rows))
 
-    def user_state(self, ids: Tensor, H: Tensor, correction: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """User state ``[1, D]`` after ``ids [1, L]``, from ``H [L, D]``.
-
-        ``correction`` is the cloud's answer: ``k_attn [1, h, K, K]`` and ``k_b [1, h, K, f]``.
-        """
+    def user_state(self, ids: Tensor, H: Tensor) -> Tensor:
+        """User state ``[1, D]`` after ``ids [1, L]``, from ``H [L, D]``; ``kernel.py`` has the corrected one."""
         index = self.last_click(ids)
-        if correction is not None:
-            return self._read_corrected(H, index, *correction)
         return self._read_long(H, index) if H.shape[0] > self.mini_batch else self._read_short(H, index)
 
     def _read_short(self, H: Tensor, last: Tensor) -> Tensor:
@@ -255,77 +242,6 @@ class DeviceSCN(DeviceRanker):
         read = torch.bmm(query, keys.transpose(1, 2)) * rate  # [h, 1, L]
         Z = torch.bmm(query, self.Wb1) - torch.bmm(read, gradient)
         return self.read_out(XQ, Z, click)
-
-    # ------------------------------------------------------------------ with the cloud's answer
-
-    def _read_corrected(self, H: Tensor, last: Tensor, k_attn: Tensor, k_b: Tensor) -> Tensor:
-        """User state ``[1, D]`` at the click ``last [1, 1]`` of ``H [L, D]``, each mini-batch corrected."""
-        length, size = H.shape[0], self.mini_batch
-        one_hot = self.one_hot(last, self.places.shape[0])  # to the end of the last mini-batch
-        Wb, queries, outputs = self.Wb1, [], []
-        click = pick(one_hot if length == one_hot.shape[1] else one_hot[:, :length], H)
-        if length <= size:
-            XQ, Z, _ = self._mini_batch(H, one_hot, Wb, k_attn, k_b)
-            return self.read_out(XQ, Z, click)
-        for at in range(0, length, size):
-            here = one_hot[:, at : at + size]
-            XQ, Z, taught = self._mini_batch(H[at : min(at + size, length)], here, Wb, k_attn, k_b)
-            Wb = Wb - taught
-            is_here = here.sum(dim=1, keepdim=True).unsqueeze(0)  # only the one with the last click answers
-            queries.append(XQ * is_here)
-            outputs.append(Z * is_here)
-        Z = sum(outputs[1:], outputs[0])
-        return self.read_out(sum(queries[1:], queries[0]), Z, click)
-
-    def _mini_batch(
-        self, H: Tensor, here: Tensor, Wb: Tensor, k_attn: Tensor, k_b: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Learn from the clicks ``H [k, D]`` and answer at the one that ``here [1, K]`` picks.
-
-        Returns:
-            Its query and ``Z``, both ``[h, 1, f]``; what a full mini-batch takes off the state ``Wb [h, f + 1, f]``.
-        """
-        rows, size = H.shape[0], self.head_dim
-        x = self.project(H, leading(self.rope_cos, rows), leading(self.rope_sin, rows))
-        keys = self.with_one(x.XK)
-        gradient = self.inner_gradient(torch.bmm(keys, Wb), x.goal)
-        cos, sin, rate, mask = self.at_place(here)
-        if rows < self.mini_batch:
-            here, mask = here[:, :rows], mask[:, :rows]
-        mask = mask.unsqueeze(0)  # [1, 1, k]
-        XQ = self.query(pick(here, H), cos, sin)
-        eta = x.rate * rate.unsqueeze(0)  # [h, 1, k]
-        attn = torch.bmm(XQ, x.XK.transpose(1, 2)) * mask
-        b_bar = Wb[:, size:] - torch.bmm(eta * mask, gradient)
-        attn, b_bar = self._correct(attn, b_bar, here, mask, k_attn, k_b)
-        at_end = x.rate * self.token_rate[self.mini_batch - 1 :].unsqueeze(0)
-        taught = torch.bmm(keys.transpose(1, 2) * at_end, gradient)
-        return XQ, torch.bmm(XQ, Wb[:, :size]) - torch.bmm(eta * attn, gradient) + b_bar, taught
-
-    def _correct(
-        self, attn: Tensor, b_bar: Tensor, here: Tensor, mask: Tensor, k_attn: Tensor, k_b: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        rows = attn.shape[2]
-        k_attn = k_attn.view(self.heads, self.mini_batch, self.mini_batch)
-        k_b = k_b.view(self.heads, self.mini_batch, self.head_dim)
-        if rows < self.mini_batch:
-            k_attn, k_b = k_attn[:, :rows, :rows], k_b[:, :rows]
-        pick = here.unsqueeze(0).expand(self.heads, 1, rows)
-        attn = attn + self.P * self._match(torch.bmm(pick, k_attn), attn, rows)
-        if self.fusion is not None and self.fusion.remask:
-            attn = attn * mask
-        return attn, b_bar + self.Q * self._match(torch.bmm(pick, k_b), b_bar, self.head_dim)
-
-    def _match(self, correction: Tensor, reference: Tensor, size: int) -> Tensor:
-        """Equation 14: ``correction [h, 1, n]`` with the mean and deviation of ``reference [h, 1, n]``."""
-        if size == 1:
-            return reference
-        mean, variance = self.means[str(size)], self.variances[str(size)]
-        centre, ref_centre = mean(correction), mean(reference)
-        centred, ref_centred = correction - centre, reference - ref_centre
-        spread = torch.sqrt(variance(centred * centred))
-        ref_spread = torch.sqrt(variance(ref_centred * ref_centred))
-        return centred * (ref_spread / (spread + STD_EPS)) + ref_centre
 
     # ------------------------------------------------------------------ streaming form
 

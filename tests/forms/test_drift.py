@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from cocorrrec_export.forms.frame import Storage
+from cocorrrec_export.forms.kernel import corrected_user_state
 from cocorrrec_export.forms.scn import DeviceSCN
 from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
@@ -61,7 +62,8 @@ def test_no_drift(mini_batch: int, length: int, heads: int, weights: str) -> Non
                 ids, exact.scn.encode(ids), None if k is None else Correction(*(x.double() for x in k))
             )
             plain = model.scn.user_state(ids, model.scn.encode(ids), correction)
-            actual = device.user_state(ids.int(), device.encode(rows), k)
+            H = device.encode(rows)
+            actual = device.user_state(ids.int(), H) if k is None else corrected_user_state(device, ids.int(), H, *k)
             # Where float32 itself is further off, the graph may be too.
             allowed = max(1e-5, 10 * (plain - true).abs().max().item())
             assert (actual - true).abs().max() <= allowed, (kind, correction is not None)
