@@ -1,4 +1,4 @@
-"""The whole exchange on one machine: start the server, let the exported SCN ask it for a correction, rank, stop it.
+"""The whole exchange on one machine: start the server, let the exported SCN ask it for an answer, rank, stop it.
 
 Run after:
     cocorr-export scn --target executorch --precision int8
@@ -10,9 +10,11 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+from demo_user import MEMORY, most_helped, place
 
 from cocorrrec_export.artifact.manifest import open_artifact
 from cocorrrec_export.data.catalogue import read_titles
@@ -20,32 +22,43 @@ from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.modeling.store import find_model, open_model
 from cocorrrec_export.runtime.open import open_runtime
 from cocorrrec_export.serving.client import GcnClient
-from cocorrrec_export.serving.phone import Phone
+from cocorrrec_export.serving.phone import Phone, Ranking
 
-USER = 7
 DEADLINE_S = 1.0  # generous: this shows the exchange; `cocorr-profile link` measures it
 
 folder = open_model(find_model("cocorrrec-movielens"))
 titles = read_titles(folder.items_path)
 held_out = EvaluationSet.load(folder.evaluation_path, vocab_size=folder.config.vocab_size)
-ids = held_out.histories[USER : USER + 1].int().numpy()  # [1, 10] the last clicks, oldest first
-candidates = held_out.candidates[USER, :100].numpy()  # 100 films; the first is what the user watched next
-artifact = open_artifact(Path("dist/scn-executorch-int8"))
+artifact, cloud = (open_artifact(Path("dist") / name) for name in ("scn-executorch-int8", "gcn-onnx-fp32"))
 scn = open_runtime("executorch", artifact.program, artifact.entry_points)
+user = most_helped(scn, open_runtime("onnx", cloud.program, cloud.entry_points), held_out)
+ids = held_out.histories[user : user + 1].numpy()  # [1, 10] the last clicks, oldest first
+memory = held_out.memory(slice(user, user + 1), MEMORY).int().numpy()  # [1, 50] what is sent
+candidates = held_out.candidates[user, :100].numpy()  # 100 films; the first is what the user watched next
+
+
+def show(title: str, ranking: Ranking) -> None:
+    """The ten best of a ranking."""
+    print(f"\n{title}: the film watched next is at place {place(ranking.scores)}")
+    for rank, index in enumerate(np.argsort(-ranking.scores)[:10], start=1):
+        print(f"{rank:3}. {ranking.scores[index]:6.3f}  {titles[int(candidates[index])]}")
 
 
 async def ask(address: str, version: str) -> None:
-    """Rank twice: with a deadline that the cloud can meet, and with one that it cannot."""
+    """Rank with a deadline that the cloud can meet; then with one that it cannot, and again with the late answer."""
     async with GcnClient(address, version=version) as client:
-        for title, deadline_s in (("the cloud was in time", DEADLINE_S), ("the cloud was late", 0.0)):
-            phone = Phone(scn, client, deadline_s=deadline_s)
-            ranking = await phone.rank(ids, candidates)
-            await phone.drain()
-            order = np.argsort(-ranking.scores)
-            print(f"\n{title} ({'corrected' if ranking.corrected else 'ranked alone'}, {phone.counts})")
-            print(f"the film watched next is at place {int(np.flatnonzero(order == 0)[0]) + 1}")
-            for place, index in enumerate(order[:10], start=1):
-                print(f"{place:3}. {ranking.scores[index]:.3f}  {titles[int(candidates[index])]}")
+        phone = Phone(scn, client, deadline_s=DEADLINE_S)
+        show("the cloud was in time", await phone.rank(ids, candidates, memory))
+        phone = Phone(scn, client, deadline_s=0.0)
+        pending = phone.begin(ids, memory)
+        start = time.perf_counter()
+        show("the cloud was late, ranked alone", await pending.rank(candidates))
+        shown = time.perf_counter()
+        second = await pending.rerank(candidates)
+        assert second is not None, "the server was started by this script, and answers"
+        late_ms = (time.perf_counter() - shown) * 1e3
+        show(f"ranked again {late_ms:.1f} ms after the {(shown - start) * 1e3:.1f} ms of the first list", second)
+        print(f"\n{phone.counts}")
 
 
 command = shutil.which("cocorr-serve", path=Path(sys.executable).parent) or "cocorr-serve"

@@ -8,6 +8,7 @@ Run after:
 from pathlib import Path
 
 import numpy as np
+from demo_user import MEMORY, most_helped, place
 
 from cocorrrec_export.artifact.manifest import open_artifact
 from cocorrrec_export.data.catalogue import read_titles
@@ -16,29 +17,28 @@ from cocorrrec_export.modeling.store import find_model, open_model
 from cocorrrec_export.runtime.base import score_list
 from cocorrrec_export.runtime.open import open_runtime
 
-USER = 7
-
 folder = open_model(find_model("cocorrrec-movielens"))
 titles = read_titles(folder.items_path)
 held_out = EvaluationSet.load(folder.evaluation_path, vocab_size=folder.config.vocab_size)
-ids = held_out.histories[USER : USER + 1].int().numpy()  # [1, 10] the last clicks, oldest first
-candidates = held_out.candidates[USER, :100].numpy()  # 100 films; the first is what the user watched next
 
 # open_artifact checks every hash before a native runtime sees a byte.
 phone, cloud = (open_artifact(Path("dist") / name) for name in ("scn-executorch-int8", "gcn-onnx-fp32"))
 scn = open_runtime("executorch", phone.program, phone.entry_points)
 gcn = open_runtime("onnx", cloud.program, cloud.entry_points)
 
-H = scn.run("encode", {"ids": ids})["H"]  # [1, 10, 64]: the upload
+user = most_helped(scn, gcn, held_out)  # by the rule that demo_user.py states
+ids = held_out.histories[user : user + 1].numpy()  # [1, 10] the last clicks, oldest first
+memory = held_out.memory(slice(user, user + 1), MEMORY).int().numpy()  # [1, 50] the upload
+candidates = held_out.candidates[user, :100].numpy()  # 100 films; the first is what the user watched next
+
 alone = score_list(scn, "rank", {"ids": ids}, candidates)
-answer = gcn.run("correct", {"H": H})  # k_attn and k_b: the download
+answer = gcn.run("correct", {"ids": memory})  # vector [1, 64]: the download
 corrected = score_list(scn, "rank_corrected", {"ids": ids} | answer, candidates)
 
-print(f"upload {H.nbytes:,} bytes, download {sum(x.nbytes for x in answer.values()):,} bytes")
+print(f"upload {memory.nbytes:,} bytes, download {sum(x.nbytes for x in answer.values()):,} bytes")
 print("last clicks:", "; ".join(titles[i] for i in ids[0] if i))
 print("watched next:", titles[int(candidates[0])])
-for name, scores in (("without the cloud", alone), ("with its correction", corrected)):
-    order = np.argsort(-scores)
-    print(f"\n{name}: the film watched next is at place {int(np.flatnonzero(order == 0)[0]) + 1}")
-    for place, index in enumerate(order[:10], start=1):
-        print(f"{place:3}. {scores[index]:.3f}  {titles[int(candidates[index])]}")
+for name, scores in (("without the cloud", alone), ("with its answer", corrected)):
+    print(f"\n{name}: the film watched next is at place {place(scores)}")
+    for rank, index in enumerate(np.argsort(-scores)[:10], start=1):
+        print(f"{rank:3}. {scores[index]:6.3f}  {titles[int(candidates[index])]}")

@@ -121,11 +121,16 @@ def expected_bytes(recipe: Recipe, config: ModelConfig) -> int:
     D, h, K = config.hidden_size, config.num_heads, config.mini_batch
     graphs = TARGETS[recipe.target].programs[recipe.kind].graph_bytes
     if recipe.kind == "gcn":
+        if config.correction == "vector":
+            block = 12 * D * D + 13 * D  # attention, feed-forward network, and two norms
+            network = 2 * block + D * D + D + config.cloud_length * D
+            return 4 * (config.vocab_size * D + config.cloud_networks * network) + graphs
         gru, layers = 6 * D * D + 6 * D, 2 * D * D
         return 4 * (2 * (gru + layers) + D * h * K * K + D * K * D) + graphs
     row = {"fp32": 4 * D, "fp16": 2 * D, "int8-row": D + 2, "int4-row": D // 2 + 2}[recipe.embedding]
     tables = config.vocab_size * row * (2 if recipe.item_side == "folded" else 1)
-    projections = (6 if recipe.item_side == "computed" else 4) * D * D
+    tower = config.item_side == "mlp" and recipe.item_side == "computed"
+    projections = (6 if tower else 4) * D * D
     each = {"fp32": 4, "fp16": 2, "int8-channel": 1}[recipe.linear]
     return tables + projections * each + graphs
 
