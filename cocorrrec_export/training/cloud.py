@@ -18,7 +18,7 @@ from cocorrrec_export.training.config import TrainConfig
 from cocorrrec_export.training.loop import WITHOUT, Listener, TrainingData, fit, monitored, reads_catalog, record_of
 from cocorrrec_export.training.scoring import BATCH, Measured, measure, read_users
 
-WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.4, 2.0)
+WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.7, 2.0)
 """Shares of the cloud's vector that are tried on validation; with 0 the cloud changes nothing."""
 
 

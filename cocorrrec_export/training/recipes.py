@@ -25,7 +25,7 @@ _BEST_TRAINING: dict[str, Any] = {
 }
 _HEAD = {"item_side": "dot", "readout": "residual"}
 _CHANGES: dict[Architecture, Tables] = {
-    "cocorrrec": {"model": _HEAD | {"correction": "vector"}},
+    "cocorrrec": {"model": _HEAD | {"correction": "vector", "cloud_networks": 3}},
     # A candidate reads the clicks again: each of the sample costs as much as a history of the others.
     "din": {"model": {}, "training": {"positions": "last", "batch_size": 128, "sampled_items": 64, "epochs": 12}},
     "gru4rec": {"model": _HEAD, "training": {"learning_rate": 0.005}},
@@ -48,10 +48,9 @@ def best(architecture: Architecture, correction: str | None = None) -> Tables:
     model = {"objective": "sampled_softmax", "dropout": 0.5} | changes["model"]
     training = _BEST_TRAINING | changes.get("training", {})
     if architecture == "cocorrrec" and correction not in (None, "vector"):
-        model |= {"correction": correction}
+        model = {key: value for key, value in model.items() if key != "cloud_networks"} | {"correction": correction}
         training |= _KERNEL if correction == "kernel" else {}
-    # More of the cloud's vector helps among sampled negatives for longer than it does in the whole catalog.
-    return {"model": model, "training": training, "cloud": {"monitor": "both:ndcg@10", "epochs": 24}}
+    return {"model": model, "training": training}
 
 
 def read_settings(path: Path | None, overrides: dict[str, Any], recipe: str) -> RunConfig:
