@@ -6,7 +6,7 @@ OLDER := .venv-tflite-runtime
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-tflite-runtime test-device start-test-device check format wheel runner-wheel clean
+.PHONY: help setup demo test test-android android test-ios test-slow test-tflite-runtime test-device start-test-device check format wheel runner-wheel clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -41,7 +41,16 @@ $(OLDER)/.installed:
 	$(OLDER)/bin/python -m pip install --quiet --disable-pip-version-check 'tflite-runtime==2.14.0' 'numpy<2'
 	touch $@
 
-check: test test-slow test-tflite-runtime test-device ## Exactly what CI runs
+test-android: setup ## The Android demo on a JVM: every vector, scenarios, a real server, the activity; needs scripts/install_android_tools.sh
+	android_demo/demo.sh test
+
+android: setup ## The Android demo's APKs in android_demo/target/apk, checked; needs what test-android needs
+	android_demo/demo.sh apk
+
+test-ios: setup ## The iOS demo's package on Linux: vectors, scenarios, a real server; needs scripts/install_swift.sh
+	ios_demo/test.sh
+
+check: test test-slow test-tflite-runtime test-device test-android android test-ios ## Exactly what CI runs
 
 format: setup ## Format the sources
 	$(BIN)/ruff check --fix .
@@ -64,4 +73,5 @@ start-test-device: setup ## Leave a test device running, for cocorr-profile to f
 	$(BIN)/python -m tests.device.start
 
 clean: ## Remove what was built and installed
-	rm -rf $(VENV) $(OLDER) dist dist-runner build .mypy_cache .pytest_cache .ruff_cache .coverage
+	rm -rf $(VENV) $(OLDER) dist dist-runner build .mypy_cache .pytest_cache .ruff_cache .coverage \
+	  mobile_host/build ios_demo/.build android_demo/target android_demo/*/target android_demo/build-support/*/target android_demo/host/build

@@ -25,9 +25,8 @@ def main() -> None:
     for name in names:
         print(f'.asciz "{name}"')
     print(f".byte 0\n.bss\n.balign 8\n.globl table\n.hidden table\ntable: .skip {8 * len(names)}")
-    print(
-        f".globl {STREAMS}\n.type {STREAMS}, %object\n.size {STREAMS}, {STREAMS_BYTES}\n{STREAMS}: .skip {STREAMS_BYTES}"
-    )
+    print(f".globl {STREAMS}\n.type {STREAMS}, %object\n.size {STREAMS}, {STREAMS_BYTES}")
+    print(f"{STREAMS}: .skip {STREAMS_BYTES}")
     print('.section .note.GNU-stack,"",%progbits')
 
 

@@ -194,5 +194,5 @@ With a cloud: `Phone` sends what the server needs, waits until its deadline at m
 | ids | 1 to {int(model.metadata["vocab_size"]) - 1}; 0 is padding, on the right |
 | clicks read, candidates per call | {model.metadata["sequence_length"]}, {model.metadata["candidates"]} |
 | correction | {model.correction} |
-| items | {"`items.json`: your ids and titles" if model.has_titles else "`items.json` has numbers: the model came without"} |
+| items | {model.items_note} |
 """

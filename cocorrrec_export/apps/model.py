@@ -45,6 +45,13 @@ class AppModel:
         return "none" if not names else "vector" if names == ["vector"] else "kernel"
 
     @property
+    def items_note(self) -> str:
+        """What ``items.json`` has, for a bundle's page."""
+        return (
+            "`items.json`: your ids and titles" if self.has_titles else "`items.json`: numbers, as the model has none"
+        )
+
+    @property
     def items_json(self) -> str:
         """``items.json`` of a bundle: the digest of the weights that its ids belong to, and the items."""
         facts: dict[str, Any] = {"model_sha256": self.artifact.manifest["model"]["sha256"], "items": self.items}

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from cocorrrec_export.apps.android import bundle_android
 from cocorrrec_export.apps.bundle import literal
+from cocorrrec_export.apps.ios import bundle_ios
 from cocorrrec_export.artifact.manifest import Artifact
 from cocorrrec_export.files import sha256_file
 from cocorrrec_export.modeling.store import ModelFolder
@@ -20,17 +22,18 @@ SYSTEMS = {
 }
 
 
-@pytest.fixture(params=["android", "ios"])
+@pytest.fixture(scope="module", params=["android", "ios"])
 def system(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def bundle(cli: Cli, scn_int8: Artifact, system: str, tmp_path: Path) -> Path:
-    ended = cli("bundle", system, scn_int8.path, "--out", tmp_path / "bundle", "--json")
-    assert ended.code == 0, ended.stderr
-    assert json.loads(ended.stdout)["bundle"] == str(tmp_path / "bundle")
-    return tmp_path / "bundle"
+@pytest.fixture(scope="module")
+def bundle(scn_int8: Artifact, system: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that tests only read."""
+    out = tmp_path_factory.mktemp("bundles") / system
+    made = {"android": bundle_android, "ios": bundle_ios}[system](scn_int8.path, out, model=None)
+    assert made["bundle"] == str(out)
+    return out
 
 
 def test_program_manifest_and_items_are_those_of_the_export(bundle: Path, system: str, scn_int8: Artifact) -> None:
@@ -74,15 +77,17 @@ def test_the_index_lists_every_file(bundle: Path, system: str) -> None:
         assert file["sha256"] == sha256_file(bundle / file["path"])
 
 
+MODULES = {
+    "android": {
+        "src/main/kotlin/org/cocorrrec/recommending": "android_demo/recommending/src/main/kotlin/org/cocorrrec/recommending",
+        "src/main/kotlin/org/cocorrrec/executorch": "android_demo/scn-executorch/src/main/kotlin/org/cocorrrec/executorch",
+    },
+    "ios": {f"Sources/{name}": f"ios_demo/Sources/{name}" for name in ("Recommending", "CloudClient", "ScnExecuTorch")},
+}
+
+
 def test_the_demo_is_made_of_exactly_these_sources(bundle: Path, system: str) -> None:
-    if system == "android":
-        modules = {f"src/main/kotlin/org/cocorrrec/{name}": f"android_demo/{folder}/src/main/kotlin/org/cocorrrec/{name}"
-                   for name, folder in (("recommending", "recommending"), ("executorch", "scn-executorch"))}  # fmt: skip
-    else:
-        modules = {
-            f"Sources/{name}": f"ios_demo/Sources/{name}" for name in ("Recommending", "CloudClient", "ScnExecuTorch")
-        }
-    for ours, theirs in modules.items():
+    for ours, theirs in MODULES[system].items():
         files = sorted((ROOT / theirs).iterdir())
         assert files
         assert [path.name for path in files] == sorted(path.name for path in (bundle / ours).iterdir())
@@ -99,13 +104,17 @@ def test_the_page_names_what_the_sources_have(bundle: Path, system: str) -> None
         assert re.search(rf"\b{name}\b", (bundle / SYSTEMS[system][1]).read_text()), name
 
 
-def test_a_bundle_is_replaced_and_other_files_are_not(cli: Cli, bundle: Path, system: str, scn_fp32: Artifact) -> None:
-    assert cli("bundle", system, scn_fp32.path, "--out", bundle).code == 0
-    assert constant(bundle, system, "precision") == "fp32"
-    (bundle / "mine.txt").write_text("mine")
-    ended = cli("bundle", system, scn_fp32.path, "--out", bundle)
+def test_a_bundle_is_replaced_and_other_files_are_not(
+    cli: Cli, scn_int8: Artifact, system: str, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        ended = cli("bundle", system, scn_int8.path, "--out", tmp_path / "bundle", "--json")
+        assert ended.code == 0, ended.stderr
+        assert json.loads(ended.stdout)["correction"] == "kernel"
+    (tmp_path / "bundle" / "mine.txt").write_text("mine")
+    ended = cli("bundle", system, scn_int8.path, "--out", tmp_path / "bundle")
     assert ended.code == 2 and "mine.txt" in ended.stderr
-    assert (bundle / "mine.txt").read_text() == "mine"
+    assert (tmp_path / "bundle" / "mine.txt").read_text() == "mine"
 
 
 def test_titles_of_the_model_go_along(

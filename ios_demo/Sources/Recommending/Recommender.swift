@@ -4,6 +4,7 @@ import Foundation
 /// What an app talks to: clicks go in, finished screens come out.
 public actor Recommender {
     private let scn: Scn
+    private let items: Items
     private let candidates: [Int32]
     private let deadline: DispatchTimeInterval
     private let connect: @Sendable (URL) -> any Cloud
@@ -21,7 +22,8 @@ public actor Recommender {
         _ scn: Scn, items: Items, candidates: [Int32], deadline: DispatchTimeInterval = .milliseconds(150),
         connect: @escaping @Sendable (URL) -> any Cloud, show: @escaping @Sendable (Screen) -> Void
     ) {
-        (self.scn, self.candidates, self.deadline, self.connect, self.show) = (scn, candidates, deadline, connect, show)
+        (self.scn, self.items, self.candidates, self.deadline) = (scn, items, candidates, deadline)
+        (self.connect, self.show) = (connect, show)
         presenter = Presenter(items)
         history = History(items)
         phone = Phone(scn, cloud: nil, deadline: deadline)
@@ -46,9 +48,16 @@ public actor Recommender {
     }
 
     private func rank() async throws {
-        let ranking = try await phone.rank(history, candidates: candidates) { again in Task { await self.present(again) } }
+        let ranking = try await phone.rank(history, candidates: unseen) { again in Task { await self.present(again) } }
         latencies.append(ranking.totalTime)
         present(ranking)
+    }
+
+    /// The list without what was clicked, as long as anything is left of it.
+    private var unseen: [Int32] {
+        let clicked = Set(history.keys)
+        let unseen = candidates.filter { !clicked.contains(items.key($0)) }
+        return unseen.isEmpty ? candidates : unseen
     }
 
     private func present(_ ranking: Ranking) { show(presenter.screen(history, ranking, latencies, phone.counts)) }

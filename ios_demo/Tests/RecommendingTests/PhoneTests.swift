@@ -80,3 +80,32 @@ private func cloud(_ answer: @escaping @Sendable (Tensor) async throws -> [[Floa
         #expect(ranking.scores == [0.125] && phone.counts == expected)
     }
 }
+
+@Suite struct RecommenderTests {
+    private let screens = Locked<[Screen]>([])
+
+    private func recommender() throws -> Recommender {
+        let vector = try cloud { _ in [[1, 0]] }
+        return Recommender(
+            Scn(StandInProgram(), try small()), items: numbered(49), candidates: [1, 2, 3], deadline: .seconds(10),
+            connect: { _ in vector }, show: { [screens] screen in screens.with { $0.append(screen) } })
+    }
+
+    private var last: Screen? { screens.with { $0.last } }
+
+    @Test func aClickRanksAgainWithoutWhatWasClicked() async throws {
+        let recommender = try recommender()
+        try await recommender.start(clicks: [], server: nil)
+        #expect(last?.lines.map(\.key) == ["3", "2", "1"])
+        try await recommender.click("3")
+        #expect(last?.lines.map(\.key) == ["2", "1"] && last?.history == ["3"])
+    }
+
+    @Test func anEarlierLifesClicksAndACloudThatComesAndGoes() async throws {
+        let recommender = try recommender()
+        try await recommender.start(clicks: ["1", "2"], server: URL(string: "http://server"))
+        #expect(last?.lines.first?.score == "1.375" && last?.status.hasPrefix("corrected in") == true)
+        try await recommender.useCloud(nil)
+        #expect(last?.lines.first?.score == "0.375" && last?.status.hasPrefix("alone in") == true)
+    }
+}

@@ -45,9 +45,15 @@ class Recommender(
     }
 
     private fun rank() {
-        val ranking = phone.rank(history, candidates) { show(screen(it)) }
+        val ranking = phone.rank(history, unseen()) { show(screen(it)) }
         latencies.add(ranking.totalNanos)
         show(screen(ranking))
+    }
+
+    /** The list without what was clicked, as long as anything is left of it. */
+    private fun unseen(): IntArray {
+        val clicked = history.keys.toSet()
+        return candidates.filter { items.key(it) !in clicked }.toIntArray().ifEmpty { candidates }
     }
 
     private fun screen(ranking: Ranking): Screen = presenter.screen(history, ranking, latencies, phone.counts)
