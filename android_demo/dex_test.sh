@@ -5,8 +5,9 @@ set -euo pipefail
 cd "$(dirname "$0")"
 out=target/apk/translated.jar
 rm -f "$out"
-enjarify -f -o "$out" "$1" | tail -1
-ours='/(recommending|scn-tflite|tensorflow-lite-classes|kotlin-stdlib|annotations)[^/]*(\.jar|/target/classes)$'
+# Debian's own interpreter has the module.
+PATH=/usr/bin:/bin enjarify -f -o "$out" "$1" | tail -1
+ours='/(recommending|scn-tflite|tensorflow-lite-classes|kotlin-stdlib)[^/]*(\.jar|/target/classes)$'
 rest=$(tr ':' '\n' < app/target/classpath.txt | grep -vE "$ours" | paste -sd:)
 run=app/target/dex-test
 mkdir -p "$run"

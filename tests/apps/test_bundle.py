@@ -77,10 +77,11 @@ def test_the_index_lists_every_file(bundle: Path, system: str) -> None:
         assert file["sha256"] == sha256_file(bundle / file["path"])
 
 
+KOTLIN = "src/main/kotlin/org/cocorrrec"
 MODULES = {
     "android": {
-        "src/main/kotlin/org/cocorrrec/recommending": "android_demo/recommending/src/main/kotlin/org/cocorrrec/recommending",
-        "src/main/kotlin/org/cocorrrec/executorch": "android_demo/scn-executorch/src/main/kotlin/org/cocorrrec/executorch",
+        f"{KOTLIN}/recommending": f"android_demo/recommending/{KOTLIN}/recommending",
+        f"{KOTLIN}/executorch": f"android_demo/scn-executorch/{KOTLIN}/executorch",
     },
     "ios": {f"Sources/{name}": f"ios_demo/Sources/{name}" for name in ("Recommending", "CloudClient", "ScnExecuTorch")},
 }
