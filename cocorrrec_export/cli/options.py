@@ -1,8 +1,10 @@
 """Options that more than one command has, each defined once."""
 
-from collections.abc import Sequence
+import functools
+import inspect
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import typer
 
@@ -11,8 +13,11 @@ from cocorrrec_export.resources import DEFAULT_MODEL
 from cocorrrec_export.targets import ALL_TARGETS, Kind, targets_of
 
 _Number = TypeVar("_Number", int, float)
-_FILES = "CSV, RecBole .inter, Amazon or Yelp, plain or gzipped, or a cut"
-_COLUMN = "Header or JSON key of the {0}; its place from 1 in a file without header. Default: {0}, or the format's."
+FILES = (
+    "CSV of any separator, RecBole .inter, Parquet, Arrow, JSON, Amazon, Yelp or MIND, compressed or not, a folder or "
+    "pattern of such files, or a prepared data set"
+)
+_COLUMN = "Header or JSON key of the {0}, or its place from 1. Default: a usual name such as {1}, or the format's."
 
 
 def choice(option: str, choices: Sequence[str], help: str, *, show_default: bool | str = True) -> Any:
@@ -46,33 +51,148 @@ Architecture = Annotated[
 Out = Annotated[Path, typer.Option("--out", help="Folder that the result goes into.")]
 Data = Annotated[
     Path | None,
-    typer.Option("--data", help=f"Interactions: {_FILES}. Default: the model's own."),
+    typer.Option("--data", help=f"Interactions: {FILES}. Default: the model's own."),
 ]
-RequiredData = Annotated[Path, typer.Option("--data", help=f"Interactions: {_FILES}.")]
-DataFormat = Annotated[
-    str | None,
-    typer.Option(
+RequiredData = Annotated[Path, typer.Option("--data", help=f"Interactions: {FILES}.")]
+DataSettings = dict[str, Any] | None
+"""Of :func:`with_data_options`."""
+
+
+class _DataOption(NamedTuple):
+    key: str
+    """Dotted key of a config."""
+    annotation: Any
+    values: dict[Any, Any] | None = None
+    """What the option's values are in a config, where they are not the same."""
+
+
+def _data_option(key: str, kind: Any, option: str, help: str, values: dict[Any, Any] | None = None) -> _DataOption:
+    return _DataOption(key, Annotated[kind | None, typer.Option(option, help=help, show_default=False)], values)
+
+
+_DATA_OPTIONS = {
+    "format": _data_option(
+        "data.format",
+        str,
         "--format",
-        help="Format of the file: csv (any with a header, or .inter), amazon-ratings, amazon-reviews or yelp-reviews. "
-        "Default: auto, told by its name and first line.",
+        "csv, parquet, arrow, json, mind, amazon-ratings, amazon-reviews or yelp-reviews. Default: auto, by content.",
     ),
-]
-UserColumn = Annotated[str | None, typer.Option(help=_COLUMN.format("user"))]
-ItemColumn = Annotated[str | None, typer.Option(help=_COLUMN.format("item"))]
-TimeColumn = Annotated[
-    str | None,
-    typer.Option(
-        help="Header of the column to order by. Default: timestamp, time or order, if there, or the format's."
+    "user_column": _data_option("data.columns.user", str, "--user-column", _COLUMN.format("user", "user_id")),
+    "item_column": _data_option("data.columns.item", str, "--item-column", _COLUMN.format("item", "item_id")),
+    "time_column": _data_option(
+        "data.columns.time", str, "--time-column", _COLUMN.format("time that orders the clicks", "timestamp")
     ),
-]
-RatingColumn = Annotated[
-    str | None, typer.Option(help="Header of the rating column. Default: rating, or the format's.")
-]
-MinRating = Annotated[
-    float | None, typer.Option(help="Keep interactions with at least this rating. Default: ratings are not looked at.")
-]
-MinItem = Annotated[int | None, typer.Option(help="Then items with at least this many interactions.")]
-MinUser = Annotated[int | None, typer.Option(help="Then users with at least this many.")]
+    "rating_column": _data_option("data.columns.rating", str, "--rating-column", _COLUMN.format("rating", "stars")),
+    "file_order": _data_option(
+        "data.reading.order",
+        bool,
+        "--file-order/--time-order",
+        "Rows count in the order of the file, or by time. Default: by time, if there is one.",
+        {True: "file", False: "time"},
+    ),
+    "time_format": _data_option(
+        "data.reading.time_format",
+        str,
+        "--time-format",
+        "seconds, milliseconds, microseconds, nanoseconds, number, or a strptime pattern. Default: by the values.",
+    ),
+    "unknown_times": _data_option(
+        "data.reading.unknown_times",
+        str,
+        "--unknown-times",
+        "Rows whose time is empty, 0 or -1: refuse the file, drop the rows, or sort them first. Default: refuse.",
+    ),
+    "ties": _data_option(
+        "data.reading.ties",
+        str,
+        "--ties",
+        "Clicks of one user at one time: shuffle them, or keep the order of the file. Default: shuffle.",
+    ),
+    "separator": _data_option(
+        "data.reading.separator",
+        str,
+        "--separator",
+        "comma, tab, semicolon, pipe, space or colons. Default: by content.",
+    ),
+    "header": _data_option(
+        "data.reading.header",
+        bool,
+        "--header/--no-header",
+        "Whether line 1 names the columns. Default: by content.",
+        {True: "yes", False: "no"},
+    ),
+    "encoding": _data_option(
+        "data.reading.encoding", str, "--encoding", "Such as latin-1. Default: by the byte order mark, else UTF-8."
+    ),
+    "keep": _data_option(
+        "data.filters.keep", str, "--keep", "Keep events, as event=view,addtocart: a column and its values."
+    ),
+    "min_rating": _data_option(
+        "data.filters.min_rating",
+        float,
+        "--min-rating",
+        "Keep interactions with at least this rating. Default: ratings are not looked at.",
+    ),
+    "drop_repeats": _data_option(
+        "data.filters.drop_repeats",
+        str,
+        "--drop-repeats",
+        "Drop clicks on the item before (consecutive), on any item that the user had before (all), or none. "
+        "Default: none.",
+    ),
+    "max_user": _data_option(
+        "data.filters.max_user_interactions", int, "--max-user", "Drop users with more interactions, such as bots."
+    ),
+    "max_item": _data_option(
+        "data.filters.max_item_interactions", int, "--max-item", "Drop items with more interactions."
+    ),
+    "min_item": _data_option(
+        "data.filters.min_item_interactions", int, "--min-item", "Then drop items with fewer interactions."
+    ),
+    "min_user": _data_option(
+        "data.filters.min_user_interactions", int, "--min-user", "Then drop users with fewer interactions."
+    ),
+    "k_core": _data_option(
+        "data.filters.k_core",
+        int,
+        "--k-core",
+        "Then drop items and users with fewer interactions, again and again until none has fewer.",
+    ),
+    "last": _data_option("data.filters.last", int, "--last", "Then keep the last clicks of each user, this many."),
+}
+
+
+def with_data_options(command: Callable[..., None]) -> Callable[..., None]:
+    """``command`` with the options of the data in place of its parameter ``data_settings``.
+
+    It is called with what they ask for, by dotted key of a config.
+    """
+    signature = inspect.signature(command)
+    parameters: list[inspect.Parameter] = []
+    for parameter in signature.parameters.values():
+        if parameter.name != "data_settings":
+            parameters.append(parameter)
+            continue
+        parameters += [
+            inspect.Parameter(name, parameter.kind, default=None, annotation=option.annotation)
+            for name, option in _DATA_OPTIONS.items()
+        ]
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        found = {name: values.pop(name) for name in _DATA_OPTIONS}
+        settings = {
+            option.key: option.values[found[name]] if option.values else found[name]
+            for name, option in _DATA_OPTIONS.items()
+            if found[name] is not None
+        }
+        command(data_settings=settings, **values)
+
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters} | {"return": None}
+    return run
+
+
 ScnTarget = Annotated[str, choice("--target", (*_names("scn"), ALL_TARGETS), "Where the file is to run.")]
 GcnTarget = Annotated[
     str,
@@ -87,31 +207,6 @@ Recipe = Annotated[Path | None, typer.Option("--recipe", help="A recipe file of 
 def given(settings: dict[str, Any]) -> dict[str, Any]:
     """Those of ``settings`` that are not None."""
     return {key: value for key, value in settings.items() if value is not None}
-
-
-def data_settings(
-    format: str | None,
-    user_column: str | None,
-    item_column: str | None,
-    time_column: str | None,
-    rating_column: str | None,
-    min_rating: float | None,
-    min_item: int | None,
-    min_user: int | None,
-) -> dict[str, Any]:
-    """What the options of the data ask for, by dotted key of a config."""
-    return given(
-        {
-            "data.format": format,
-            "data.columns.user": user_column,
-            "data.columns.item": item_column,
-            "data.columns.time": time_column,
-            "data.columns.rating": rating_column,
-            "data.filters.min_rating": min_rating,
-            "data.filters.min_item_interactions": min_item,
-            "data.filters.min_user_interactions": min_user,
-        }
-    )
 
 
 def numbers(text: str, option: str, kind: type[_Number], *, low: float, high: float) -> tuple[_Number, ...]:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
-from cocorrrec_export.data.files.csv import Columns, read_table
+from cocorrrec_export.data.files.columns import Columns
+from cocorrrec_export.data.files.csv import read_table
 from cocorrrec_export.errors import CocorrrecError
 
 

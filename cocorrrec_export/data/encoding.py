@@ -26,7 +26,7 @@ def collect(path: Path, parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
         if rows > MAX_ROWS:
             raise CocorrrecError(f"{path}: holds more than {MAX_ROWS} interactions")
         encoded.append(part.with_columns(pl.col(name).cast(kind) for name, kind in kinds.items()))
-    return pl.concat(encoded)
+    return pl.concat(encoded, how="vertical_relaxed")  # times of whole numbers here, of floats there
 
 
 def encode(ids: pl.Series) -> tuple[pl.Series, pl.Series]:

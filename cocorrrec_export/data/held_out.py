@@ -55,7 +55,12 @@ def held_out_set(folder: ModelFolder, data_file: Path | None = None) -> Evaluati
     facts = folder.data
     try:
         source = DataSource.from_dict(
-            {"format": facts.get("format", AUTO), "columns": facts["columns"], "filters": facts["filters"]},
+            {
+                "format": facts.get("format", AUTO),
+                "columns": facts["columns"],
+                "filters": facts["filters"],
+                "reading": facts.get("reading", {"ties": "file"}),  # earlier versions kept the order of the file
+            },
             where=f"{folder.path / 'model.toml'}, [data]",
         )
         expected, negatives, seed = facts["vocabulary_sha256"], facts["negatives"], facts["evaluation_seed"]

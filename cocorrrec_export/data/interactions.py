@@ -2,16 +2,18 @@
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from cocorrrec_export.data.encoding import encode, number
-from cocorrrec_export.data.files.csv import Columns
+from cocorrrec_export.data.files.columns import Columns, parse_keep
 from cocorrrec_export.data.files.detection import AUTO, read_file
+from cocorrrec_export.data.files.reading import Reading
 from cocorrrec_export.data.files.streaming import Progress
 from cocorrrec_export.errors import CocorrrecError, UsageError
 from cocorrrec_export.toml import check_types
@@ -22,18 +24,37 @@ MIN_USER_INTERACTIONS = 3
 
 @dataclass(frozen=True)
 class Filters:
-    """What is kept: the ratings that are high enough, then the items with enough interactions, then the users.
+    """What is kept, in this order, each once.
 
-    Each once, in this order.
+    Events, ratings that are high enough, no repeats, users and items that are not too large, items with enough
+    interactions, users with enough; then both to the fixed point (``k_core``), and the last clicks of each user.
     """
 
     min_item_interactions: int = 1
     min_user_interactions: int = MIN_USER_INTERACTIONS
     min_rating: float = 0.0
     """0: ratings are not looked at, and need not be there."""
+    keep: str = ""
+    """Events, as ``event=view,addtocart``."""
+    drop_repeats: Literal["none", "consecutive", "all"] = "none"
+    """Clicks on the item that the user clicked right before, or on any that the user had before."""
+    max_item_interactions: int = 0
+    """0: no limit."""
+    max_user_interactions: int = 0
+    """0: no limit."""
+    k_core: int = 0
+    """Interactions that every user and every item has when no more is dropped; 0: not asked for."""
+    last: int = 0
+    """Clicks that are kept of each user, the last ones; 0: all."""
 
     def __post_init__(self) -> None:
         check_types(self)
+        parse_keep(self.keep)
+        for name in ("max_item_interactions", "max_user_interactions", "k_core", "last"):
+            low = MIN_USER_INTERACTIONS if name in ("max_user_interactions", "last") else 1
+            value = getattr(self, name)
+            if value and not low <= value < 1 << 31:
+                raise UsageError(f"{name} must be at least {low} and below 2^31, or 0 for none, got {value}")
         if self.min_item_interactions < 1:
             raise UsageError(f"min_item_interactions must be at least 1, got {self.min_item_interactions}")
         if self.min_user_interactions < MIN_USER_INTERACTIONS:
@@ -53,6 +74,12 @@ class Interactions:
     offsets: NDArray[np.int64]  # [U + 1], where each user's interactions start
     item_ids: list[str]
     user_ids: list[str]
+    times: NDArray[np.int64] | None = None
+    """[N] nanoseconds since 1970, or, where they are no dates, places in an order; None: the order of the file."""
+    rows: NDArray[np.int32] | None = None  # [N] of the file, counted from 1 after its header
+    dated: bool = False
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    """What was found, guessed and counted when the file was read."""
 
     @property
     def vocab_size(self) -> int:
@@ -74,6 +101,7 @@ def load_interactions(
     path: Path,
     *,
     columns: Columns | None = None,
+    reading: Reading | None = None,
     filters: Filters | None = None,
     format: str = AUTO,
     progress: Progress | None = None,
@@ -81,47 +109,128 @@ def load_interactions(
     """Read, filter and order the interactions of a file; ``format`` as in :func:`read_file`.
 
     Raises:
-        UsageError: the file does not exist, or lacks a column.
+        UsageError: the file does not exist, lacks a column, or it is not clear what orders the clicks.
         CocorrrecError: it is damaged, has a bad row, or nothing is left of it.
     """
-    filters = filters or Filters()
-    frame = read_file(path, format=format, columns=columns, rating=filters.min_rating > 0, progress=progress)
+    filters, reading, notes = filters or Filters(), reading or Reading(), list[str]()
+    frame = read_file(
+        path,
+        format=format,
+        columns=columns,
+        reading=reading,
+        rating=filters.min_rating > 0,
+        keep=filters.keep,
+        progress=progress,
+        notes=notes,
+    )
     try:
-        return prepare(frame, filters=filters)
+        return prepare(frame, filters=filters, ties=reading.ties, notes=notes)
     except CocorrrecError as error:
         raise CocorrrecError(f"{path}: {error}") from None
 
 
-def prepare(frame: pl.DataFrame, *, filters: Filters) -> Interactions:
+def prepare(
+    frame: pl.DataFrame, *, filters: Filters, ties: str = "shuffle", notes: list[str] | None = None
+) -> Interactions:
     """Filter and order interactions; ids are numbered by their sorted external ids, so row order does not matter.
 
     Args:
-        frame: columns ``user``, ``item`` (str or Categorical), ``time`` and, for a least rating, ``rating``; equal
-            times keep the order of the rows.
+        frame: columns ``user``, ``item`` (str or Categorical), ``time``, ``row`` if it is known and, for a least rating,
+            ``rating``.
         filters: what is kept.
+        ties: order of one user's clicks at one time: ``shuffle``, the same for the same file, or ``file``.
+        notes: what was said of the file already; what the filters did is added.
 
     Raises:
         CocorrrecError: nothing is left.
     """
+    notes = [] if notes is None else notes
     (users, user_names), (items, item_names) = encode(frame["user"]), encode(frame["item"])
     frame = frame.with_columns(users.alias("user"), items.alias("item"))
+    if "row" not in frame.columns:
+        frame = frame.with_columns(row=pl.int_range(1, pl.len() + 1, dtype=pl.UInt32))
     steps = [_count(frame, "in the file")]
     if filters.min_rating > 0:
         frame = frame.filter(pl.col("rating") >= filters.min_rating)
         steps.append(_count(frame, f"with ratings of at least {filters.min_rating:g}"))
+    frame = _drop_repeats(_order(frame, ties), filters.drop_repeats, notes)
+    frame = _filter_counts(frame, filters, steps)
+    if frame.is_empty():
+        raise CocorrrecError("nothing is left after the filters: " + "; ".join(steps))
+    return _finish(frame, user_names, item_names, notes)
+
+
+def _order(frame: pl.DataFrame, ties: str) -> pl.DataFrame:
+    """By user and time; what ties is shuffled, but for repeats of one item, which stay together."""
+    frame = frame.sort("user", "time", maintain_order=True)
+    same = (frame["user"] == frame["user"].shift()) & (frame["time"] == frame["time"].shift())
+    if ties == "file" or frame["time"].dtype == pl.UInt32 or not same.any():
+        return frame
+    # The order of the rows may be that of the items, and would tell the target.
+    key = pl.Series("key", np.random.default_rng(0).permutation(len(frame)).astype(np.int32))
+    frame = frame.with_columns(key).with_columns(pl.col("key").first().over("user", "time", "item"))
+    return frame.sort("user", "time", "key", maintain_order=True).drop("key")
+
+
+def _drop_repeats(frame: pl.DataFrame, which: str, notes: list[str]) -> pl.DataFrame:
+    if which == "none":
+        return frame
+    if which == "all":
+        kept = frame.filter(pl.struct("user", "item").is_first_distinct())
+    else:
+        repeats = (frame["user"] == frame["user"].shift()) & (frame["item"] == frame["item"].shift())
+        kept = frame.filter(~repeats.fill_null(value=False))
+    what = "of an item that the user had before" if which == "all" else "of the item that the user had right before"
+    notes.append(f"dropped {len(frame) - len(kept)} of {len(frame)} clicks, repeats {what}")
+    return kept
+
+
+def _filter_counts(frame: pl.DataFrame, filters: Filters, steps: list[str]) -> pl.DataFrame:
+    for what, most in (("user", filters.max_user_interactions), ("item", filters.max_item_interactions)):
+        if most:
+            frame = frame.filter(pl.len().over(what) <= most)
+            steps.append(_count(frame, f"with {what}s of at most {most}"))
     frame = frame.filter(pl.len().over("item") >= filters.min_item_interactions)
     steps.append(_count(frame, f"with items of at least {filters.min_item_interactions}"))
     frame = frame.filter(pl.len().over("user") >= filters.min_user_interactions)
     steps.append(_count(frame, f"then with users of at least {filters.min_user_interactions}"))
-    if frame.is_empty():
-        raise CocorrrecError("nothing is left after the filters: " + "; ".join(steps))
+    if filters.k_core:
+        frame = _k_core(frame, filters.k_core, max(filters.k_core, filters.min_user_interactions))
+        steps.append(_count(frame, f"in the {filters.k_core}-core"))
+    if filters.last:
+        frame = frame.filter(pl.int_range(pl.len()).over("user") >= pl.len().over("user") - filters.last)
+    return frame
+
+
+def _k_core(frame: pl.DataFrame, item_least: int, user_least: int) -> pl.DataFrame:
+    """Items and users with too few interactions are dropped in turn, until none is."""
+    while True:
+        before = len(frame)
+        frame = frame.filter(pl.len().over("item") >= item_least).filter(pl.len().over("user") >= user_least)
+        if len(frame) == before:
+            return frame
+
+
+def _finish(frame: pl.DataFrame, user_names: pl.Series, item_names: pl.Series, notes: list[str]) -> Interactions:
     users, user_ids = number(frame["user"], user_names, start=0)
     items, item_ids = number(frame["item"], item_names, start=1)
-    frame = pl.DataFrame({"user": users, "item": items, "time": frame["time"]})
-    frame = frame.sort("user", "time", maintain_order=True)
+    time = frame["time"]
+    dated, by_row = time.dtype == pl.Datetime("ns"), time.dtype == pl.UInt32
+    if time.dtype == pl.Float64:
+        time = time.rank("dense")  # what a float orders, a whole number does
+    frame = pl.DataFrame({"user": users, "item": items, "time": time.cast(pl.Int64), "row": frame["row"]})
+    frame = frame.sort("user", maintain_order=True)
     counts = np.bincount(frame["user"].to_numpy(), minlength=len(user_ids))
-    offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
-    return Interactions(frame["item"].to_numpy().astype(np.int32), offsets, item_ids, user_ids)
+    return Interactions(
+        frame["item"].to_numpy().astype(np.int32),
+        np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
+        item_ids,
+        user_ids,
+        times=None if by_row else frame["time"].to_numpy(),
+        rows=frame["row"].to_numpy().astype(np.int32),
+        dated=dated,
+        notes=tuple(notes),
+    )
 
 
 def _count(frame: pl.DataFrame, what: str) -> str:

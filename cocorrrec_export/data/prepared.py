@@ -20,12 +20,13 @@ from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.files import publish_file
 
 SUFFIX = ".cut"
-FORMAT = 1
+FORMAT = 2
 
 _ENTRY = "cocorrrec_cut"
 _BEGINNING = f'{{"__metadata__":{{"{_ENTRY}":'.encode()  # after the 8 bytes that say how long the header is
 _DTYPES = {"items": "I32", "offsets": "I64", "item_ids": "U8", "item_id_ends": "I64"}
 _USER_DTYPES = {"user_ids": "U8", "user_id_ends": "I64"}
+_OPTIONAL = (_USER_DTYPES, {"times": "I64"}, {"rows": "I32"})
 
 
 class Cut(NamedTuple):
@@ -56,7 +57,10 @@ def write_cut(path: Path, interactions: Interactions, origin: dict[str, Any], *,
     tensors["item_ids"], tensors["item_id_ends"] = _pack(interactions.item_ids)
     if user_ids:
         tensors["user_ids"], tensors["user_id_ends"] = _pack(interactions.user_ids)
-    entry = {"format": FORMAT, "origin": origin}
+    for name in ("times", "rows"):
+        if (values := getattr(interactions, name)) is not None:
+            tensors[name] = values
+    entry = {"format": FORMAT, "origin": origin, "dated": interactions.dated, "notes": list(interactions.notes)}
     entry["sha256"] = _digest(entry, tensors)
     with publish_file(path) as staging:
         try:
@@ -75,7 +79,10 @@ def read_cut(path: Path) -> Cut:
         with safe_open(path, framework="np") as file:
             entry = _read_entry(path, file)
             dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
-            if dtypes not in (_DTYPES, _DTYPES | _USER_DTYPES):
+            optional = {
+                name: kind for more in _OPTIONAL for name, kind in more.items() if more.items() <= dtypes.items()
+            }
+            if dtypes != _DTYPES | optional:
                 raise CocorrrecError(f"{path}: damaged, or not a cut: holds {dtypes}")
             tensors = {name: file.get_tensor(name) for name in dtypes}
     except SafetensorError as error:
@@ -83,7 +90,7 @@ def read_cut(path: Path) -> Cut:
     if _digest(entry, tensors) != entry["sha256"]:
         raise CocorrrecError(f"{path}: damaged: its digest does not match its content; make the cut again")
     try:
-        return Cut(_unpack(tensors), entry["origin"])
+        return Cut(_unpack(tensors, entry), entry["origin"])
     except ValueError as error:  # a UnicodeDecodeError is one
         raise CocorrrecError(f"{path}: not a sound cut: {error}") from None
 
@@ -92,6 +99,8 @@ def _read_entry(path: Path, file: Any) -> dict[str, Any]:
     try:
         entry = json.loads((file.metadata() or {})[_ENTRY])
         version, _, _ = entry["format"], dict(entry["origin"]), entry["sha256"]
+        if version == FORMAT:
+            _ = bool(entry["dated"]), [str(note) for note in entry["notes"]]
     except (KeyError, TypeError, ValueError, RecursionError):
         raise CocorrrecError(f"{path}: damaged, or not a cut: its header has no entry '{_ENTRY}'") from None
     if version != FORMAT:
@@ -102,7 +111,7 @@ def _read_entry(path: Path, file: Any) -> dict[str, Any]:
 def _digest(entry: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> str:
     """Of everything but the digest itself."""
     facts = {name: [x.dtype.str, list(x.shape)] for name, x in tensors.items()}
-    text = json.dumps([entry["format"], entry["origin"], facts], sort_keys=True)
+    text = json.dumps([entry["format"], entry["origin"], entry["dated"], entry["notes"], facts], sort_keys=True)
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         digest.update(np.ascontiguousarray(tensors[name]).data)
@@ -129,7 +138,7 @@ def _split(data: NDArray[np.uint8], ends: NDArray[np.int64], what: str) -> list[
     return ids
 
 
-def _unpack(tensors: dict[str, NDArray[Any]]) -> Interactions:
+def _unpack(tensors: dict[str, NDArray[Any]], entry: dict[str, Any]) -> Interactions:
     items, offsets = tensors["items"], tensors["offsets"]
     item_ids = _split(tensors["item_ids"], tensors["item_id_ends"], "item")
     if items.ndim != 1 or offsets.ndim != 1 or len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != len(items):
@@ -138,10 +147,13 @@ def _unpack(tensors: dict[str, NDArray[Any]]) -> Interactions:
         raise ValueError(f"a user has fewer than {MIN_USER_INTERACTIONS} interactions")
     if items.min() < 1 or items.max() > len(item_ids):
         raise ValueError(f"items {items.min()} to {items.max()}, it knows 1 to {len(item_ids)}")
-    users = len(offsets) - 1
-    if "user_ids" not in tensors:
-        return Interactions(items, offsets, item_ids, [str(user) for user in range(users)])
-    user_ids = _split(tensors["user_ids"], tensors["user_id_ends"], "user")
+    users, times, rows = len(offsets) - 1, tensors.get("times"), tensors.get("rows")
+    if any(x is not None and x.shape != items.shape for x in (times, rows)):
+        raise ValueError("times or rows and interactions do not belong together")
+    user_ids = [str(user) for user in range(users)]
+    if "user_ids" in tensors:
+        user_ids = _split(tensors["user_ids"], tensors["user_id_ends"], "user")
     if len(user_ids) != users:
         raise ValueError(f"{len(user_ids)} ids of {users} users")
-    return Interactions(items, offsets, item_ids, user_ids)
+    dated, notes = bool(entry["dated"]) and times is not None, tuple(map(str, entry["notes"]))
+    return Interactions(items, offsets, item_ids, user_ids, times=times, rows=rows, dated=dated, notes=notes)

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from cocorrrec_export import __version__
-from cocorrrec_export.data.files.csv import Columns
-from cocorrrec_export.data.files.detection import AUTO, check_format
+from cocorrrec_export.data.files.columns import Columns
+from cocorrrec_export.data.files.detection import AUTO, check_format, facts_of
+from cocorrrec_export.data.files.reading import Reading
 from cocorrrec_export.data.files.streaming import Progress
 from cocorrrec_export.data.interactions import Filters, Interactions, load_interactions
 from cocorrrec_export.data.prepared import Cut, is_cut, read_cut, write_cut
 from cocorrrec_export.errors import CocorrrecError, UsageError
-from cocorrrec_export.files import sha256_file
 from cocorrrec_export.toml import check_types, from_table
 
 
@@ -22,6 +22,7 @@ class DataSource:
     columns: Columns = field(default_factory=Columns)
     filters: Filters = field(default_factory=Filters)
     format: str = AUTO
+    reading: Reading = field(default_factory=Reading)
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -34,18 +35,24 @@ class DataSource:
         Raises:
             UsageError: an unknown key or a value of the wrong type.
         """
-        for key in ("columns", "filters"):
+        for key in ("columns", "filters", "reading"):
             if not isinstance(values.get(key, {}), dict):
                 raise UsageError(f"{where}: {key} must be a table")
         parts = {
             "columns": from_table(Columns, values.get("columns", {}), where=f"{where}.columns"),
             "filters": from_table(Filters, values.get("filters", {}), where=f"{where}.filters"),
+            "reading": from_table(Reading, values.get("reading", {}), where=f"{where}.reading"),
         }
         return from_table(cls, values | parts, where=where)
 
     def as_table(self) -> dict[str, Any]:
         """The same as TOML tables."""
-        return {"format": self.format, "columns": asdict(self.columns), "filters": asdict(self.filters)}
+        return {
+            "format": self.format,
+            "columns": asdict(self.columns),
+            "filters": asdict(self.filters),
+            "reading": asdict(self.reading),
+        }
 
 
 def load_source(path: Path, source: DataSource, *, progress: Progress | None = None) -> Interactions:
@@ -60,7 +67,12 @@ def load_source(path: Path, source: DataSource, *, progress: Progress | None = N
         _made_with(path, cut, source)
         return cut.interactions
     return load_interactions(
-        path, columns=source.columns, filters=source.filters, format=source.format, progress=progress
+        path,
+        columns=source.columns,
+        reading=source.reading,
+        filters=source.filters,
+        format=source.format,
+        progress=progress,
     )
 
 
@@ -93,8 +105,7 @@ def make_cut(
     if is_cut(path):
         raise UsageError(f"{path}: is a cut already; give the file that it was made from")
     interactions = load_source(path, source, progress=progress)
-    file = {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_file(path)}
-    origin = {"toolkit_version": __version__, "file": file, "data": source.as_table()}
+    origin = {"toolkit_version": __version__, "file": facts_of(path), "data": source.as_table()}
     write_cut(out, interactions, origin, user_ids=user_ids)
     return interactions
 
@@ -114,4 +125,6 @@ def _made_with(path: Path, cut: Cut, source: DataSource) -> DataSource:
 
 
 def _say(filters: Filters) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in asdict(filters).items())
+    """The filters that do something."""
+    given = {name: value for name, value in asdict(filters).items() if value not in (0, "", "none")}
+    return ", ".join(f"{name} {value}" for name, value in given.items())

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from cocorrrec_export.data import prepared as cuts
-from cocorrrec_export.data.files.csv import Columns
+from cocorrrec_export.data.files.columns import Columns
 from cocorrrec_export.data.interactions import Filters, Interactions
 from cocorrrec_export.data.prepared import is_cut, read_cut, write_cut
 from cocorrrec_export.data.sources import DataSource, load_source, make_cut, resolve_source

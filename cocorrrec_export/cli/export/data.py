@@ -1,4 +1,4 @@
-"""``cocorr-export data``: make a cut of a file of interactions, and count what is in it."""
+"""``cocorr-export data``: prepare a file of interactions, count what is in it, and show one user."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,27 +37,28 @@ Examples:
   cocorr-export data statistics beauty.cut
 
   cocorr-export data statistics Beauty_and_Personal_Care.csv.gz --min-item 5 --min-user 5 --json
+
+  cocorr-export data statistics events.csv --keep event=view --plot events.png
+"""
+SHOW_EPILOG = """
+Examples:
+
+  cocorr-export data show beauty.cut --user A2EM03F99X3RJZ
+
+  cocorr-export data show ratings.csv --user 17 --json
 """
 
 app = App(no_args_is_help=True, help="Prepare files of interactions, and count what is in them.", epilog=EPILOG)
 
-File = Annotated[
-    Path, typer.Argument(help="Interactions: CSV, RecBole .inter, Amazon or Yelp, plain or gzipped, or a cut.")
-]
+File = Annotated[Path, typer.Argument(help=f"Interactions: {options.FILES}.")]
 
 
 @app.command(epilog=PREPARE_EPILOG)
+@options.with_data_options
 def prepare(
     file: File,
     out: Annotated[Path, typer.Option("--out", help="The cut: one file.")],
-    format: options.DataFormat = None,
-    user_column: options.UserColumn = None,
-    item_column: options.ItemColumn = None,
-    time_column: options.TimeColumn = None,
-    rating_column: options.RatingColumn = None,
-    min_rating: options.MinRating = None,
-    min_item: options.MinItem = None,
-    min_user: options.MinUser = None,
+    data_settings: options.DataSettings = None,
     user_ids: Annotated[
         bool, typer.Option("--user-ids/--no-user-ids", help="Keep the users' ids in the cut, or number them.")
     ] = True,
@@ -75,7 +76,7 @@ def prepare(
     if out.resolve() == file.resolve():
         raise UsageError(f"{out}: --out is the file itself; give another name")
     require_writable(out)
-    source = _source(format, user_column, item_column, time_column, rating_column, min_rating, min_item, min_user)
+    source = _source(data_settings)
     with console.reading() as progress:
         interactions = make_cut(file, source, out, user_ids=user_ids, progress=progress)
     facts = {"path": str(out), "bytes": out.stat().st_size, "filters": source.as_table()["filters"]}
@@ -83,51 +84,106 @@ def prepare(
 
 
 @app.command(epilog=STATISTICS_EPILOG)
+@options.with_data_options
 def statistics(
     file: File,
-    format: options.DataFormat = None,
-    user_column: options.UserColumn = None,
-    item_column: options.ItemColumn = None,
-    time_column: options.TimeColumn = None,
-    rating_column: options.RatingColumn = None,
-    min_rating: options.MinRating = None,
-    min_item: options.MinItem = None,
-    min_user: options.MinUser = None,
+    data_settings: options.DataSettings = None,
+    plot: Annotated[Path | None, typer.Option(help="PNG file: clicks per user, per item and over time.")] = None,
     json: options.Json = False,
 ) -> None:
-    """Count users, items and interactions after the filters: the figures of the paper's Table 2."""
-    from cocorrrec_export.data.sources import load_source, resolve_source
+    """Count users, items and interactions after the filters, and what flatters or spoils the metrics.
 
-    source = _source(format, user_column, item_column, time_column, rating_column, min_rating, min_item, min_user)
+    Ties in time, repeats, test targets that nobody's training clicks have, and the share of the heaviest user.
+    """
+    from cocorrrec_export.data.sources import load_source, resolve_source
+    from cocorrrec_export.files import publish_file, require_writable
+
+    if plot:
+        require_writable(plot)
+
+    source = _source(data_settings)
     with console.reading() as progress:
         interactions = load_source(file, source, progress=progress)
+    if plot:
+        from cocorrrec_export.data.plot import plot_data
+
+        with publish_file(plot) as staging:
+            plot_data(interactions, staging)
     facts = {"path": str(file), "filters": resolve_source(file, source).as_table()["filters"]}
     _print(str(file), facts, interactions, as_json=json)
 
 
-def _source(*data_options: Any) -> "DataSource":
+@app.command(epilog=SHOW_EPILOG)
+@options.with_data_options
+def show(
+    file: File,
+    user: Annotated[str, typer.Option("--user", help="The user's id, as in the file.")],
+    data_settings: options.DataSettings = None,
+    json: options.Json = False,
+) -> None:
+    """Show one user's clicks as they were read, oldest first, with their rows in the file.
+
+    The last one is what the user is tested on, the one before picks the epoch.
+    """
+    from cocorrrec_export.data.sources import load_source
+    from cocorrrec_export.data.statistics import clicks_of
+
+    with console.reading() as progress:
+        interactions = load_source(file, _source(data_settings), progress=progress)
+    clicks = clicks_of(interactions, user)
+    if clicks is None:
+        some = ", ".join(interactions.user_ids[:5])
+        raise UsageError(f"{file}: no user '{user}' after the filters; there are {interactions.num_users}: {some}, ...")
+    if json:
+        console.print_json({"path": str(file), "user": user, "clicks": clicks})
+        return
+    rows = ([str(click[key]) if click[key] is not None else "" for key in ("item", "time", "row")] for click in clicks)
+    console.print_table(f"user {user}: {len(clicks)} clicks, oldest first", ("item", "time", "row"), rows)
+
+
+def _source(data_settings: dict[str, Any] | None) -> "DataSource":
     from cocorrrec_export.data.sources import DataSource
     from cocorrrec_export.toml import override
 
     tables: dict[str, Any] = {"data": {}}
-    override(tables, options.data_settings(*data_options), where="options")
+    override(tables, data_settings or {}, where="options")
     return DataSource.from_dict(tables["data"], where="options")
 
 
 def _print(title: str, facts: dict[str, Any], interactions: "Interactions", *, as_json: bool) -> None:
     from dataclasses import asdict
 
+    from cocorrrec_export.data.statistics import alarms, quality
     from cocorrrec_export.data.statistics import statistics as count
 
-    counts = asdict(count(interactions))
+    counts, found = asdict(count(interactions)), quality(interactions)
+    said = alarms(found)
     if as_json:
-        digest = interactions.vocabulary_sha256
-        console.print_json(facts | {"vocabulary_sha256": digest, "statistics": counts})
+        digest, notes = interactions.vocabulary_sha256, list(interactions.notes)
+        facts |= {"vocabulary_sha256": digest, "statistics": counts, "notes": notes, "alarms": said}
+        console.print_json(facts | counts | asdict(found))
         return
     rows = [
         [key.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value:.4g}"]
         for key, value in counts.items()
     ]
+    rows += [["first", found.first or "no dates"], ["last", found.last or "no dates"]]
+    rows += [
+        [label, f"{value:.2%}"]
+        for label, value in (
+            ("ties in time", found.ties),
+            ("repeats of the click before", found.repeats),
+            ("test targets that repeat the click before", found.repeated_test),
+            ("test targets never seen in training", found.cold_test),
+            ("clicks of the heaviest user", found.heaviest_user),
+        )
+    ]
+    for label, quantiles in (("per user", found.per_user), ("per item", found.per_item)):
+        rows.append(
+            [f"clicks {label} (" + ", ".join(quantiles) + "%)", ", ".join(f"{x:g}" for x in quantiles.values())]
+        )
     if "bytes" in facts:
         rows += [["file", facts["path"]], ["bytes", f"{facts['bytes']:,}"]]
     console.print_table(title, ("", ""), rows)
+    for line in (*interactions.notes, *(f"careful: {line}" for line in said)):
+        console.log(line)

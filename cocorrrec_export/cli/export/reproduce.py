@@ -23,6 +23,7 @@ FULL = {"seeds": "1,2,3", "learning_rates": "0.001,0.002,0.005,0.01", "mini_batc
 QUICK = {"seeds": "1,2", "learning_rates": "0.002", "mini_batches": "5,20"}
 
 
+@options.with_data_options
 def reproduce(
     data: options.RequiredData,
     out: Annotated[Path, typer.Option("--out", help="Folder of the results; run again, the command goes on in it.")],
@@ -45,14 +46,7 @@ def reproduce(
         typer.Option(help="Mini-batches of Figure 6, or 'none' to leave it out.", show_default=FULL["mini_batches"]),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Most epochs to train.")] = None,
-    format: options.DataFormat = None,
-    user_column: options.UserColumn = None,
-    item_column: options.ItemColumn = None,
-    time_column: options.TimeColumn = None,
-    rating_column: options.RatingColumn = None,
-    min_rating: options.MinRating = None,
-    min_item: options.MinItem = None,
-    min_user: options.MinUser = None,
+    data_settings: options.DataSettings = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time. Default: the number of cores.")] = None,
     keep_models: Annotated[bool, typer.Option("--keep-models", help="Keep the weights of every run.")] = False,
     paper: Annotated[
@@ -76,10 +70,7 @@ def reproduce(
     from cocorrrec_export.reproduction.reproduce import reproduce as reproduce_all
 
     overrides = {"training.epochs": 1 if quick and epochs is None else epochs}
-    data_settings = options.data_settings(
-        format, user_column, item_column, time_column, rating_column, min_rating, min_item, min_user
-    )
-    settings = plans.read_config(config, options.given(overrides) | data_settings)
+    settings = plans.read_config(config, options.given(overrides) | (data_settings or {}))
     sizes = QUICK if quick else FULL
     plan = plans.Plan(
         rows=plans.parse_rows(models) if models else tuple(plans.ROWS),

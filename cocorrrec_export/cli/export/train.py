@@ -30,6 +30,7 @@ Examples:
 """
 
 
+@options.with_data_options
 def train(
     data: options.RequiredData,
     out: Annotated[Path, typer.Option("--out", help="Folder of the new model; it must be new or empty.")],
@@ -41,14 +42,7 @@ def train(
         typer.Option(help="cocorrrec, din, gru4rec, sasrec, bert4rec or mamba4rec. Default: cocorrrec."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model. Default: the name of --out.")] = None,
-    format: options.DataFormat = None,
-    user_column: options.UserColumn = None,
-    item_column: options.ItemColumn = None,
-    time_column: options.TimeColumn = None,
-    rating_column: options.RatingColumn = None,
-    min_rating: options.MinRating = None,
-    min_item: options.MinItem = None,
-    min_user: options.MinUser = None,
+    data_settings: options.DataSettings = None,
     epochs: Annotated[int | None, typer.Option(help="Most epochs to train.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Start of the learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the start, the order and the negatives.")] = None,
@@ -96,10 +90,7 @@ def train(
         "training.learning_rate": learning_rate,
         "training.seed": seed,
     }
-    data_settings = options.data_settings(
-        format, user_column, item_column, time_column, rating_column, min_rating, min_item, min_user
-    )
-    settings = read_settings(config, options.given(overrides) | data_settings, recipe)
+    settings = read_settings(config, options.given(overrides) | (data_settings or {}), recipe)
     with TrainingProgress(settings.training.epochs) as progress:
         folder = run.train(
             data,

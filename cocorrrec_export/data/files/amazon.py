@@ -11,7 +11,7 @@ from typing import NamedTuple
 import polars as pl
 
 from cocorrrec_export.data.encoding import collect
-from cocorrrec_export.data.files.csv import Columns
+from cocorrrec_export.data.files.columns import Columns
 from cocorrrec_export.data.files.streaming import Block, Progress, filled_lines, read_blocks
 from cocorrrec_export.errors import CocorrrecError, UsageError, listed
 

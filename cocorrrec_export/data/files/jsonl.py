@@ -11,7 +11,7 @@ import msgspec
 import polars as pl
 
 from cocorrrec_export.data.encoding import collect
-from cocorrrec_export.data.files.csv import DATE, DATE_AND_TIME, Columns, parse_dates
+from cocorrrec_export.data.files.columns import Columns
 from cocorrrec_export.data.files.streaming import Block, Progress, filled_lines, read_blocks
 from cocorrrec_export.errors import CocorrrecError, UsageError, listed
 
@@ -36,6 +36,7 @@ KEYS = {
 }
 """The keys of each format; of several the first that fits."""
 
+DATE, DATE_AND_TIME = "%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f"
 _INT64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _ID = Annotated[str, msgspec.Meta(min_length=1)]
 _LOOSE = (
@@ -44,22 +45,17 @@ _LOOSE = (
 )
 
 
-def find_format(path: Path, number: int, first_line: bytes) -> str:
-    """Which of :data:`KEYS` a file of JSON lines has, by its first line that is not blank.
+def find_format(path: Path, number: int, first_line: bytes) -> str | None:
+    """Which of :data:`KEYS` a file of JSON lines has, by its first line that is not blank; None: other keys.
 
     Raises:
-        UsageError: none of them.
         CocorrrecError: that line is not JSON.
     """
     found = _read_object(f"{path}, line {number}", first_line)
     for name, releases in KEYS.items():
         if any(all(key in found for key in keys) for keys in releases):
             return name
-    raise UsageError(
-        f"{path}: JSON with the keys {listed(found)}; known are reviews of Amazon (reviewerID, asin, "
-        f"overall, unixReviewTime; or user_id, parent_asin, rating, timestamp) and of Yelp (user_id, business_id, "
-        f"stars, date)"
-    )
+    return None
 
 
 def read_reviews(
@@ -97,7 +93,7 @@ def _parts(
             keys = _find_keys(f"{path}, line {first[0]}", first[1], format, columns, rating=rating)
             decoder = _decoder(keys, has_dates=format == YELP)
         rows = _decode(path, block, decoder)
-        part = pl.DataFrame({what: list(map(attrgetter(what), rows)) for what in keys}, schema=_schema(keys, format))
+        part = pl.DataFrame([_series(what, list(map(attrgetter(what), rows)), format) for what in keys])
         yield _parse_dates(path, block, part, keys["time"]) if format == YELP else part
 
 
@@ -125,14 +121,21 @@ def _read_object(where: str, line: bytes) -> dict[str, Any]:
 
 
 def _decoder(keys: Mapping[str, str], *, has_dates: bool) -> "msgspec.json.Decoder[Any]":
-    kinds = {"user": _ID, "item": _ID, "time": str if has_dates else _INT64, "rating": float}
+    kinds = {"user": _ID | int, "item": _ID | int, "time": str if has_dates else _INT64 | float, "rating": float}
     fields = [(what, kinds[what]) for what in keys]
     return msgspec.json.Decoder(msgspec.defstruct("Review", fields, rename=keys, gc=False))
 
 
-def _schema(keys: Mapping[str, str], format: str) -> dict[str, Any]:
-    kinds = {"user": pl.String, "item": pl.String, "time": pl.String if format == YELP else pl.Int64}
-    return {what: kinds.get(what, pl.Float64) for what in keys}
+def _series(what: str, values: list[Any], format: str) -> pl.Series:
+    if what == "rating":
+        return pl.Series(what, values, dtype=pl.Float64)
+    if what == "time" and format != YELP:
+        is_whole = all(isinstance(value, int) for value in values)
+        return pl.Series(what, values, dtype=pl.Int64 if is_whole else pl.Float64, strict=False)
+    try:
+        return pl.Series(what, values, dtype=pl.String)
+    except TypeError:  # whole numbers among the ids
+        return pl.Series(what, list(map(str, values)), dtype=pl.String)
 
 
 def _decode(path: Path, block: Block, decoder: "msgspec.json.Decoder[Any]") -> list[Any]:
@@ -164,9 +167,9 @@ def _reason(line: bytes, error: Exception) -> str:
 
 def _parse_dates(path: Path, block: Block, part: pl.DataFrame, key: str) -> pl.DataFrame:
     """Microseconds since 1970; older files have days alone, so each date may be of another form."""
-    times = parse_dates(part["time"], DATE_AND_TIME)
+    times = _to_microseconds(part["time"], DATE_AND_TIME)
     if times.null_count():
-        times = times.zip_with(times.is_not_null(), parse_dates(part["time"], DATE))
+        times = times.zip_with(times.is_not_null(), _to_microseconds(part["time"], DATE))
     if times.null_count():
         row = int(times.is_null().arg_true()[0])
         line = next(islice(filled_lines(block), row, None))[0]
@@ -174,3 +177,7 @@ def _parse_dates(path: Path, block: Block, part: pl.DataFrame, key: str) -> pl.D
             f"{path}, line {line}: {key} is {reprlib.repr(part['time'][row])}, expected a date as 2014-07-23 12:34:56"
         )
     return part.with_columns(time=times)
+
+
+def _to_microseconds(text: pl.Series, form: str) -> pl.Series:
+    return text.str.to_datetime(form, strict=False, time_unit="us").cast(pl.Int64)

@@ -1,11 +1,13 @@
 """Read files in pieces, plain or gzipped: chunks of bytes, or blocks of whole lines."""
 
+import bz2
 import gzip
+import lzma
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from cocorrrec_export.errors import CocorrrecError, UsageError
 
@@ -21,11 +23,12 @@ MAX_RATIO = 100
 MAX_LINE = 16 << 20
 """Most bytes of one line."""
 
-_GZIP = b"\x1f\x8b"
+_GZIP, _BZIP2, _XZ, _ZSTD, _ZIP = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 _BOM = b"\xef\xbb\xbf"
 _CHUNK = 4 << 20
 _RATIO_FROM = 1 << 30
-_ARCHIVES = (".tar", ".tgz", ".tar.gz", ".zip", ".7z")
+_ARCHIVES = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
 
 
 class Block(NamedTuple):
@@ -46,24 +49,43 @@ def check_file(path: Path) -> None:
         raise UsageError(f"{path}: {'is a folder, expected a file' if path.is_dir() else 'no such file'}")
 
 
-def read_chunks(path: Path, *, limit: int, progress: Progress | None = None) -> Iterator[bytes]:
-    """The bytes of a file, decompressed where its name ends in ``.gz``, without a byte order mark.
+def plain_name(path: Path) -> str:
+    """A file's name without the suffix of its compression."""
+    return path.stem if path.suffix in _COMPRESSED else path.name
+
+
+def first_bytes(path: Path, count: int = 64) -> bytes:
+    """The beginning of a file as it is on the disk.
 
     Raises:
-        UsageError: it does not exist, or is an archive.
-        CocorrrecError: it cannot be read, is no complete gzip file, or holds more than ``limit`` bytes.
+        UsageError: there is no file.
+        CocorrrecError: it cannot be read.
+    """
+    check_file(path)
+    try:
+        with path.open("rb") as file:
+            return file.read(count)
+    except OSError as error:
+        raise CocorrrecError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def read_chunks(path: Path, *, limit: int, progress: Progress | None = None) -> Iterator[bytes]:
+    """The bytes of a file, decompressed where it is gzip, bzip2, xz, zstd or a zip of one file.
+
+    Raises:
+        UsageError: it does not exist, or is an archive of several files.
+        CocorrrecError: it cannot be read, is not a complete compressed file, or holds more than ``limit`` bytes.
     """
     check_file(path)
     if path.name.endswith(_ARCHIVES):
         raise UsageError(f"{path}: is an archive; unpack it, and give the file in it")
     size, total = path.stat().st_size, 0
+    beginning = first_bytes(path)
+    kind = _compression(path, beginning)
     try:
-        with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else nullcontext(raw) as file:
+        with path.open("rb") as raw, _decompressor(path, raw, kind) as file:
             while chunk := file.read(_CHUNK):
-                if not total:
-                    if chunk.startswith(_GZIP) and path.suffix != ".gz":
-                        raise CocorrrecError(f"{path}: is gzipped, but its name does not end in .gz")
-                    chunk = chunk.removeprefix(_BOM)
+                chunk = chunk if total else chunk.removeprefix(_BOM)
                 total += len(chunk)
                 if total > limit:
                     raise CocorrrecError(f"{path}: holds more than {limit} bytes")
@@ -72,10 +94,72 @@ def read_chunks(path: Path, *, limit: int, progress: Progress | None = None) -> 
                 yield chunk
                 if progress is not None:
                     progress(raw.tell(), size)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise CocorrrecError(f"{path}: not a complete gzip file: {error}") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise CocorrrecError(f"{path}: not a complete {kind} file: {error}") from None
     except OSError as error:
+        if kind != "plain" and error.errno is None:
+            raise CocorrrecError(f"{path}: not a complete {kind} file: {error}") from None
         raise CocorrrecError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _compression(path: Path, beginning: bytes) -> str:
+    """By the first bytes; a name that promises a compression is believed, so that a damaged file is called so."""
+    kinds = {"gzip": _GZIP, "bzip2": _BZIP2, "xz": _XZ, "zstd": _ZSTD, "zip": _ZIP}
+    by_name = dict(zip(_COMPRESSED, ("gzip", "bzip2", "xz", "zstd", "zip"), strict=True))
+    found = next((kind for kind, magic in kinds.items() if beginning.startswith(magic)), None)
+    return found or by_name.get(path.suffix, "plain")
+
+
+def _decompressor(path: Path, raw: IO[bytes], kind: str) -> IO[bytes]:
+    if kind == "gzip":
+        return gzip.GzipFile(fileobj=raw)  # type: ignore[return-value]
+    if kind == "bzip2":
+        return bz2.BZ2File(raw)
+    if kind == "xz":
+        return lzma.LZMAFile(raw)
+    if kind == "zstd":
+        return _Zstd(raw)  # type: ignore[return-value]
+    if kind == "zip":
+        archive = zipfile.ZipFile(raw)
+        names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX")]
+        if len(names) != 1:
+            some = ", ".join(names[:5])
+            raise UsageError(f"{path}: is an archive of {len(names)} files ({some}); unpack it, and give one of them")
+        return archive.open(names[0])
+    return raw
+
+
+class _Zstd:
+    """A zstd file to read from: the library's own does not say that the end is missing."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        import zstandard
+
+        self._raw, self._new, self._error = raw, zstandard.ZstdDecompressor().decompressobj, zstandard.ZstdError
+        self._frame = self._new()
+        self._rest = b""
+
+    def __enter__(self) -> "_Zstd":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._rest = b""
+
+    def read(self, size: int) -> bytes:
+        """Some bytes, none at the end."""
+        while packed := self._rest or self._raw.read(size // 8):
+            if self._frame.eof:  # another frame follows
+                self._frame = self._new()
+            try:
+                found: bytes = self._frame.decompress(packed)
+            except self._error as error:
+                raise EOFError(error) from None
+            self._rest = self._frame.unused_data
+            if found:
+                return found
+        if not self._frame.eof:
+            raise EOFError("its end is missing")
+        return b""
 
 
 def read_blocks(path: Path, *, progress: Progress | None = None) -> Iterator[Block]:

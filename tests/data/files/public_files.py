@@ -68,21 +68,20 @@ class Release(NamedTuple):
     format: str
     line: Callable[[Row], str]
     header: str = ""
-    unit: int = 1  # of its times, in seconds
 
 
 RELEASES = {
     "amazon ratings 2014": Release("ratings_Beauty.csv", "amazon-ratings", _amazon_2014),
     "amazon ratings 2018": Release("All_Beauty.csv", "amazon-ratings", _amazon_2018),
     "amazon ratings 2023": Release(
-        "All_Beauty.csv", "amazon-ratings", _amazon_2023, "user_id,parent_asin,rating,timestamp\n", 1000
+        "All_Beauty.csv", "amazon-ratings", _amazon_2023, "user_id,parent_asin,rating,timestamp\n"
     ),
     "amazon ratings, kaggle": Release(
         "ratings_Beauty.csv", "amazon-ratings", _amazon_2014, "UserId,ProductId,Rating,Timestamp\n"
     ),
     "amazon reviews 2014": Release("reviews_Beauty_5.json", "amazon-reviews", _review_2014),
-    "amazon reviews 2023": Release("All_Beauty.jsonl", "amazon-reviews", _review_2023, unit=1000),
-    "yelp reviews": Release("yelp_academic_dataset_review.json", "yelp-reviews", yelp_review, unit=1_000_000),
+    "amazon reviews 2023": Release("All_Beauty.jsonl", "amazon-reviews", _review_2023),
+    "yelp reviews": Release("yelp_academic_dataset_review.json", "yelp-reviews", yelp_review),
 }
 
 

@@ -1,14 +1,23 @@
 """Readers: what they accept, and the one sentence they answer anything else with."""
 
 import gzip
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from cocorrrec_export.data.files import csv as readers
-from cocorrrec_export.data.files.csv import Columns, read_interactions, read_table
+from cocorrrec_export.data.files.columns import Columns
+from cocorrrec_export.data.files.csv import read_table
+from cocorrrec_export.data.files.detection import read_file
 from cocorrrec_export.errors import CocorrrecError, UsageError
+
+
+def read_interactions(path: Path, *, columns: Columns | None = None) -> pl.DataFrame:
+    return read_file(path, format="csv", columns=columns).select("user", "item", "time")
+
 
 ROWS = [("a", "x", 3.0), ("a", "y", 1.0), ("b", "x", 2.0)]
 
@@ -39,26 +48,26 @@ def test_accepts(tmp_path: Path, name: str, text: str, columns: Columns | None) 
 
 def test_without_a_time_the_order_of_the_rows_counts(tmp_path: Path) -> None:
     frame = read_interactions(write(tmp_path / "a.csv", "user,item\na,x\na,y\n"))
-    assert frame["time"].to_list() == [0, 1]
+    assert frame["time"].to_list() == [1, 2]
 
 
 def test_dates(tmp_path: Path) -> None:
     frame = read_interactions(write(tmp_path / "a.csv", "user,item,time\na,x,2014-07-23\na,y,2014-07-22\n"))
-    assert frame["time"][0] - frame["time"][1] == 86_400e6
+    assert frame["time"][0] - frame["time"][1] == timedelta(days=1)
 
 
 @pytest.mark.parametrize("second", ["2014-07-23 00:00:01", "2014-07-23T00:00:01", "2014-07-23T02:00:01+02:00"])
 def test_dates_with_a_time(tmp_path: Path, second: str) -> None:
     first = second.replace(":01", ":00.5")
     frame = read_interactions(write(tmp_path / "a.csv", f"user,item,time\na,x,{first}\na,y,{second}\n"))
-    assert frame["time"][1] - frame["time"][0] == 500_000
+    assert frame["time"][1] - frame["time"][0] == timedelta(milliseconds=500)
 
 
 def test_whole_times_keep_every_digit(tmp_path: Path) -> None:
     frame = read_interactions(
         write(tmp_path / "a.csv", "user,item,time\na,x,1600000000000000001\na,y,1600000000000000000")
     )
-    assert frame["time"].to_list() == [1600000000000000001, 1600000000000000000]
+    assert frame["time"].cast(pl.Int64).to_list() == [1600000000000000001, 1600000000000000000]
 
 
 def test_an_empty_optional_field_is_null_and_a_blank_line_no_row(tmp_path: Path) -> None:
