@@ -10,15 +10,13 @@ from torch import Tensor, nn
 from cocorrrec_export.artifact.recipe import SCN_ENTRY_POINTS, Recipe
 from cocorrrec_export.contract import POSITION, EntryPoint, TensorSpec
 from cocorrrec_export.errors import UsageError
-from cocorrrec_export.forms.bert4rec import DeviceBERT4Rec
 from cocorrrec_export.forms.din import DeviceDIN
 from cocorrrec_export.forms.frame import DeviceRanker, Storage
 from cocorrrec_export.forms.gru4rec import DeviceGRU4Rec
 from cocorrrec_export.forms.kernel import corrected_user_state
 from cocorrrec_export.forms.mamba4rec import DeviceMamba4Rec
-from cocorrrec_export.forms.sasrec import DeviceSASRec
 from cocorrrec_export.forms.scn import DeviceSCN
-from cocorrrec_export.modeling.baselines import mamba4rec
+from cocorrrec_export.forms.transformer import DeviceTransformer
 from cocorrrec_export.modeling.config import Architecture, ModelConfig
 from cocorrrec_export.modeling.gcn import GCN
 from cocorrrec_export.modeling.joint import CoCorrRec
@@ -176,14 +174,14 @@ def _ttt_state(config: ModelConfig) -> tuple[TensorSpec, ...]:
 
 
 def _gru_state(config: ModelConfig) -> tuple[TensorSpec, ...]:
-    return (TensorSpec("hidden", "float32", (1, config.hidden_size)),)
+    return (TensorSpec("hidden", "float32", (1, config.num_layers * config.inner_size)),)
 
 
 def _mamba_state(config: ModelConfig) -> tuple[TensorSpec, ...]:
-    layers, inner = mamba4rec.LAYERS, mamba4rec.EXPAND * config.hidden_size
+    layers, inner = config.num_layers, config.expand * config.hidden_size
     return (
-        TensorSpec("window", "float32", (1, layers, inner, mamba4rec.KERNEL - 1)),
-        TensorSpec("hidden", "float32", (1, layers, mamba4rec.STATE_SIZE, inner)),
+        TensorSpec("window", "float32", (1, layers, inner, config.conv_kernel - 1)),
+        TensorSpec("hidden", "float32", (1, layers, config.state_size, inner)),
     )
 
 
@@ -209,8 +207,8 @@ FORMS: dict[Architecture, Form] = {
     "cocorrrec": Form(DeviceSCN, SCN_ENTRY_POINTS, _ttt_state),
     "din": Form(DeviceDIN, ("rank",)),
     "gru4rec": Form(DeviceGRU4Rec, _STREAMING, _gru_state),
-    "sasrec": Form(DeviceSASRec, ("rank",)),
-    "bert4rec": Form(DeviceBERT4Rec, ("rank",)),
+    "sasrec": Form(DeviceTransformer, ("rank",)),
+    "bert4rec": Form(DeviceTransformer, ("rank",)),
     "mamba4rec": Form(DeviceMamba4Rec, _STREAMING, _mamba_state),
 }
 """Every architecture, by its name in a config."""
@@ -362,7 +360,8 @@ def part_bytes(graphs: Sequence[GraphSpec], activations: str) -> dict[str, int]:
         return {"gcn": stored(module)}
     device = module.device
     table = stored(device.table)
-    item_side = stored(device.item_mlp) + (0 if device.item_table is None else stored(device.item_table))
+    item_tables = [table for table in (device.item_table, device.bias_table) if table is not None]
+    item_side = stored(device.item_mlp) + sum(stored(each) for each in item_tables)
     return {"table": table, "scn": stored(device) - table - item_side, "item_side": item_side}
 
 

@@ -12,7 +12,7 @@ from cocorrrec_export.modeling.config import PADDING_ID
 
 
 class ClickMask(NamedTuple):
-    """Which of L places hold a click, ``[1, L]`` each: 1 and 0, and what is added to logits."""
+    """Which of L places are seen, ``[1 or L, L]`` each: 1 and 0, and what is added to logits."""
 
     keep: Tensor
     out: Tensor
@@ -24,14 +24,31 @@ def clicked(ids: Tensor) -> ClickMask:
     return ClickMask(keep, (1.0 - keep) * OUT)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, clicks: ClickMask, unseen: Tensor | None = None) -> Tensor:
+def visible_clicks(clicked: Tensor, earlier: Tensor | None, *, padding: bool) -> ClickMask | None:
+    """What each place sees, or None where that is all of them.
+
+    Args:
+        clicked: ``[1, L]``, 1 at a click.
+        earlier: of a causal model, ``[L, L]``: 1 where the second place does not come after the first.
+        padding: whether padding is seen, which then stands for places before the first click.
+    """
+    if not padding:
+        keep = clicked if earlier is None else clicked * earlier
+    elif earlier is None:
+        return None
+    else:
+        keep = 1.0 - clicked * (1.0 - clicked.view(clicked.shape[1], 1) * earlier)
+    return ClickMask(keep, (1.0 - keep) * OUT)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, clicks: ClickMask | None) -> Tensor:
     """Attention of ``query [h, r, f]``, scaled, to ``key [h, L, f]`` and ``value [h, L, n]``: ``[h, r, n]``.
 
-    In an empty history every place counts the same, as in the plain models. ``unseen [r, L]`` is added to the logits.
+    Where nothing is seen, as in an empty history, every place counts the same, as in the plain models.
     """
-    logits = torch.bmm(query, key.transpose(1, 2)) * clicks.keep.unsqueeze(0) + clicks.out.unsqueeze(0)
-    if unseen is not None:
-        logits = logits + unseen.unsqueeze(0)
+    logits = torch.bmm(query, key.transpose(1, 2))
+    if clicks is not None:
+        logits = logits * clicks.keep.unsqueeze(0) + clicks.out.unsqueeze(0)
     return torch.bmm(torch.softmax(logits, dim=-1), value)
 
 
@@ -62,11 +79,11 @@ class DeviceAttention(nn.Module):
         """``[r, D]`` to ``[h, r, f]``."""
         return x.view(x.shape[0], self.heads, x.shape[1] // self.heads).transpose(0, 1)
 
-    def forward(self, x: Tensor, asking: Tensor, clicks: ClickMask, unseen: Tensor | None = None) -> Tensor:
-        """The clicks ``x [L, D]``, read by those ``asking [r, D]``: ``[r, D]``; ``unseen`` as in :func:`attend`."""
+    def forward(self, x: Tensor, asking: Tensor, clicks: ClickMask | None) -> Tensor:
+        """The clicks ``x [L, D]``, read by those ``asking [r, D]``: ``[r, D]``."""
         rows, size = asking.shape
         both = self.click_proj(x)
         key, value = self.split_heads(both[:, :size]), self.split_heads(both[:, size:])
-        mixed = attend(self.split_heads(self.query_proj(asking)), key, value, clicks, unseen)
+        mixed = attend(self.split_heads(self.query_proj(asking)), key, value, clicks)
         out: Tensor = self.out_proj(mixed.transpose(0, 1).reshape(rows, size))
         return out

@@ -8,13 +8,14 @@ with a constant row. Letters: L clicks, C candidates, D features, h heads, f = D
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from cocorrrec_export.errors import UsageError
 from cocorrrec_export.forms.weights import make_projection, make_table
+from cocorrrec_export.modeling.baselines.transformer import DeviationNorm
 from cocorrrec_export.modeling.config import PADDING_ID
 from cocorrrec_export.modeling.ranker import Ranker
 
@@ -39,6 +40,10 @@ class Storage:
         """An item table."""
         return make_table(weight, self.embedding, as_bits=self.half_as_bits)
 
+    def bias_table(self, bias: Tensor) -> nn.Module:
+        """A number per item."""
+        return make_table(bias.unsqueeze(1), "fp32" if self.embedding == "fp32" else "fp16", as_bits=self.half_as_bits)
+
     def projection(self, weight: Tensor, bias: Tensor | None = None) -> nn.Module:
         """A matrix and a bias."""
         return make_projection(weight, bias, self.linear)
@@ -50,6 +55,10 @@ class Storage:
     def _layer(self, layer: nn.Module) -> nn.Module:
         if isinstance(layer, nn.Linear):
             return self.projection(layer.weight, layer.bias)
+        if isinstance(layer, (nn.LayerNorm, DeviationNorm)):
+            return make_norm(layer)
+        if isinstance(layer, nn.SiLU):
+            return Swish()
         return TanhGELU() if isinstance(layer, nn.GELU) and layer.approximate == "tanh" else layer
 
 
@@ -86,6 +95,14 @@ class TanhGELU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Element by element."""
         return x * torch.sigmoid((2 * math.sqrt(2 / math.pi)) * (x + 0.044715 * (x * x * x)))
+
+
+class Swish(nn.Module):
+    """``x sigmoid(x)``, in two operators that every backend has."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Element by element."""
+        return x * torch.sigmoid(x)
 
 
 class Mean(nn.Module):
@@ -131,6 +148,32 @@ class DeviceLayerNorm(nn.Module):
         return self.weight * (centred / torch.sqrt(self.mean_plus_eps(centred * centred))) + self.bias
 
 
+class DeviceDeviationNorm(nn.Module):
+    """:class:`DeviationNorm` with means as products."""
+
+    def __init__(self, norm: DeviationNorm) -> None:
+        super().__init__()
+        size = norm.weight.shape[0]
+        constant(self, "weight", norm.weight)
+        constant(self, "bias", norm.bias)
+        self.mean = Mean(size)
+        self.variance = Mean(size, divisor=size - 1, plus=1e-12)
+        self.eps = norm.eps
+
+    weight: Tensor
+    bias: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[n, size]`` to the same shape."""
+        centred = x - self.mean(x)
+        return self.weight * (centred / (torch.sqrt(self.variance(centred * centred)) + self.eps)) + self.bias
+
+
+def make_norm(norm: nn.Module) -> nn.Module:
+    """The device form of a plain model's norm."""
+    return DeviceDeviationNorm(norm) if isinstance(norm, DeviationNorm) else DeviceLayerNorm(cast(nn.LayerNorm, norm))
+
+
 class DeviceRanker(nn.Module):
     """The item tables, and the score of an item.
 
@@ -165,6 +208,8 @@ class DeviceRanker(nn.Module):
             with torch.no_grad():
                 folded = model.item_vectors(torch.arange(model.item_embedding.num_embeddings))
             self.item_table = storage.table(folded)
+        bias = getattr(model, "item_bias", None)
+        self.bias_table = None if bias is None else storage.bias_table(bias)
         self.item_mlp = storage.layers(item_layers if self.item_table is None else ())
         constant(self, "places", torch.arange(sequence_length, dtype=torch.int32))
 
@@ -184,27 +229,37 @@ class DeviceRanker(nn.Module):
         return torch.bmm(vectors.view(1, count, self.hidden), user.view(1, self.hidden, 1)).view(1, count)
 
     def score_rows(self, user: Any, rows: Tensor) -> Tensor:
-        """Logits ``[1, C]`` of the candidates' rows ``[C, D]`` of the item table."""
-        return self.match(user, self.item_mlp(rows))
+        """Logits ``[1, C]`` of the candidates' rows ``[C, D]`` of the item table, behind which a bias may be."""
+        if self.bias_table is None:
+            return self.match(user, self.item_mlp(rows))
+        bias = rows[:, self.hidden :].reshape(1, rows.shape[0])
+        return self.match(user, self.item_mlp(rows[:, : self.hidden])) + bias
 
     def look_up(self, ids: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of the clicks ``ids [1, L]`` and of the candidates ``[1, C]``, one look-up where they share a table."""
         length, count = ids.shape[1], candidates.shape[1]
         if self.item_table is not None:
-            return self.table(ids.view(length)), self.item_table(candidates.view(count))
+            return self.table(ids.view(length)), self.candidate_rows(candidates)
         rows = self.table(torch.cat((ids, candidates), dim=1).view(length + count))
-        return rows[:length], rows[length:]
+        return rows[:length], self._with_bias(rows[length:], candidates)
 
     def candidate_rows(self, candidates: Tensor) -> Tensor:
         """Rows of the candidates ``[1, C]`` alone."""
         table = self.table if self.item_table is None else self.item_table
-        rows: Tensor = table(candidates.view(candidates.shape[1]))
-        return rows
+        return self._with_bias(table(candidates.view(candidates.shape[1])), candidates)
+
+    def _with_bias(self, rows: Tensor, candidates: Tensor) -> Tensor:
+        if self.bias_table is None:
+            return rows
+        return torch.cat((rows, self.bias_table(candidates.view(candidates.shape[1]))), dim=1)
 
     def last_click(self, ids: Tensor) -> Tensor:
         """Index ``[1, 1]`` int32 of the last click of ``ids [1, L]``; 0 in an empty history."""
-        count = (ids != PADDING_ID).to(torch.int32).sum(dim=1, keepdim=True, dtype=torch.int32)
-        return (count - 1).clamp(min=0)
+        return (self.click_count(ids) - 1).clamp(min=0)
+
+    def click_count(self, ids: Tensor) -> Tensor:
+        """How many clicks ``ids [1, L]`` holds, ``[1, 1]`` int32."""
+        return (ids != PADDING_ID).to(torch.int32).sum(dim=1, keepdim=True, dtype=torch.int32)
 
     def one_hot(self, index: Tensor, length: int) -> Tensor:
         """Row ``[1, L]`` with a 1 at ``index [1, 1]``."""

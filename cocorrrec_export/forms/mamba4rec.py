@@ -1,6 +1,7 @@
 """Mamba4Rec as an export graph, equal to the plain model, which tests hold it to; only the last click is read out.
 
-Letters as in :mod:`cocorrrec_export.forms.frame`; E inner features and N states of a mixer.
+Letters as in :mod:`cocorrrec_export.forms.frame`; E inner features and N states of a mixer, W clicks
+under its convolution.
 """
 
 from typing import NamedTuple
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cocorrrec_export.forms.frame import DeviceLayerNorm, DeviceRanker, Storage, constant, later, pick, product
-from cocorrrec_export.modeling.baselines.mamba4rec import KERNEL, STATE_SIZE, Mamba4Rec, MambaBlock, MambaMixer
+from cocorrrec_export.modeling.baselines.mamba4rec import Mamba4Rec, MambaBlock, MambaMixer
 
 
 class Selected(NamedTuple):
@@ -33,15 +34,16 @@ class DeviceMixer(nn.Module):
     def __init__(self, mixer: MambaMixer, *, sequence_length: int, storage: Storage) -> None:
         super().__init__()
         self.rank, self.inner = mixer.rank, mixer.D.shape[0]
+        self.states, self.kernel = mixer.state_size, mixer.kernel
         self.in_proj = storage.projection(mixer.in_proj.weight)
         self.x_proj = storage.projection(mixer.x_proj.weight)
         self.dt_proj = storage.projection(mixer.dt_proj.weight, mixer.dt_proj.bias)
         self.out_proj = storage.projection(mixer.out_proj.weight)
-        constant(self, "conv_weight", mixer.conv_weight.T)  # [KERNEL, E]
+        constant(self, "conv_weight", mixer.conv_weight.T)  # [W, E]
         constant(self, "conv_bias", mixer.conv_bias)
         constant(self, "A", -mixer.A_log.exp().unsqueeze(0))  # [1, N, E]
         constant(self, "D", mixer.D)
-        constant(self, "before_first", torch.zeros(KERNEL - 1, self.inner))
+        constant(self, "before_first", torch.zeros(self.kernel - 1, self.inner))
         constant(self, "later", later(sequence_length))
 
     conv_weight: Tensor
@@ -52,16 +54,16 @@ class DeviceMixer(nn.Module):
     later: Tensor
 
     def select(self, H: Tensor, window: Tensor) -> tuple[Selected, Tensor]:
-        """What is read of ``H [L, D]`` behind the convolution's last inputs ``window [KERNEL - 1, E]``; the inputs."""
+        """What is read of ``H [L, D]`` behind the convolution's last inputs ``window [W - 1, E]``; the inputs."""
         rows, E = H.shape[0], self.inner
         both = self.in_proj(H)
         x, gate = both[:, :E], both[:, E:]
         inputs = torch.cat((window, x), dim=0)
-        taps = [inputs[k : k + rows] * self.conv_weight[k : k + 1] for k in range(KERNEL)]
-        x = silu(taps[0] + taps[1] + taps[2] + taps[3] + self.conv_bias)
+        taps = [inputs[k : k + rows] * self.conv_weight[k : k + 1] for k in range(self.kernel)]
+        x = silu(sum(taps[1:], taps[0]) + self.conv_bias)
         y = self.x_proj(x)
         d = softplus(self.dt_proj(y[:, : self.rank]))
-        B, C = y[:, self.rank : self.rank + STATE_SIZE], y[:, self.rank + STATE_SIZE :]
+        B, C = y[:, self.rank : self.rank + self.states], y[:, self.rank + self.states :]
         return Selected(x, gate, d, B, C), inputs
 
     def leave(self, y: Tensor, x: Tensor, gate: Tensor) -> Tensor:
@@ -73,12 +75,12 @@ class DeviceMixer(nn.Module):
         """By what each click multiplies the state, and what it adds, ``[L, N, E]``."""
         rows, E = s.x.shape
         decay = torch.exp(s.d.view(rows, 1, E) * self.A)
-        return decay, (s.d * s.x).view(rows, 1, E) * s.B.reshape(rows, STATE_SIZE, 1)
+        return decay, (s.d * s.x).view(rows, 1, E) * s.B.reshape(rows, self.states, 1)
 
     def read_out(self, s: Selected, states: Tensor) -> Tensor:
         """Outputs ``[L, D]`` from the state after each click, ``[L, N, E]``."""
         rows, E = s.x.shape
-        y = torch.bmm(s.C.reshape(rows, 1, STATE_SIZE), states).view(rows, E)
+        y = torch.bmm(s.C.reshape(rows, 1, self.states), states).view(rows, E)
         return self.leave(y, s.x, s.gate)
 
     def every(self, H: Tensor) -> Tensor:
@@ -100,11 +102,11 @@ class DeviceMixer(nn.Module):
         since = product(self.later, s.d * until.view(rows, 1))  # [L, E]: sum of the steps after each click
         decay = torch.exp(since.view(rows, 1, E) * self.A)  # [L, N, E]
         C = pick(here, s.C)  # [1, N]
-        y = torch.bmm((s.B * C).view(rows, 1, STATE_SIZE), decay).view(rows, E)
+        y = torch.bmm((s.B * C).view(rows, 1, self.states), decay).view(rows, E)
         return self.leave(pick(until, y * s.d * s.x), pick(here, s.x), pick(here, s.gate))
 
     def step(self, H: Tensor, window: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One click ``H [1, D]`` after ``window [KERNEL - 1, E]`` and ``hidden [1, N, E]``: output and next state."""
+        """One click ``H [1, D]`` after ``window [W - 1, E]`` and ``hidden [1, N, E]``: output and next state."""
         s, inputs = self.select(H, window)
         decay, added = self.changes(s)
         hidden = decay * hidden + added
@@ -130,10 +132,11 @@ class DeviceMambaBlock(nn.Module):
         self.mixer_norm = DeviceLayerNorm(block.mixer_norm)
         self.ffn = storage.layers([layer for layer in block.ffn if not isinstance(layer, nn.Dropout)])
         self.ffn_norm = DeviceLayerNorm(block.ffn_norm)
+        self.residual = block.residual
 
     def feed_forward(self, x: Tensor, mixed: Tensor) -> Tensor:
         """What follows the mixer, row by row, ``[n, D]``."""
-        x = self.mixer_norm(mixed + x)
+        x = self.mixer_norm(mixed + x if self.residual else mixed)
         out: Tensor = self.ffn_norm(self.ffn(x) + x)
         return out
 
@@ -160,7 +163,7 @@ class DeviceMamba4Rec(DeviceRanker):
         return [block for block in (*self.first, self.final) if isinstance(block, DeviceMambaBlock)]
 
     def step(self, row: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        """From ``window [1, layers, E, KERNEL - 1]`` and ``hidden [1, layers, N, E]`` to the next, and the user."""
+        """From ``window [1, layers, E, W - 1]`` and ``hidden [1, layers, N, E]`` to the next, and the user."""
         x = self.input_norm(row)
         windows, hiddens = [], []
         for index, block in enumerate(self._blocks()):

@@ -7,11 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from cocorrrec_export.modeling.baselines.bert4rec import BERT4Rec
 from cocorrrec_export.modeling.baselines.din import DIN
 from cocorrrec_export.modeling.baselines.gru4rec import GRU4Rec
 from cocorrrec_export.modeling.baselines.mamba4rec import Mamba4Rec
-from cocorrrec_export.modeling.baselines.sasrec import SASRec
+from cocorrrec_export.modeling.baselines.transformer import Transformer
 from cocorrrec_export.modeling.config import PADDING_ID, Architecture, ModelConfig
 from cocorrrec_export.modeling.gcn import GCN
 from cocorrrec_export.modeling.joint import CoCorrRec
@@ -78,17 +77,66 @@ def _sizes(config: ModelConfig) -> dict[str, Any]:
     return {"vocab_size": config.vocab_size, "hidden_size": config.hidden_size, "dropout": config.dropout}
 
 
-def _positions(config: ModelConfig) -> dict[str, Any]:
-    return {"num_heads": config.num_heads, "sequence_length": config.sequence_length}
+def _transformer(config: ModelConfig) -> Transformer:
+    released = config.architecture == "sasrec" and config.click_projection
+    block = {
+        "num_heads": config.num_heads,
+        "inner_size": config.inner_size,
+        "hidden_act": config.hidden_act,
+        "norm": config.norm,
+        "layer_norm_eps": config.layer_norm_eps,
+        "norm_position": config.norm_position,
+        "fused": released,
+    }
+    return Transformer(
+        **_sizes(config),
+        **_head(config),
+        sequence_length=config.sequence_length,
+        block=block,
+        num_layers=config.num_layers,
+        causal=config.attention == "causal",
+        padding=config.padding,
+        position_table=config.position_table,
+        click_projection=released,
+        embedding_norm=config.embedding_norm,
+        scale_embedding=config.scale_embedding,
+        head=config.head,
+        mask_token=config.mask_token,
+        output_bias=config.output_bias,
+    )
+
+
+def _gru4rec(config: ModelConfig) -> GRU4Rec:
+    return GRU4Rec(
+        **_sizes(config),
+        **_head(config),
+        gru_size=config.inner_size,
+        num_layers=config.num_layers,
+        bias=config.gru_bias,
+        click_projection=config.click_projection,
+        head=config.head,
+        layer_norm_eps=config.layer_norm_eps,
+    )
+
+
+def _mamba4rec(config: ModelConfig) -> Mamba4Rec:
+    return Mamba4Rec(
+        **_sizes(config),
+        num_layers=config.num_layers,
+        state_size=config.state_size,
+        conv_kernel=config.conv_kernel,
+        expand=config.expand,
+        layer_norm_eps=config.layer_norm_eps,
+    )
 
 
 ARCHITECTURES: dict[Architecture, Callable[[ModelConfig], Ranker]] = {
     "cocorrrec": _cocorrrec,
     "din": lambda config: DIN(**_sizes(config)),
-    "gru4rec": lambda config: GRU4Rec(**_sizes(config), **_head(config)),
-    "sasrec": lambda config: SASRec(**_sizes(config), **_positions(config), **_head(config)),
-    "bert4rec": lambda config: BERT4Rec(**_sizes(config), **_positions(config), causal=config.attention == "causal"),
-    "mamba4rec": lambda config: Mamba4Rec(**_sizes(config)),
+    "gru4rec": _gru4rec,
+    "sasrec": _transformer,
+    "bert4rec": _transformer,
+    "mamba4rec": _mamba4rec,
 }
 """Every architecture, by its name in a config."""
 

@@ -10,8 +10,61 @@ from cocorrrec_export.toml import check_types, from_table
 Architecture = Literal["cocorrrec", "din", "gru4rec", "sasrec", "bert4rec", "mamba4rec"]
 """CoCorrRec, and the baselines of its paper."""
 
+TRANSFORMERS: tuple[Architecture, ...] = ("sasrec", "bert4rec")
+"""What attention over the clicks makes up."""
+
 PADDING_ID = 0
 """The item id that stands for 'no click'. Real items are 1 .. vocab_size - 1."""
+
+_BLOCKS = {
+    "attention": None,
+    "inner_size": None,
+    "embedding_norm": None,
+    "scale_embedding": None,
+    "output_bias": None,
+}
+_OPTIONS: dict[Architecture, dict[str, Any]] = {
+    "gru4rec": {
+        "num_layers": 1,
+        "inner_size": None,
+        "click_projection": None,
+        "head": "mlp",
+        "layer_norm_eps": 1e-5,
+        "gru_bias": None,
+    },
+    "sasrec": _BLOCKS
+    | {
+        "num_layers": 1,
+        "hidden_act": "relu",
+        "norm": "layer",
+        "layer_norm_eps": 1e-5,
+        "norm_position": "post",
+        "position_table": "vocabulary",
+        "padding": None,
+        "click_projection": None,
+        "head": "mlp",
+    },
+    "bert4rec": _BLOCKS
+    | {
+        "num_layers": 2,
+        "hidden_act": "gelu_new",
+        "norm": "deviation",
+        "layer_norm_eps": 1e-6,
+        "norm_position": "pre",
+        "position_table": "history",
+        "head": "none",
+        "mask_token": None,
+    },
+    "mamba4rec": {
+        "num_layers": 2,
+        "layer_norm_eps": 1e-12,
+        "state_size": None,
+        "conv_kernel": None,
+        "expand": None,
+    },
+}
+"""The options of layers that an architecture has, and what they are as released where no default says it."""
+_LAYER_OPTIONS = sorted({name for options in _OPTIONS.values() for name in options})
 
 
 def check_architecture(name: str) -> None:
@@ -64,7 +117,46 @@ class ModelConfig:
     readout: Literal["norm", "residual"] = "norm"
     """The user state: the norm of the last layer's output (released), or of its sum with the last click."""
     attention: Literal["both", "causal"] = "both"
-    """Of bert4rec: which clicks a click sees, all of them (released) or itself and those before it."""
+    """Of sasrec and bert4rec: which clicks a click sees, all of them (released) or itself and those before it."""
+    num_layers: int = 0
+    """Blocks, or layers of gru4rec's GRU; 0: as released, 1 in sasrec and gru4rec, 2 in bert4rec and mamba4rec."""
+    inner_size: int = 0
+    """Features inside a feed-forward network of sasrec or bert4rec, or of gru4rec's GRU; 0: as released, 4 D and D."""
+    hidden_act: Literal["own", "relu", "gelu", "gelu_new", "swish", "tanh", "sigmoid"] = "own"
+    """Activation inside a feed-forward network; ``gelu_new`` is GELU by tanh. Released: relu in sasrec, gelu_new in
+    bert4rec."""
+    norm: Literal["own", "layer", "deviation"] = "own"
+    """LayerNorm (sasrec), or bert4rec's own of the standard deviation with ddof 1."""
+    layer_norm_eps: float = 0.0
+    """Epsilon of the norms; 0: as released, 1e-5 in sasrec, 1e-6 in bert4rec, 1e-12 in mamba4rec."""
+    norm_position: Literal["own", "post", "pre", "query"] = "own"
+    """Norms of sums (sasrec), of what is read (bert4rec), or of the query and of the feed-forward network's input."""
+    position_table: Literal["own", "vocabulary", "history", "from_end"] = "own"
+    """Rows of positions: V (sasrec), one per click (bert4rec), or one per click counted from the last one back."""
+    padding: Literal["masked", "visible", "zeroed"] = "masked"
+    """Of sasrec: no click sees padding, or every click does, as computed, or as rows of zeros before each block."""
+    click_projection: bool = True
+    """Whether a layer with tanh comes before the first block of sasrec, or before the GRU of gru4rec."""
+    embedding_norm: bool = False
+    """Of sasrec and bert4rec: a norm of clicks plus positions."""
+    scale_embedding: bool = False
+    """Of sasrec and bert4rec: the clicks' rows times the root of D."""
+    head: Literal["own", "mlp", "none", "linear", "norm", "mlm"] = "own"
+    """From the last click's output to the user state, in sasrec, bert4rec and gru4rec: two layers (sasrec, gru4rec),
+    nothing (bert4rec), one layer, a norm, or a layer with activation and norm as over masked items."""
+    output_bias: bool = False
+    """Of sasrec and bert4rec: a number per item that is added to its score."""
+    mask_token: bool = False
+    """Of bert4rec: a row of its own takes the place behind the last click, the oldest click makes room for it, and the
+    row's output is the user state."""
+    gru_bias: bool = True
+    """Of gru4rec: whether the GRU has biases."""
+    state_size: int = 32
+    """Of mamba4rec: N, states per channel."""
+    conv_kernel: int = 4
+    """Of mamba4rec: clicks under the convolution."""
+    expand: int = 2
+    """Of mamba4rec: channels of a mixer over D."""
     dropout: float = 0.0
     """Share of features dropped in training, on the embedded clicks and on the user state."""
     init_std: float = 0.02
@@ -92,14 +184,17 @@ class ModelConfig:
             ("sequence_length", 1),
             ("cloud_length", 1),
             ("cloud_networks", 1),
+            ("num_layers", 0),
+            ("inner_size", 0),
+            ("state_size", 1),
+            ("conv_kernel", 2),
+            ("expand", 1),
         ):
             if getattr(self, name) < low:
                 raise UsageError(f"{name} must be at least {low}, got {getattr(self, name)}")
-        if self.hidden_size % (2 * self.num_heads):
-            raise UsageError(
-                f"hidden_size must be a multiple of twice num_heads (rotary embeddings pair the features of a head), "
-                f"got hidden_size {self.hidden_size} and num_heads {self.num_heads}"
-            )
+        if self.layer_norm_eps < 0:
+            raise UsageError(f"layer_norm_eps must not be below 0, got {self.layer_norm_eps}")
+        self._check_heads()
         for name in ("dropout", "cloud_dropout"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise UsageError(f"{name} must be in [0, 1), got {getattr(self, name)}")
@@ -121,10 +216,34 @@ class ModelConfig:
                     f"and older ones; got {self.cloud_length} and {self.sequence_length}"
                 )
 
+    def _check_heads(self) -> None:
+        if self.architecture == "cocorrrec" and self.hidden_size % (2 * self.num_heads):
+            raise UsageError(
+                f"hidden_size must be a multiple of twice num_heads (rotary embeddings pair the features of a head), "
+                f"got hidden_size {self.hidden_size} and num_heads {self.num_heads}"
+            )
+        if self.architecture in TRANSFORMERS and self.hidden_size % self.num_heads:
+            raise UsageError(
+                f"hidden_size must be a multiple of num_heads, got hidden_size {self.hidden_size} and num_heads "
+                f"{self.num_heads}"
+            )
+
     def _settle_options(self) -> None:
         """Refuse options that an architecture does not have; set those that it has no choice of."""
-        if self.architecture != "bert4rec":
-            self._refuse("attention")
+        options = _OPTIONS.get(self.architecture, {})
+        self._refuse(*(name for name in _LAYER_OPTIONS if name not in options))
+        for name, released in options.items():
+            if getattr(self, name) in ("own", 0) and released is not None:
+                object.__setattr__(self, name, released)
+        if self.inner_size == 0 and "inner_size" in options:
+            object.__setattr__(self, "inner_size", self.hidden_size * (1 if self.architecture == "gru4rec" else 4))
+        if self.head == "mlm" and self.architecture not in TRANSFORMERS:
+            raise UsageError(f"head 'mlm' has no meaning in {self.architecture}: use 'mlp', 'linear', 'norm' or 'none'")
+        if self.head in ("none", "mlp", "norm") and self.architecture == "gru4rec" and self.inner_size != self.hidden_size:
+            raise UsageError(
+                f"head '{self.head}' needs a GRU as wide as an item's row, got inner_size {self.inner_size} and "
+                f"hidden_size {self.hidden_size}: use head 'linear'"
+            )
         if self.architecture in ("bert4rec", "mamba4rec"):  # both score with the item's own row by their definition
             object.__setattr__(self, "item_side", "dot")
         if self.architecture in ("bert4rec", "mamba4rec", "din"):

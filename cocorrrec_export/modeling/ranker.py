@@ -1,6 +1,6 @@
 """What training, evaluation and export ask of an architecture."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,8 @@ class Ranker(nn.Module):
     """The cloud's half; None in every architecture but CoCorrRec's."""
     streams = False
     """Whether clicks can be read one by one in constant memory: :meth:`start_stream` and :meth:`step`."""
+    renamed: ClassVar[dict[str, str]] = {}
+    """What tensors of earlier versions begin with, and what they begin with now."""
     one_state = True
     """Whether a user is one vector ``[D]``, and a score its product with an item's."""
 
@@ -59,6 +61,10 @@ class Ranker(nn.Module):
         """Vectors of items, from their rows of the table: ``[..., D]`` to the same shape."""
         return rows
 
+    def candidate_vectors(self, rows: Tensor, items: Tensor | None) -> Tensor:  # noqa: ARG002
+        """The same of ``items [...]``, or of the whole table, with what a score needs of an item beside its row."""
+        return self.item_side(rows)
+
     def match(self, user: Any, vectors: Tensor) -> Tensor:
         """Logits ``[B, C]`` of items with ``vectors [B, C, D]``."""
         logits: Tensor = (vectors @ user.unsqueeze(-1)).squeeze(-1)
@@ -89,7 +95,7 @@ class Ranker(nn.Module):
 
     def item_vectors(self, items: Tensor) -> Tensor:
         """The item side, ``items [...]`` to ``[..., D]``."""
-        return self.item_side(self.item_embedding(items))
+        return self.candidate_vectors(self.item_embedding(items), items)
 
     def forward(
         self, ids: Tensor, candidates: Tensor, *, corrected: bool = True, memory: Tensor | None = None

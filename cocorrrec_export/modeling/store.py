@@ -209,7 +209,7 @@ def load_model(folder: ModelFolder) -> "Ranker":
     from cocorrrec_export.modeling.build import build_model
 
     model = build_model(folder.config)
-    tensors = read_tensors(folder.weights_path, sha256=folder.weights_sha256)
+    tensors = with_todays_names(read_tensors(folder.weights_path, sha256=folder.weights_sha256), model)
     expected = model.state_dict()
     problems = [f"missing tensor {name}" for name in expected if name not in tensors]
     problems += [f"unexpected tensor {name}" for name in tensors if name not in expected]
@@ -225,6 +225,18 @@ def load_model(folder: ModelFolder) -> "Ranker":
         raise CocorrrecError(f"{folder.weights_path}: " + "; ".join(sorted(problems)))
     model.load_state_dict(tensors)
     return model.eval()
+
+
+def with_todays_names(tensors: dict[str, Tensor], model: Ranker) -> dict[str, Tensor]:
+    """Tensors that an earlier version may have named, by the names that ``model`` has."""
+    expected = model.state_dict().keys()
+
+    def today(name: str) -> str:
+        if name in expected:
+            return name
+        return next((new + name.removeprefix(old) for old, new in model.renamed.items() if name.startswith(old)), name)
+
+    return {today(name): x for name, x in tensors.items()}
 
 
 def count_parameters(folder: ModelFolder) -> int:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cocorrrec_export.modeling.baselines.bert4rec import BERTBlock, read_blocks
+from cocorrrec_export.modeling.baselines.transformer import bert_blocks, read_blocks
+from cocorrrec_export.modeling.config import PADDING_ID
 from cocorrrec_export.modeling.ranker import last_position
 
 LAYERS = 2
@@ -34,8 +35,8 @@ class VectorReader(nn.Module):
     def __init__(self, *, hidden_size: int, num_heads: int, length: int, dropout: float) -> None:
         super().__init__()
         self.position_embedding = nn.Embedding(length, hidden_size)
-        self.blocks = nn.ModuleList(
-            BERTBlock(hidden_size=hidden_size, num_heads=num_heads, dropout=dropout) for _ in range(LAYERS)
+        self.blocks = bert_blocks(
+            hidden_size=hidden_size, num_heads=num_heads, num_layers=LAYERS, dropout=dropout
         )
         self.output = nn.Linear(hidden_size, hidden_size)
         self.dropout = nn.Dropout(dropout)
@@ -46,7 +47,7 @@ class VectorReader(nn.Module):
         ``[B, L, D]``, or at ``last [B]`` alone ``[B, D]``.
         """
         x = self.dropout(rows + self.position_embedding.weight[: rows.shape[1]])
-        return self.output(self.dropout(read_blocks(self.blocks, x, ids, causal=True, last=last)))
+        return self.output(self.dropout(read_blocks(self.blocks, x, ids != PADDING_ID, causal=True, last=last)))
 
 
 class VectorCloud(nn.Module):

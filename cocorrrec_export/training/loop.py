@@ -209,7 +209,7 @@ class Step:
         rows = table.detach()[lookup].requires_grad_(table.requires_grad)
         clicks = rows[: ids.numel()].view(*ids.shape, -1)
         items = table if candidates is None else rows[ids.numel() :].view(*candidates.shape, -1)
-        vectors = self._model.item_side(items)
+        vectors = self._model.candidate_vectors(items, candidates)
         users = self._users(ids, clicks, predicted, corrected=True)
         loss = self._loss(users, vectors, targets, candidates)
         if self._config.alone_weight and self._model.gcn is not None:

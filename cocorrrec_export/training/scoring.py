@@ -44,7 +44,7 @@ def score_candidates(
     """
     device = model.item_embedding.weight.device
     # The item side does not depend on the user: once for the whole table instead of once for each candidate.
-    items = model.item_side(model.item_embedding.weight)  # [V, D]
+    items = model.candidate_vectors(model.item_embedding.weight, None)  # [V, D]
     rows = []
     for ids, targets in zip(histories.split(batch_size), candidates.split(batch_size), strict=True):
         user = model.user_state(ids.to(device, torch.int64), corrected=corrected)
@@ -136,7 +136,7 @@ def measure(
         full: also in the whole catalog.
         user: the state of the users of a slice, in place of the model's own.
     """
-    items = model.item_side(model.item_embedding.weight)
+    items = model.candidate_vectors(model.item_embedding.weight, None)
     read = user or (lambda rows: read_users(model, held_out, rows, corrected=corrected))
     known: tuple[slice, Any] | None = None
 

@@ -25,7 +25,7 @@ from cocorrrec_export.export.graphs import (
     scn_graphs,
 )
 from cocorrrec_export.forms.frame import DeviceRanker, Storage
-from cocorrrec_export.forms.sasrec import DeviceSASRec
+from cocorrrec_export.forms.transformer import DeviceTransformer
 from cocorrrec_export.modeling.config import Architecture, ModelConfig
 from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.modeling.store import load_model
@@ -135,7 +135,7 @@ def test_only_the_positions_that_are_read_are_kept() -> None:
     model = random_ranker(config)
     for length in (3, 10, 70):  # the last one is longer than the table: to be measured alone
         device = device_of(model, dataclasses.replace(config, sequence_length=length))
-        assert isinstance(device, DeviceSASRec) and device.positions.shape == (length, 64)
+        assert isinstance(device, DeviceTransformer) and device.positions.shape == (length, 64)
     assert not device.positions[60:].any() and device.positions[:60].any()
 
 

@@ -1,10 +1,10 @@
-"""GRU4Rec (Hidasi et al., ICLR 2016), as the paper's released implementation has it."""
+"""GRU4Rec (Hidasi et al., ICLR 2016); the defaults of a config are the paper's released implementation."""
 
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from cocorrrec_export.modeling.baselines.frame import Baseline
+from cocorrrec_export.modeling.baselines.frame import Baseline, make_head
 from cocorrrec_export.modeling.layers import pick_rows, tanh_layers
 from cocorrrec_export.modeling.ranker import last_position
 
@@ -12,7 +12,7 @@ from cocorrrec_export.modeling.ranker import last_position
 class GRUState(NamedTuple):
     """All that the next click needs to know."""
 
-    hidden: Tensor  # [B, D]
+    hidden: Tensor  # [B, layers S], layer by layer
 
 
 class GRU4Rec(Baseline):
@@ -21,6 +21,12 @@ class GRU4Rec(Baseline):
     Args:
         vocab_size: V.
         hidden_size: D.
+        gru_size: S, features of the GRU's state.
+        num_layers: of the GRU.
+        bias: whether the GRU has biases.
+        click_projection: whether there is a layer on each click.
+        head: from the GRU's output to the user state, as in a config.
+        layer_norm_eps: epsilon of a head that norms.
         item_layers: whether an item's row goes through two layers; else the row is its vector.
         residual: whether the last click's row is added to the user state.
         dropout: share of features dropped in training, on the embedded clicks and on the user state.
@@ -33,14 +39,26 @@ class GRU4Rec(Baseline):
         *,
         vocab_size: int,
         hidden_size: int,
+        gru_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        click_projection: bool = True,
+        head: str = "mlp",
+        layer_norm_eps: float = 1e-5,
         item_layers: bool = True,
         residual: bool = False,
         dropout: float = 0.0,
     ) -> None:
         super().__init__(vocab_size=vocab_size, hidden_size=hidden_size, dropout=dropout)
-        self.click_proj = nn.Linear(hidden_size, hidden_size)
-        self.gru = nn.GRU(hidden_size, hidden_size, batch_first=True)
-        self.user_mlp = tanh_layers(hidden_size, 2)
+        self.click_proj = nn.Linear(hidden_size, hidden_size) if click_projection else None
+        self.gru = nn.GRU(hidden_size, gru_size, num_layers=num_layers, bias=bias, batch_first=True)
+        self.user_mlp = make_head(
+            head,
+            inputs=gru_size,
+            outputs=hidden_size,
+            hidden_act="tanh",
+            norm=lambda: nn.LayerNorm(hidden_size, eps=layer_norm_eps),
+        )
         self.item_mlp = tanh_layers(hidden_size, 2 if item_layers else 0)
         self.residual = residual
 
@@ -55,14 +73,18 @@ class GRU4Rec(Baseline):
         return self.dropout(self.read_out(self.every_position(ids, clicks), clicks))
 
     def read_out(self, x: Tensor, clicks: Tensor) -> Tensor:
-        """The GRU's outputs and the clicks' rows, both ``[..., D]``, to user states."""
+        """The GRU's outputs ``[..., S]`` and the clicks' rows ``[..., D]`` to user states ``[..., D]``."""
         user: Tensor = self.user_mlp(x)
         return user + clicks if self.residual else user
 
     def every_position(self, ids: Tensor, clicks: Tensor, *, corrected: bool = True) -> Tensor:  # noqa: ARG002
-        """The GRU's outputs, ``[B, L, D]``."""
-        outputs: Tensor = self.gru(self.click_proj(self.dropout(clicks)).tanh())[0]
+        """The GRU's outputs, ``[B, L, S]``."""
+        outputs: Tensor = self.gru(self.project(self.dropout(clicks)))[0]
         return outputs
+
+    def project(self, clicks: Tensor) -> Tensor:
+        """What the GRU reads of the clicks' rows, both ``[..., D]``."""
+        return clicks if self.click_proj is None else self.click_proj(clicks).tanh()
 
     def item_side(self, rows: Tensor) -> Tensor:
         """Two layers, or none."""
@@ -70,10 +92,11 @@ class GRU4Rec(Baseline):
 
     def start_stream(self, batch: int) -> GRUState:
         """The state before the first click: zeros."""
-        return GRUState(self.item_embedding.weight.new_zeros(batch, self.gru.hidden_size))
+        return GRUState(self.item_embedding.weight.new_zeros(batch, self.gru.num_layers * self.gru.hidden_size))
 
     def step(self, items: Tensor, state: GRUState) -> tuple[GRUState, Tensor]:
         """Read one click ``items [B]``: the next state and the user state ``[B, D]``."""
         clicks = self.item_embedding(items)
-        hidden = self.gru(self.click_proj(clicks).tanh()[:, None], state.hidden[None])[1][0]
-        return GRUState(hidden), self.read_out(hidden, clicks)
+        before = state.hidden.view(len(items), self.gru.num_layers, -1).transpose(0, 1).contiguous()
+        hidden = self.gru(self.project(clicks)[:, None], before)[1]  # [layers, B, S]
+        return GRUState(hidden.transpose(0, 1).flatten(1)), self.read_out(hidden[-1], clicks)

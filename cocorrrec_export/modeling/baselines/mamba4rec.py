@@ -11,19 +11,14 @@ from cocorrrec_export.modeling.baselines.frame import Baseline
 from cocorrrec_export.modeling.layers import pick_rows
 from cocorrrec_export.modeling.ranker import last_position
 
-LAYERS = 2
-STATE_SIZE = 32
-KERNEL = 4
-EXPAND = 2
-NORM_EPS = 1e-12
 _POSITIONS = 40  # scanned at a time: their states take 0.7 MB
 
 
 class MambaState(NamedTuple):
     """All that the next click needs to know, of both layers."""
 
-    window: Tensor  # [B, layers, E, KERNEL - 1], the last inputs of the convolution
-    hidden: Tensor  # [B, layers, STATE_SIZE, E]
+    window: Tensor  # [B, layers, E, W - 1], the last inputs of the convolution
+    hidden: Tensor  # [B, layers, N, E]
 
 
 class _Scan(torch.autograd.Function):
@@ -102,25 +97,29 @@ def _scan_to(last: Tensor, x: Tensor, d: Tensor, A: Tensor, B: Tensor, C: Tensor
 
 
 class MambaMixer(nn.Module):
-    """A selective state-space layer (Mamba, Gu and Dao 2023): E = 2 D channels, each with N = 32 states.
+    """A selective state-space layer (Mamba, Gu and Dao 2023): E channels, each with N states.
 
     Args:
         hidden_size: D.
+        state_size: N.
+        conv_kernel: W, clicks under the convolution.
+        expand: E / D.
     """
 
     fused = True
     """The released implementation runs the layer as one kernel, which its FLOP count does not see."""
 
-    def __init__(self, *, hidden_size: int) -> None:
+    def __init__(self, *, hidden_size: int, state_size: int, conv_kernel: int, expand: int) -> None:
         super().__init__()
-        inner = EXPAND * hidden_size
+        inner = expand * hidden_size
+        self.state_size, self.kernel = state_size, conv_kernel
         self.rank = math.ceil(hidden_size / 16)
         self.in_proj = nn.Linear(hidden_size, 2 * inner, bias=False)
-        self.conv_weight = nn.Parameter(torch.empty(inner, KERNEL))
+        self.conv_weight = nn.Parameter(torch.empty(inner, conv_kernel))
         self.conv_bias = nn.Parameter(torch.empty(inner))
-        self.x_proj = nn.Linear(inner, self.rank + 2 * STATE_SIZE, bias=False)
+        self.x_proj = nn.Linear(inner, self.rank + 2 * state_size, bias=False)
         self.dt_proj = nn.Linear(self.rank, inner)
-        self.A_log = nn.Parameter(torch.empty(STATE_SIZE, inner))
+        self.A_log = nn.Parameter(torch.empty(state_size, inner))
         self.D = nn.Parameter(torch.empty(inner))
         self.out_proj = nn.Linear(inner, hidden_size, bias=False)
 
@@ -131,9 +130,9 @@ class MambaMixer(nn.Module):
         low, high = math.log(0.001), math.log(0.1)
         step = torch.empty_like(self.dt_proj.bias).uniform_(low, high, generator=generator).exp().clamp_min(1e-4)
         self.dt_proj.bias.copy_(step + torch.log(-torch.expm1(-step)))  # the inverse of softplus
-        self.A_log.copy_(torch.arange(1, STATE_SIZE + 1).log().unsqueeze(1).expand_as(self.A_log))
+        self.A_log.copy_(torch.arange(1, self.state_size + 1).log().unsqueeze(1).expand_as(self.A_log))
         self.D.fill_(1.0)
-        bound = KERNEL**-0.5
+        bound = self.kernel**-0.5
         self.conv_weight.uniform_(-bound, bound, generator=generator)
         self.conv_bias.uniform_(-bound, bound, generator=generator)
 
@@ -152,7 +151,7 @@ class MambaMixer(nn.Module):
     def step(self, H: Tensor, window: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One click ``H [B, D]`` with this layer's state: the output ``[B, D]`` and the next state."""
         x, gate = self.in_proj(H).chunk(2, dim=-1)
-        taps = torch.cat((window, x.unsqueeze(-1)), dim=-1)  # [B, E, KERNEL]
+        taps = torch.cat((window, x.unsqueeze(-1)), dim=-1)  # [B, E, W]
         x = nn.functional.silu((taps * self.conv_weight).sum(-1) + self.conv_bias)
         d, B, C = self._select(x)
         decay = (d.unsqueeze(1) * -self.A_log.exp()).exp()
@@ -162,13 +161,13 @@ class MambaMixer(nn.Module):
 
     def _enter(self, H: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
         x, gate = self.in_proj(H).chunk(2, dim=-1)  # [B, L, E]
-        padded = nn.functional.pad(x, (0, 0, KERNEL - 1, 0))
-        taps = [padded[:, k : k + x.shape[1]] * self.conv_weight[:, k] for k in range(KERNEL)]
+        padded = nn.functional.pad(x, (0, 0, self.kernel - 1, 0))
+        taps = [padded[:, k : k + x.shape[1]] * self.conv_weight[:, k] for k in range(self.kernel)]
         x = nn.functional.silu(sum(taps, self.conv_bias))
         return x, gate, self._select(x)
 
     def _select(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        step, B, C = self.x_proj(x).split((self.rank, STATE_SIZE, STATE_SIZE), dim=-1)
+        step, B, C = self.x_proj(x).split((self.rank, self.state_size, self.state_size), dim=-1)
         return nn.functional.softplus(self.dt_proj(step)), B, C
 
     def _leave(self, y: Tensor, x: Tensor, gate: Tensor) -> Tensor:
@@ -176,20 +175,31 @@ class MambaMixer(nn.Module):
 
 
 class MambaBlock(nn.Module):
-    """A mixer and a feed-forward network, each added to its input and normalised."""
+    """A mixer and a feed-forward network, each added to its input and normalised.
 
-    def __init__(self, *, hidden_size: int, dropout: float) -> None:
+    Args:
+        mixer: the layer that reads the clicks.
+        hidden_size: D.
+        residual: whether the mixer's output is added to its input; alone in a model it is not.
+        layer_norm_eps: epsilon of the norms.
+        dropout: share of features dropped in training.
+    """
+
+    def __init__(
+        self, *, mixer: MambaMixer, hidden_size: int, residual: bool, layer_norm_eps: float, dropout: float
+    ) -> None:
         super().__init__()
-        self.mixer = MambaMixer(hidden_size=hidden_size)
-        self.mixer_norm = nn.LayerNorm(hidden_size, eps=NORM_EPS)
+        self.mixer = mixer
+        self.mixer_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
         self.ffn = nn.Sequential(
             nn.Linear(hidden_size, 4 * hidden_size),
             nn.GELU(),
             nn.Dropout(dropout),
             nn.Linear(4 * hidden_size, hidden_size),
         )
-        self.ffn_norm = nn.LayerNorm(hidden_size, eps=NORM_EPS)
+        self.ffn_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
         self.dropout = nn.Dropout(dropout)
+        self.residual = residual
 
     def forward(self, x: Tensor) -> Tensor:
         """``x [B, L, D]`` to the same shape."""
@@ -197,25 +207,53 @@ class MambaBlock(nn.Module):
 
     def feed_forward(self, x: Tensor, mixed: Tensor) -> Tensor:
         """What follows the mixer, row by row."""
-        x = self.mixer_norm(self.dropout(mixed) + x)
+        mixed = self.dropout(mixed)
+        x = self.mixer_norm(mixed + x if self.residual else mixed)
         return self.ffn_norm(self.dropout(self.ffn(x)) + x)
 
 
 class Mamba4Rec(Baseline):
-    """Two blocks over the clicks; the score is the product with the item's own row.
+    """Blocks over the clicks; the score is the product with the item's own row.
 
     Args:
         vocab_size: V.
         hidden_size: D.
+        num_layers: how many blocks.
+        state_size: N, states per channel.
+        conv_kernel: W, clicks under the convolution.
+        expand: E / D, channels of a mixer.
+        layer_norm_eps: epsilon of the norms.
         dropout: share of features dropped in training.
     """
 
     streams = True
 
-    def __init__(self, *, vocab_size: int, hidden_size: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        hidden_size: int,
+        num_layers: int = 2,
+        state_size: int = 32,
+        conv_kernel: int = 4,
+        expand: int = 2,
+        layer_norm_eps: float = 1e-12,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__(vocab_size=vocab_size, hidden_size=hidden_size, dropout=dropout)
-        self.input_norm = nn.LayerNorm(hidden_size, eps=NORM_EPS)
-        self.blocks = nn.ModuleList(MambaBlock(hidden_size=hidden_size, dropout=dropout) for _ in range(LAYERS))
+        self.input_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        self.blocks = nn.ModuleList(
+            MambaBlock(
+                mixer=MambaMixer(
+                    hidden_size=hidden_size, state_size=state_size, conv_kernel=conv_kernel, expand=expand
+                ),
+                hidden_size=hidden_size,
+                residual=num_layers > 1,
+                layer_norm_eps=layer_norm_eps,
+                dropout=dropout,
+            )
+            for _ in range(num_layers)
+        )
 
     def initialise(self, *, std: float, generator: torch.Generator | None) -> None:  # noqa: ARG002
         """The mixers start as Mamba's do."""
@@ -246,9 +284,12 @@ class Mamba4Rec(Baseline):
 
     def start_stream(self, batch: int) -> MambaState:
         """The state before the first click: zeros."""
-        inner = EXPAND * self.item_embedding.embedding_dim
-        zeros = self.item_embedding.weight.new_zeros
-        return MambaState(zeros(batch, LAYERS, inner, KERNEL - 1), zeros(batch, LAYERS, STATE_SIZE, inner))
+        blocks, zeros = self._blocks(), self.item_embedding.weight.new_zeros
+        mixer = blocks[0].mixer
+        inner = mixer.D.shape[0]
+        return MambaState(
+            zeros(batch, len(blocks), inner, mixer.kernel - 1), zeros(batch, len(blocks), mixer.state_size, inner)
+        )
 
     def step(self, items: Tensor, state: MambaState) -> tuple[MambaState, Tensor]:
         """Read one click ``items [B]``: the next state and the user state ``[B, D]``."""
