@@ -3,6 +3,7 @@
 import hashlib
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ _GLOBAL_RNG = "rng.torch"
 
 @dataclass
 class RunState:
-    """Where a run stands. Together with the model and the optimiser it is all that resuming needs."""
+    """Where a run stands. Together with the model and the optimizers it is all that resuming needs."""
 
     epoch: int = 0
     """Epochs completed."""
@@ -53,14 +54,15 @@ class CheckpointClock:
         return True
 
 
-def save_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, state: RunState) -> None:
+def save_checkpoint(path: Path, model: nn.Module, optimizers: Iterable[torch.optim.Optimizer], state: RunState) -> None:
     """Write everything that :func:`load_checkpoint` needs, whole or not at all."""
-    names = _trained(model)
+    names: dict[Tensor, str] = {x: name for name, x in model.named_parameters()}
     tensors = {f"model.{name}": x for name, x in model.state_dict().items()}
     tensors |= {f"best.{name}": x for name, x in state.best.items()}
     tensors |= {f"average.{name}": x for name, x in state.average.items()}
-    for index, moments in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{names[index]}.{key}": x for key, x in moments.items()}
+    for optimizer in optimizers:
+        for parameter, moments in optimizer.state.items():
+            tensors |= {f"optimizer.{names[parameter]}.{key}": x for key, x in moments.items()}
     tensors[_GLOBAL_RNG] = torch.random.get_rng_state()
     numbers = {
         "epoch": state.epoch,
@@ -82,8 +84,8 @@ def save_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
             raise CocorrrecError(f"{path}: cannot be written: {error}") from None
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, state: RunState) -> None:
-    """Put model, optimiser, random generator and ``state`` back to where :func:`save_checkpoint` saw them.
+def load_checkpoint(path: Path, model: nn.Module, optimizers: Iterable[torch.optim.Optimizer], state: RunState) -> None:
+    """Put model, optimizers, random generator and ``state`` back to where :func:`save_checkpoint` saw them.
 
     Raises:
         CocorrrecError: no checkpoint, a damaged one, or one of another model.
@@ -98,18 +100,14 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
             raise ValueError("it was changed after it was written")
         numbers = json.loads(metadata["state"])
         model.load_state_dict(_under(tensors, "model."))
-        _load_optimiser(optimiser, model, _under(tensors, "optimiser."))
+        for optimizer in optimizers:
+            _load_optimizer(optimizer, model, _under(tensors, "optimizer."))
         torch.random.set_rng_state(tensors[_GLOBAL_RNG])
         for key in ("epoch", "step", "loss_sum", "records", "best_epoch"):
             setattr(state, key, numbers[key])
         state.best, state.average = _under(tensors, "best."), _under(tensors, "average.")
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise CocorrrecError(f"{path}: not a checkpoint of this run: {error}") from None
-
-
-def _trained(model: nn.Module) -> list[str]:
-    """The optimiser's parameters, in its order."""
-    return [name for name, x in model.named_parameters() if x.requires_grad]
 
 
 def _digest(said: str, tensors: dict[str, Tensor]) -> str:
@@ -121,10 +119,11 @@ def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
 
 
-def _load_optimiser(optimiser: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+def _load_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    names: dict[Tensor, str] = {x: name for name, x in model.named_parameters()}
     moments: dict[int, dict[str, Any]] = {}
-    for index, name in enumerate(_trained(model)):
-        own = _under(tensors, f"{name}.")
+    for index, parameter in enumerate(x for group in optimizer.param_groups for x in group["params"]):
+        own = _under(tensors, f"{names[parameter]}.")
         if own:
             moments[index] = own
-    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -31,6 +31,11 @@ class TrainConfig:
     """Items drawn per step, with the model's ``objective = "sampled_softmax"``."""
     learning_rate: float = 0.005
     weight_decay: float = 0.0
+    table_optimizer: Literal["lazy_adamw", "adamw", "rowwise_adagrad"] = "lazy_adamw"
+    """Of the item table; AdamW has the rest. ``lazy_adamw`` updates the rows of the batch alone and gives what
+    ``adamw`` does, which writes the whole table at every step; ``rowwise_adagrad`` keeps four bytes of state a row."""
+    table_learning_rate: float = 0.0
+    """Of the item table; 0 takes ``learning_rate``."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """How the learning rate goes from its start to 0 over all epochs."""
     warmup: float = 0.0
@@ -59,6 +64,8 @@ class TrainConfig:
                 f"learning_rate must be above 0 and weight_decay not below, "
                 f"got {self.learning_rate} and {self.weight_decay}"
             )
+        if self.table_learning_rate < 0:
+            raise UsageError(f"table_learning_rate must not be below 0, got {self.table_learning_rate}")
         if self.alone_weight < 0:
             raise UsageError(f"alone_weight must not be below 0, got {self.alone_weight}")
         if not (0 <= self.warmup <= self.epochs and 0 <= self.average < 1):

@@ -23,6 +23,7 @@ from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.training.checkpoint import CheckpointClock, RunState, load_checkpoint, save_checkpoint
 from cocorrrec_export.training.config import TrainConfig
 from cocorrrec_export.training.losses import bce_loss, expected_counts, sampled_softmax_loss, softmax_loss
+from cocorrrec_export.training.optimizers import Optimizers, RowOptimizer, TableRows
 from cocorrrec_export.training.scoring import Measured, measure, ways
 
 WITHOUT = "_without_correction"
@@ -111,17 +112,13 @@ def fit(
     """
     listener = listener or Listener()
     validate = validate or (lambda: validation_metrics(model, data.validation, config))
-    optimiser = torch.optim.AdamW(
-        [x for x in model.parameters() if x.requires_grad],
-        lr=config.learning_rate,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
+    optimizers = Optimizers(model, config, every_row=objective == "softmax")
     state = RunState()
     torch.manual_seed(config.seed)  # dropout draws from the global generator
     if resume and checkpoint is not None:
-        load_checkpoint(checkpoint, model, optimiser, state)
-    step = Step(model, data, config, objective)
+        load_checkpoint(checkpoint, model, optimizers, state)
+        optimizers.keep_averages(state.average, config.average)
+    step = Step(model, data, config, objective, optimizers.table)
     clock = CheckpointClock()
     while state.epoch < config.epochs and not _exhausted(state, config):
         model.train()
@@ -130,11 +127,12 @@ def fit(
         listener.on_epoch_start(state.epoch + 1, steps, state.step)
         while state.step < steps:
             batch = examples.rows(order[state.step * size : (state.step + 1) * size])
-            _set_learning_rate(optimiser, config, state.epoch, state.step, steps)
-            optimiser.zero_grad(set_to_none=False)
+            _set_learning_rate(optimizers, config, state.epoch, state.step, steps)
+            optimizers.zero_grad()
             loss = step(batch, np.random.default_rng([config.seed, state.epoch, _STEP, state.step]))
-            optimiser.step()
-            _average(model, state, config.average)
+            optimizers.step()
+            if config.average:
+                state.average = optimizers.average(model.state_dict(), state.average, config.average)
             state.loss_sum += loss.item()
             state.step += 1
             if not math.isfinite(state.loss_sum):
@@ -144,10 +142,11 @@ def fit(
                 )
             listener.on_step(state.loss_sum / state.step)
             if checkpoint is not None and clock.is_due() and state.step < steps:
-                save_checkpoint(checkpoint, model, optimiser, state)
+                save_checkpoint(checkpoint, model, optimizers, state)
+        optimizers.flush()
         _finish_epoch(model, config, state, steps, listener, validate)
         if checkpoint is not None:
-            save_checkpoint(checkpoint, model, optimiser, state)
+            save_checkpoint(checkpoint, model, optimizers, state)
     model.load_state_dict(state.best)
     model.eval()
     return state
@@ -172,14 +171,11 @@ def _epoch(
     return every, rng.permutation(len(every)), max(1, config.batch_size // length)
 
 
-def _set_learning_rate(
-    optimiser: torch.optim.Optimizer, config: TrainConfig, epoch: int, step: int, steps: int
-) -> None:
+def _set_learning_rate(optimizers: Optimizers, config: TrainConfig, epoch: int, step: int, steps: int) -> None:
     share = (epoch + step / steps) / config.epochs
     factor = {"constant": 1.0, "linear": 1.0 - share, "cosine": 0.5 * (1.0 + math.cos(math.pi * share))}
     rise = min(1.0, (epoch + (step + 1) / steps) / config.warmup) if config.warmup else 1.0
-    for group in optimiser.param_groups:
-        group["lr"] = config.learning_rate * factor[config.schedule] * rise
+    optimizers.scale_learning_rates(factor[config.schedule] * rise)
 
 
 class Step:
@@ -190,9 +186,18 @@ class Step:
         data: for the negatives.
         config: settings.
         objective: as in :func:`fit`.
+        table_optimizer: the item table's own, if it has one: its gradient is then one of rows.
     """
 
-    def __init__(self, model: Ranker, data: TrainingData, config: TrainConfig, objective: str) -> None:
+    def __init__(
+        self,
+        model: Ranker,
+        data: TrainingData,
+        config: TrainConfig,
+        objective: str,
+        table_optimizer: RowOptimizer | None = None,
+    ) -> None:
+        self._table_optimizer = table_optimizer
         self._model, self._data, self._config, self._objective = model, data, config, objective
         self._clicks = training_counts(data.interactions) if objective == "sampled_softmax" else None
 
@@ -203,10 +208,9 @@ class Step:
         predicted = torch.from_numpy(batch.targets).to(table.device, torch.int64)  # [B, 1 or L]
         targets = predicted[predicted != PADDING_ID]  # [T]
         candidates = self._candidates(batch, targets, rng)
-        # The table's gradient is dense: allocating it, once for each look-up, takes longer than the whole network. So
-        # the rows are looked up outside the graph, and their gradients added into a gradient that stays allocated.
         lookup = ids.flatten() if candidates is None else torch.cat((ids.flatten(), candidates.flatten()))
-        rows = table.detach()[lookup].requires_grad_(table.requires_grad)
+        looked_up = TableRows(table, lookup, self._table_optimizer, every_row=candidates is None)
+        rows = looked_up.values
         clicks = rows[: ids.numel()].view(*ids.shape, -1)
         items = table if candidates is None else rows[ids.numel() :].view(*candidates.shape, -1)
         vectors = self._model.candidate_vectors(items, candidates)
@@ -216,8 +220,7 @@ class Step:
             alone = self._users(ids, clicks, predicted, corrected=False)
             loss = loss + self._config.alone_weight * self._loss(alone, vectors, targets, candidates)
         loss.backward()
-        if table.requires_grad:
-            _add_row_gradients(table, lookup, rows)
+        looked_up.add_gradients()
         return loss.detach()
 
     def _users(self, ids: Tensor, clicks: Tensor, predicted: Tensor, *, corrected: bool) -> Tensor:
@@ -247,26 +250,6 @@ class Step:
         log_expected = torch.from_numpy(np.log(expected[candidates.cpu().numpy()]).astype(np.float32))
         logits = self._model.match_all(users, vectors)
         return sampled_softmax_loss(logits, targets, candidates, log_expected.to(logits.device))
-
-
-def _add_row_gradients(table: Tensor, lookup: Tensor, rows: Tensor) -> None:
-    assert rows.grad is not None
-    if table.grad is None:
-        table.grad = torch.zeros_like(table)
-    table.grad.index_add_(0, lookup, rows.grad)
-    table.grad[PADDING_ID].zero_()
-
-
-@torch.no_grad()
-def _average(model: Ranker, state: RunState, decay: float) -> None:
-    if not decay:
-        return
-    weights = model.state_dict()
-    if not state.average:
-        state.average = {name: x.detach().clone() for name, x in weights.items()}
-        return
-    for name, x in weights.items():
-        state.average[name].lerp_(x, 1.0 - decay)
 
 
 def validation_metrics(model: Ranker, held_out: EvaluationSet, config: TrainConfig) -> dict[str, float]:

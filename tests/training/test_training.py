@@ -135,7 +135,12 @@ EVERY_POSITION = TrainConfig(
 
 @pytest.mark.parametrize(
     ("steps", "config", "objective", "gcn"),
-    [(25, RELEASED, "bce", True), (34, RELEASED, "softmax", True), (28, EVERY_POSITION, "sampled_softmax", False)],
+    [
+        (25, RELEASED, "bce", True),
+        (34, dataclasses.replace(RELEASED, table_optimizer="rowwise_adagrad"), "softmax", True),
+        (28, EVERY_POSITION, "sampled_softmax", False),
+        (34, dataclasses.replace(EVERY_POSITION, table_optimizer="adamw"), "sampled_softmax", False),
+    ],
 )
 def test_resumed_run_is_bit_for_bit_the_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, config: TrainConfig, objective: str, gcn: bool
