@@ -227,7 +227,7 @@ def load_model(folder: ModelFolder) -> "Ranker":
     return model.eval()
 
 
-def with_todays_names(tensors: dict[str, Tensor], model: Ranker) -> dict[str, Tensor]:
+def with_todays_names(tensors: "dict[str, Tensor]", model: "Ranker") -> "dict[str, Tensor]":
     """Tensors that an earlier version may have named, by the names that ``model`` has."""
     expected = model.state_dict().keys()
 
