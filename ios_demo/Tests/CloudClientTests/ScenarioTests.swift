@@ -73,7 +73,7 @@ private struct StandInProgram: Program {
             let start = ContinuousClock.now
             let ranking = try await phone.rank(history, candidates: scenario.candidates) { again in reranked.with { $0 = again.scores } }
             #expect(ContinuousClock.now - start < .seconds(10), "nothing waits for a limit of \(scenario.limit_ms) ms")
-            for _ in 0..<200 where phone.counts != expected.counts || reranked.with({ $0 }) != expected.reranked {
+            for _ in 0..<500 where phone.counts != expected.counts || reranked.with({ $0 }) != expected.reranked {
                 try await Task.sleep(for: .milliseconds(10))
             }
             #expect(ranking.corrected == expected.corrected)

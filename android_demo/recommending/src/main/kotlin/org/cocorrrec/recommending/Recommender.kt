@@ -53,7 +53,8 @@ class Recommender(
     /** The list without what was clicked, as long as anything is left of it. */
     private fun unseen(): IntArray {
         val clicked = history.keys.toSet()
-        return candidates.filter { items.key(it) !in clicked }.toIntArray().ifEmpty { candidates }
+        val unseen = candidates.filter { items.key(it) !in clicked }
+        return if (unseen.isEmpty()) candidates else unseen.toIntArray()
     }
 
     private fun screen(ranking: Ranking): Screen = presenter.screen(history, ranking, latencies, phone.counts)
