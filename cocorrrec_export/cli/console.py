@@ -155,6 +155,13 @@ def print_parity(title: str, parity: dict[str, Any]) -> None:
     print_table(title, ("", "float32 model", "file"), rows)
 
 
+def _mark(check: "Check") -> str:
+    """A check that found something missing, but nothing that is wrong without it, has a hint."""
+    if not check.ok:
+        return "FAILED"
+    return "absent" if check.hint else "ok"
+
+
 def print_checks(platform: str, checks: "list[Check]", *, as_json: bool) -> None:
     """What a doctor found.
 
@@ -166,7 +173,7 @@ def print_checks(platform: str, checks: "list[Check]", *, as_json: bool) -> None
     if as_json:
         print_json(document(platform, checks))
     else:
-        rows = ([check.name, "ok" if check.ok else "FAILED", check.detail, check.hint] for check in checks)
+        rows = ([check.name, _mark(check), check.detail, check.hint] for check in checks)
         print_table(platform, ("check", "", "what was found", "what to do"), rows)
     failed = [check.name for check in checks if not check.ok]
     if failed:
@@ -205,7 +212,12 @@ def steps() -> Iterator[Callable[[str], None]]:
                 start, current = time.monotonic(), name
                 status.update(literal(name))
 
-            yield step
+            try:
+                yield step
+            except Exception:
+                if interrupted:  # a library made an error of its own of Ctrl-C
+                    raise KeyboardInterrupt from None
+                raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

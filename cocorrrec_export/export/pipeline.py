@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from cocorrrec_export import __version__
+from cocorrrec_export.artifact.copies import checked_copy
 from cocorrrec_export.artifact.manifest import (
     VECTORS,
     Artifact,
@@ -181,19 +182,20 @@ def check(
             f"{path} was made from a model with sha256 {made_from[:16]}..., {source.folder.path} has "
             f"{source.folder.sha256[:16]}...: give the right one with --model"
         )
-    runtime, _ = check_vectors(artifact, progress)
-    # The vectors came with the file; what the model says of it is computed anew.
-    probability = artifact.manifest["recipe"].get("scores") == "probability"
-    return judge(
-        runtime,
-        source.model,
-        source.folder.config,
-        _cases(source, artifact.entry_points, probability=probability),
-        artifact.limits,
-        source.held_out,
-        probability=probability,
-        progress=progress,
-    )
+    with checked_copy(artifact) as program:
+        runtime, _ = check_vectors(artifact, program, progress)
+        # The vectors came with the file; what the model says of it is computed anew.
+        probability = artifact.manifest["recipe"].get("scores") == "probability"
+        return judge(
+            runtime,
+            source.model,
+            source.folder.config,
+            _cases(source, artifact.entry_points, probability=probability),
+            artifact.limits,
+            source.held_out,
+            probability=probability,
+            progress=progress,
+        )
 
 
 def _shipped_model_of(artifact: Artifact) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cocorrrec_export.artifact.manifest import newest_artifact, open_artifact
 from cocorrrec_export.errors import CocorrrecError, UsageError
-from cocorrrec_export.isolation import child_environment, python_command
+from cocorrrec_export.isolation import child_environment, in_child, python_command
 from cocorrrec_export.link.document import (
     Sample,
     Stamps,
@@ -25,7 +25,7 @@ from cocorrrec_export.link.document import (
     row,
 )
 from cocorrrec_export.link.shaping import Link, Namespace, choose_shaping, namespace, proxy
-from cocorrrec_export.runtime.open import open_runtime
+from cocorrrec_export.runtime.open import open_runtime, rehearse
 from cocorrrec_export.serving.client import GcnClient
 from cocorrrec_export.serving.phone import VECTOR
 
@@ -93,6 +93,7 @@ def _phone(request: Request, gcn: Path) -> tuple[NDArray[np.generic], Tolerance]
     artifact = open_artifact(request.scn or newest_artifact(Path("dist"), kind="scn"))
     if artifact.kind != "scn":
         raise UsageError(f"--scn {artifact.path} holds a {artifact.kind}")
+    in_child(f"running {artifact.program}", rehearse, artifact.target, artifact.program, artifact.entry_points)
     runtime = open_runtime(artifact.target, artifact.program, artifact.entry_points)
     if not {"rank", "rank_corrected"} <= runtime.entry_points.keys():
         raise UsageError(f"{artifact.path} lacks the entry points rank and rank_corrected")

@@ -1,6 +1,7 @@
 """Profile an artifact: from its folder and a machine to ``profile.json`` and the report."""
 
 import contextlib
+import dataclasses
 import hashlib
 import tempfile
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cocorrrec_export.artifact.copies import checked_copy
 from cocorrrec_export.artifact.manifest import MANIFEST, VECTORS, Artifact, newest_artifact, open_artifact
 from cocorrrec_export.errors import UsageError
 from cocorrrec_export.extras import installed, require
@@ -92,6 +94,9 @@ def _measured(
     model = _model_of(artifact, request.model)
     wanted = _shapes_wanted(artifact, model, request)
     with contextlib.ExitStack() as stack:
+        subject = dataclasses.replace(
+            subject, program=Program(stack.enter_context(checked_copy(artifact)), artifact.entry_points)
+        )
         opened = stack.enter_context(open_machine(artifact.target, progress))
         facts, before = opened.machine.facts(), opened.machine.state()
         measured = measure(opened.machine, subject, request.settings, progress)

@@ -4,12 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
+from cocorrrec_export.artifact.copies import checked_copy
 from cocorrrec_export.artifact.manifest import Artifact, open_artifact
 from cocorrrec_export.contract import TensorSpec
 from cocorrrec_export.errors import UsageError
 from cocorrrec_export.files import publish_directory
-from cocorrrec_export.serving.model import version_of
 from cocorrrec_export.serving.protocol import DATATYPES
+from cocorrrec_export.serving.versions import version_of
 
 MODEL = "gcn"
 _DIGEST = "model_sha256"
@@ -42,7 +43,8 @@ def bundle_triton(
     with publish_directory(out, owned_files) as staging:
         model = staging / MODEL / VERSION_FOLDER / "model.onnx"
         model.parent.mkdir(parents=True)
-        shutil.copyfile(artifact.program, model)
+        with checked_copy(artifact) as program:
+            shutil.copyfile(program, model)
         config = triton_config(artifact, max_batch=max_batch, max_queue_delay_us=max_queue_delay_us)
         (staging / MODEL / "config.pbtxt").write_text(config, encoding="utf-8")
         (staging / "kserve.yaml").write_text(kserve_manifest(artifact, storage_uri), encoding="utf-8")

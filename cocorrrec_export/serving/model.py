@@ -2,16 +2,15 @@
 
 from pathlib import Path
 
+from cocorrrec_export.artifact.copies import checked_copy
 from cocorrrec_export.artifact.manifest import Artifact, open_artifact
 from cocorrrec_export.errors import UsageError
+from cocorrrec_export.isolation import in_child
 from cocorrrec_export.runtime.onnx import OnnxRuntime, describe
+from cocorrrec_export.runtime.open import rehearse
 from cocorrrec_export.serving.app import Served
 from cocorrrec_export.serving.protocol import Array
-
-
-def version_of(artifact: Artifact) -> str:
-    """Which weights an artifact has: the phone's half of the same model has the same."""
-    return str(artifact.manifest["model"]["sha256"])[:16]
+from cocorrrec_export.serving.versions import version_of
 
 
 def open_served(path: Path, *, threads: int = 1) -> tuple[Artifact, Served]:
@@ -33,12 +32,14 @@ def open_served(path: Path, *, threads: int = 1) -> tuple[Artifact, Served]:
             f"{path} holds a {artifact.kind} for {artifact.target}; the server takes what 'cocorr-export gcn' wrote"
         )
     (contract,) = artifact.entry_points
-    runtime = OnnxRuntime(artifact.program, artifact.entry_points, threads=threads)
-    (spec,) = contract.inputs
+    with checked_copy(artifact) as program:
+        in_child(f"running {artifact.program}", rehearse, artifact.target, program, artifact.entry_points)
+        runtime = OnnxRuntime(program, artifact.entry_points, threads=threads)
+        (spec,) = contract.inputs
+        vocab_size = int(describe(program).metadata["vocab_size"]) if spec.dtype == "int32" else None
 
     def compute(upload: Array) -> dict[str, Array]:
         return runtime.run(contract.name, {spec.name: upload})
 
-    vocab_size = int(describe(artifact.program).metadata["vocab_size"]) if spec.dtype == "int32" else None
     served = Served(compute=compute, contract=contract, version=version_of(artifact), vocab_size=vocab_size)
     return artifact, served

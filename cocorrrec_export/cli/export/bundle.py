@@ -59,9 +59,6 @@ def triton(
 ) -> None:
     """Write a Triton model repository with dynamic batching, and a KServe InferenceService that serves it."""
     from cocorrrec_export.artifact.manifest import newest_artifact
-    from cocorrrec_export.extras import require
-
-    require("serve")
     from cocorrrec_export.serving.bundle import bundle_triton
 
     made = bundle_triton(

@@ -44,10 +44,13 @@ def parity(
     path = artifact or newest_artifact(Path("dist"), architecture=architecture)
     with console.steps() as progress:
         if vectors:
+            from cocorrrec_export.artifact.copies import checked_copy
             from cocorrrec_export.export.vectors import check_vectors
 
             progress("checking hashes")
-            _, verdict = check_vectors(open_artifact(path, architecture=architecture), progress)
+            opened = open_artifact(path, architecture=architecture)
+            with checked_copy(opened) as program:
+                _, verdict = check_vectors(opened, program, progress)
         else:
             require("train", "or compare the test vectors alone with --vectors")
             from cocorrrec_export.export import pipeline

@@ -11,11 +11,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from cocorrrec_export.errors import CocorrrecError
+from cocorrrec_export.profiling.machines.processes import Program, TooMuchError, started
+from cocorrrec_export.text import printable
 
 MINIMAL_VERSION = (1, 0, 39)
 """Exit codes of remote commands and separate streams."""
@@ -25,6 +26,8 @@ COPY_SILENCE_S = 40.0
 """How long a device may show no sign of life while files are copied: over a slow network the sign waits behind them."""
 _PROBE_S = 5.0
 """What a device may take to show that it is alive, at the end of a call's time."""
+MAX_WORDS = 300
+"""Characters of one fact that a device tells."""
 _SERVER_S = 1.0
 """What the adb server of this computer may take to answer, after a device was silent."""
 
@@ -92,38 +95,33 @@ def find_adb() -> Path:
 
 @functools.cache
 def _check_version(path: Path) -> None:
-    said = _execute((str(path), "version"), SHORT_S).output
+    try:
+        said = _execute((str(path), "version"), SHORT_S).output
+    except (subprocess.TimeoutExpired, OSError) as error:
+        why = "does not answer" if isinstance(error, subprocess.TimeoutExpired) else f"cannot be run: {error.strerror}"
+        raise DeviceError(f"{path} {why}: install another adb, or put it in front on the PATH") from None
     found = re.search(r"version (\d+)\.(\d+)\.(\d+)", said)
     if not found or tuple(map(int, found.groups())) < MINIMAL_VERSION:
         wanted = ".".join(map(str, MINIMAL_VERSION))
         raise DeviceError(f"{path} is no adb, or older than {wanted}: install a newer one", said)
 
 
-@contextlib.contextmanager
-def _started(command: tuple[str, ...]) -> Iterator["subprocess.Popen[str]"]:
-    """A client; one that is still there at the end, or after Ctrl-C, is killed."""
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
-    )
+def _result(command: tuple[str, ...], program: Program, timeout_s: float) -> AdbResult:
+    """How a client ended; may be asked again after a ``TimeoutExpired``.
+
+    Raises:
+        DeviceError: it said too much.
+    """
     try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
-def _result(process: "subprocess.Popen[str]", timeout_s: float) -> AdbResult:
-    """How a client ended; may be asked again after a ``TimeoutExpired``."""
-    stdout, stderr = process.communicate(timeout=timeout_s)
-    assert isinstance(process.args, tuple)
-    return AdbResult(process.args, process.returncode, stdout, stderr)
+        return AdbResult(command, *program.wait(timeout_s))
+    except TooMuchError as error:
+        raise DeviceError(f"adb was ended: {error}, where a few lines were expected: look at the device") from None
 
 
 def _execute(command: tuple[str, ...], timeout_s: float) -> AdbResult:
     """Run to the end or to the timeout."""
-    with _started(command) as process:
-        return _result(process, timeout_s)
+    with started(command) as program:
+        return _result(command, program, timeout_s)
 
 
 def attached_devices(adb: Path, *, timeout_s: float = 2 * SHORT_S) -> list[Attached]:
@@ -139,7 +137,7 @@ def attached_devices(adb: Path, *, timeout_s: float = 2 * SHORT_S) -> list[Attac
     if result.code:
         raise DeviceError(f"adb cannot start its server: {_last_line(result.output)}", result.output)
     rows = (line.split("\t") for line in result.stdout.splitlines() if "\t" in line)
-    return [Attached(row[0], row[1].strip()) for row in rows]
+    return [Attached(one_line(row[0]), one_line(row[1])) for row in rows]
 
 
 def choose_serial(attached: list[Attached], serial: str | None) -> str:
@@ -163,7 +161,7 @@ def choose_serial(attached: list[Attached], serial: str | None) -> str:
     else:
         chosen = attached[0]
     if chosen.state != "device":
-        raise DeviceError(f"{chosen.serial} is {chosen.state}: {_STATE_HINTS.get(chosen.state, _STATE_HINTS['other'])}")
+        raise DeviceError(f"{chosen.serial} is {chosen.state}: {_hint(chosen.state)}")
     return chosen.serial
 
 
@@ -174,6 +172,17 @@ _STATE_HINTS = {
     "authorizing": "unlock the phone and accept this computer's key, then run this again",
     "other": "start Android on it with USB debugging on",
 }
+
+
+def _hint(state: str) -> str:
+    """What to do; adb adds words of its own to some states, such as whose udev rules are wrong."""
+    return next((hint for name, hint in _STATE_HINTS.items() if state.startswith(name)), _STATE_HINTS["other"])
+
+
+def one_line(text: str) -> str:
+    """What a device or adb says, as one line of sane length without control characters."""
+    line = " ".join(text.split())
+    return printable(line if len(line) <= MAX_WORDS else f"{line[:MAX_WORDS]}...", keep="")
 
 
 @dataclass(frozen=True)
@@ -200,13 +209,14 @@ class Adb:
         """
         round_s = min(silence_s or timeout_s, timeout_s)
         answer_s = round_s / 2 if silence_s else min(_PROBE_S, round_s / 2)
-        with self._start(*arguments) as process:
+        command = self._command(*arguments)
+        with started(command) as process:
             for _ in range(math.ceil(timeout_s / round_s)):
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    return _result(process, round_s - answer_s)
-                with self._start("shell", "true") as probe:
+                    return _result(command, process, round_s - answer_s)
+                with started(self._command("shell", "true")) as probe:
                     with contextlib.suppress(subprocess.TimeoutExpired):
-                        return _result(process, answer_s)
+                        return _result(command, process, answer_s)
                     answered = probe.poll()
                 if answered is None:
                     raise self._silence(round_s)
@@ -214,8 +224,8 @@ class Adb:
                     raise DeviceError(gone)
         raise DeviceError(f"{self.serial}: a run did not end within {timeout_s:g} s: give it longer with --timeout")
 
-    def _start(self, *arguments: str) -> "contextlib.AbstractContextManager[subprocess.Popen[str]]":
-        return _started((str(self.path), "-s", self.serial, *arguments))
+    def _command(self, *arguments: str) -> tuple[str, ...]:
+        return (str(self.path), "-s", self.serial, *arguments)
 
     def shell(self, script: str, *, timeout_s: float = SHORT_S) -> AdbResult:
         """Run a line of shell on the device; see :meth:`call`."""
@@ -224,15 +234,17 @@ class Adb:
     def ask(self, script: str, *, timeout_s: float = SHORT_S) -> str:
         """What a line of shell prints, without blanks at its ends.
 
-        The line is followed by a mark: adb ends with 0 and says nothing where the device went away.
+        The line stands between two marks: some devices greet before each answer, and adb ends with 0 and says nothing
+        where the device went away.
 
         Raises:
             DeviceError: it failed, or its answer is not complete.
         """
-        result = self.shell(f"{{ {script}; }} && echo {_MARK}", timeout_s=timeout_s)
-        if result.code or not result.stdout.rstrip().endswith(_MARK):
+        result = self.shell(f"echo {_BEGIN}; {{ {script}; }} && echo {_MARK}", timeout_s=timeout_s)
+        said = result.stdout.rstrip()
+        if result.code or not said.endswith(_MARK) or _BEGIN not in said:
             raise self.failure(result, "a command on the device failed")
-        return result.stdout.rstrip().removesuffix(_MARK).strip()
+        return said.removesuffix(_MARK).partition(_BEGIN)[2].strip()
 
     def push(self, local: Path, remote: str, *, timeout_s: float) -> None:
         """Copy a file or folder to a path that is not taken for complete before the caller renames it.
@@ -286,7 +298,7 @@ class Adb:
         )
 
 
-_MARK = "cocorr-ok"
+_BEGIN, _MARK = "cocorr-begin", "cocorr-ok"
 _SENTENCES = (
     (r"device unauthorized", f"this computer is not authorised: {_STATE_HINTS['unauthorized']}"),
     (
@@ -304,4 +316,4 @@ _SENTENCES = (
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+    return one_line(lines[-1]) if lines else ""

@@ -23,9 +23,19 @@ from cocorrrec_export.profiling.machines.adb import (
     attached_devices,
     choose_serial,
     find_adb,
+    one_line,
 )
 from cocorrrec_export.profiling.machines.device_lock import own_device
-from cocorrrec_export.profiling.machines.runs import Call, Measured, RunError, is_hot, read_report
+from cocorrrec_export.profiling.machines.runs import (
+    MAX_TRACE_BYTES,
+    Call,
+    Measured,
+    RunError,
+    check_memory,
+    check_size,
+    is_hot,
+    read_report,
+)
 from cocorrrec_export.profiling.runner.package import ABIS, DESCRIPTION, RunnerPackage, ensure_package, package_bytes
 
 BASE = "/data/local/tmp"
@@ -34,6 +44,7 @@ _PUSH_S = 300.0
 _POLL_S = 5.0
 _SETTLE_TRIES = 5
 _PID = "pid"
+_OF_32_BITS = ("armeabi", "armeabi-v7a", "x86", "mips")
 
 
 def choose_device(adb: Path, serial: str | None) -> Adb:
@@ -107,9 +118,11 @@ def device_abi(adb: Adb) -> str:
             if name.strip() == abi.android:
                 return abi.name
     known = " and ".join(abi.android for abi in ABIS.values())
+    said = one_line(", ".join(name.strip() for name in names if name.strip())) or "unknown"
+    short = all(name.strip() in _OF_32_BITS for name in names)
     raise DeviceError(
-        f"{adb.serial} runs {', '.join(names) or 'unknown'} programs, and runners exist for {known}: a 32-bit phone "
-        "cannot be profiled"
+        f"{adb.serial} runs {said} programs, and runners exist for {known}"
+        + (": a 32-bit phone cannot be profiled" if short else "")
     )
 
 
@@ -217,13 +230,22 @@ class Device:
             except RunError as error:
                 gone = self._adb.lost()
                 raise DeviceError(gone, result.output) if gone else error from None
+            check_memory(report, call)
+            check_size(self._size(outputs), call.output_bytes, call.contract.name)
             self._adb.pull(outputs, local, timeout_s=_PUSH_S)
             answer = local.read_bytes()
             recorded = None
             if call.trace:
+                if self._size(trace) > MAX_TRACE_BYTES:
+                    raise RunError(f"{call.contract.name}: its trace has more than {MAX_TRACE_BYTES >> 20} MiB")
                 self._adb.pull(trace, local, timeout_s=_PUSH_S)
                 recorded = local.read_bytes()
         return Measured(report, answer, recorded)
+
+    def _size(self, path: str) -> int:
+        """Of a file on the device, before it is copied; -1 where it does not say."""
+        said = self._adb.ask(f"wc -c < {path}")
+        return int(said) if said.isdecimal() and len(said) < 16 else -1
 
     def close(self) -> None:
         """End the runner, if one still runs, and remove the folder of this profile. Says nothing if it cannot."""
@@ -254,8 +276,9 @@ def device_facts(adb: Adb) -> dict[str, Any]:
         DeviceError: it does not answer.
     """
     asked = "; ".join(f"echo {key}=$(getprop {key})" for key in _PROPERTIES)
-    found = dict(line.split("=", 1) for line in adb.ask(asked).splitlines() if "=" in line)
-    memory = re.search(r"MemTotal:\s+(\d+)", adb.ask("cat /proc/meminfo || true"))
+    answers = (line.split("=", 1) for line in adb.ask(asked).splitlines() if "=" in line)
+    found = {key: one_line(value) for key, value in answers if key in _PROPERTIES}
+    memory = re.search(r"MemTotal:\s+(\d{1,15})\b", adb.ask("cat /proc/meminfo || true"))
     soc = " ".join(filter(None, (found.get("ro.soc.manufacturer"), found.get("ro.soc.model"))))
     name = " ".join(filter(None, (found.get("ro.product.manufacturer"), found.get("ro.product.model"))))
     return {
@@ -265,7 +288,7 @@ def device_facts(adb: Adb) -> dict[str, Any]:
         "soc": soc or found.get("ro.board.platform") or "unknown",
         "os": f"Android {found.get('ro.build.version.release', '?')} (API {found.get('ro.build.version.sdk', '?')})",
         "abi": found.get("ro.product.cpu.abilist", ""),
-        "kernel": adb.ask("uname -r"),
+        "kernel": one_line(adb.ask("uname -r")),
         "page_size": _number(adb.ask("getconf PAGE_SIZE 2>/dev/null || true")),
         "cpus": _number(adb.ask("grep -c ^processor /proc/cpuinfo || true")),
         "memory_kb": int(memory[1]) if memory else None,
@@ -281,14 +304,14 @@ def device_state(adb: Adb) -> dict[str, Any]:
         DeviceError: it does not answer.
     """
     governor = adb.ask("cat /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor 2>/dev/null | sort -u || true")
-    thermal = re.search(r"Thermal Status:\s*(\d+)", adb.ask("dumpsys thermalservice 2>/dev/null || true"))
-    battery = re.search(r"temperature:\s*(-?\d+)", adb.ask("dumpsys battery 2>/dev/null || true"))
+    thermal = re.search(r"Thermal Status:\s*(\d{1,3})\b", adb.ask("dumpsys thermalservice 2>/dev/null || true"))
+    battery = re.search(r"temperature:\s*(-?\d{1,5})\b", adb.ask("dumpsys battery 2>/dev/null || true"))
     return {
-        "governor": ", ".join(governor.split()) or None,
+        "governor": one_line(", ".join(governor.split())) or None,
         "thermal_status": int(thermal[1]) if thermal else None,
         "battery_celsius": int(battery[1]) / 10 if battery else None,
     }
 
 
 def _number(text: str) -> int | None:
-    return int(text) if text.isdecimal() else None
+    return int(text) if text.isdecimal() and len(text) < 16 else None

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import platform
-import signal
 import subprocess
 import sys
 import tempfile
@@ -12,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from cocorrrec_export.isolation import child_environment, python_command
-from cocorrrec_export.profiling.machines.runs import Call, Measured, RunError, read_report
+from cocorrrec_export.profiling.machines.processes import TooMuchError, started
+from cocorrrec_export.profiling.machines.runs import Call, Measured, RunError, check_memory, check_size, read_report
 from cocorrrec_export.profiling.runner.package import RunnerPackage
 from cocorrrec_export.targets import find_target
 
@@ -68,23 +68,21 @@ class Host:
         options = call.options(model=str(program), inputs=str(inputs), outputs=str(outputs), trace=str(trace))
         code, stdout, stderr = _run([*self._command, *options], self._timeout_s, self._environment)
         report = read_report(stdout, stderr, code, call)
+        check_memory(report, call)
+        if not outputs.is_file():
+            raise RunError(f"{call.contract.name}: the runner wrote no outputs")
+        check_size(outputs.stat().st_size, call.output_bytes, call.contract.name)
         return Measured(report, outputs.read_bytes(), trace.read_bytes() if call.trace else None)
 
 
 def _run(command: list[str], timeout_s: float, environment: dict[str, str]) -> tuple[int, str, str]:
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
-    )
-    try:
-        stdout, stderr = process.communicate(timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        raise RunError(f"the runner did not end within {timeout_s:g} s; give it longer with --timeout") from None
-    finally:
-        if process.poll() is None:  # a timeout, or Ctrl-C here
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-    code = process.returncode
+    with started(command, environment=environment, group=True) as program:
+        try:
+            code, stdout, stderr = program.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise RunError(f"the runner did not end within {timeout_s:g} s; give it longer with --timeout") from None
+        except TooMuchError as error:
+            raise RunError(f"the runner was ended: {error}") from None
     return (128 - code if code < 0 else code), stdout, stderr
 
 

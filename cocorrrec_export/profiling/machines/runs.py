@@ -1,6 +1,5 @@
 """One run of one entry point in a process of its own: what is asked, what comes back, and when it counts."""
 
-import json
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +8,20 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cocorrrec_export.contract import EntryPoint
+from cocorrrec_export import strict_json
+from cocorrrec_export.contract import EntryPoint, TensorSpec
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.runtime.base import Arrays
+from cocorrrec_export.text import printable
 
 MEMORY_STAGES = ("idle", "before_load", "loaded", "first_call", "end")
+MEMORY_KEYS = ("peak_kb", "resident_kb", "anonymous_kb", "mapped_kb", "heap_bytes")
+MAX_COUNT = 1 << 53
+"""Of nanoseconds, a hundred days; and what any reader of JSON holds exactly."""
+MAX_TRACE_BYTES = 256 << 20
 HOT_CELSIUS = 37.0
 LOG_LINES = 5
+MAX_TAIL = 2000
 """Of a crashed runner's log, in the error."""
 
 
@@ -54,6 +60,12 @@ class Call:
     trace: bool = False
     """Whether to record per-operator times; such a run is not for timing."""
 
+    @property
+    def output_bytes(self) -> int:
+        """How many bytes of outputs there must be."""
+        cases = len(self.inputs) // max(_bytes_of_case(self.contract.inputs), 1)
+        return cases * _bytes_of_case(self.contract.outputs)
+
     def options(self, *, model: str, inputs: str, outputs: str, trace: str) -> list[str]:
         """The runner's command line, for files at these paths."""
         options = ["--model", model, "--entry", self.contract.name, "--inputs", inputs, "--outputs", outputs]
@@ -90,6 +102,20 @@ class Machine(Protocol):
             RunError: it did not end with a complete result.
         """
         ...
+
+
+def check_size(size: int, wanted: int, what: str) -> None:
+    """Check how large a file is before it is read or copied.
+
+    Raises:
+        RunError: it is not.
+    """
+    if size != wanted:
+        raise RunError(f"{what}: the runner wrote {size} bytes of outputs, {wanted} were expected")
+
+
+def _bytes_of_case(specs: tuple[TensorSpec, ...]) -> int:
+    return sum(4 * int(np.prod([n if isinstance(n, int) else 1 for n in spec.shape])) for spec in specs)
 
 
 def is_hot(state: dict[str, Any]) -> bool:
@@ -141,7 +167,7 @@ def read_report(stdout: str, stderr: str, code: int, call: Call) -> dict[str, An
     report = _last_object(stdout)
     what = f"the runner, on {call.contract.name},"
     if report.get("ok") is False and isinstance(report.get("error"), str):
-        raise RunError(f"{what} failed: {report['error']}")
+        raise RunError(f"{what} failed: {printable(report['error'][:MAX_TAIL], keep='')}")
     if code > 128:
         raise RunError(f"{what} was ended by {signal_name(code - 128)}{_tail(stderr or stdout)}")
     if code or report.get("complete") is not True:
@@ -162,7 +188,7 @@ def _last_object(stdout: str) -> dict[str, Any]:
     for line in reversed(stdout.strip().splitlines()):
         if line.startswith('{"runner"'):
             try:
-                report = json.loads(line)
+                report = strict_json.parse(line)
             except ValueError:
                 return {}
             return report if isinstance(report, dict) else {}
@@ -174,17 +200,37 @@ def _check_report(report: dict[str, Any], call: Call, what: str) -> None:
     whole = (
         isinstance(samples, list)
         and len(samples) == call.iterations
-        and all(isinstance(sample, int) and sample >= 0 for sample in samples)
+        and all(map(_is_count, samples))
         and isinstance(memory, dict)
         and memory.keys() == set(MEMORY_STAGES)
-        and all(
-            isinstance(report.get(key), int) for key in ("load_ns", "first_call_ns", "planned_bytes", "program_bytes")
-        )
+        and all(_is_count(report.get(key)) for key in ("load_ns", "first_call_ns", "planned_bytes", "program_bytes"))
     )
     if not whole:
-        raise RunError(f"{what} answered something else than was asked: {str(report)[:200]}")
+        raise RunError(f"{what} answered something else than was asked: {printable(str(report)[:200], keep='')}")
+
+
+def check_memory(report: dict[str, Any], call: Call) -> None:
+    """Check what a report says of memory.
+
+    Raises:
+        RunError: a figure is missing, or none that a machine can have.
+    """
+    for stage, figures in report["memory"].items():
+        whole = (
+            isinstance(figures, dict) and figures.keys() == set(MEMORY_KEYS) and all(map(_is_count, figures.values()))
+        )
+        if not whole:
+            said = printable(str(figures)[:200], keep="")
+            raise RunError(
+                f"the runner, on {call.contract.name}, told something else than its memory at {stage}: {said}"
+            )
+
+
+def _is_count(value: object) -> bool:
+    """Whether it is a time or size that a machine can have."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT
 
 
 def _tail(log: str) -> str:
     lines = [line.strip() for line in log.strip().splitlines() if line.strip()][-LOG_LINES:]
-    return f"; its last lines: {' | '.join(lines)}" if lines else ""
+    return printable(f"; its last lines: {' | '.join(lines)}"[:MAX_TAIL], keep="") if lines else ""
