@@ -239,11 +239,7 @@ class ModelConfig:
             object.__setattr__(self, "inner_size", self.hidden_size * (1 if self.architecture == "gru4rec" else 4))
         if self.head == "mlm" and self.architecture not in TRANSFORMERS:
             raise UsageError(f"head 'mlm' has no meaning in {self.architecture}: use 'mlp', 'linear', 'norm' or 'none'")
-        if (
-            self.head in ("none", "mlp", "norm")
-            and self.architecture == "gru4rec"
-            and self.inner_size != self.hidden_size
-        ):
+        if self.head in ("none", "mlp", "norm") and self.architecture == "gru4rec" and self.inner_size != self.hidden_size:
             raise UsageError(
                 f"head '{self.head}' needs a GRU as wide as an item's row, got inner_size {self.inner_size} and "
                 f"hidden_size {self.hidden_size}: use head 'linear'"

@@ -29,7 +29,9 @@ def make_activation(name: str) -> nn.Module:
     return ACTIVATIONS[name]()
 
 
-def make_head(head: str, *, inputs: int, outputs: int, hidden_act: str, norm: Callable[[], nn.Module]) -> nn.Sequential:
+def make_head(
+    head: str, *, inputs: int, outputs: int, hidden_act: str, norm: Callable[[], nn.Module]
+) -> nn.Sequential:
     """The layers from a network's output to the user state.
 
     Args:
