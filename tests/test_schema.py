@@ -46,6 +46,7 @@ MANIFEST = {
         },
     },
     "flops_per_token": {"paper": 5, "all": 6},
+    "flops": {"rank": {"call": 9, "per_token": None, "elementwise": 4, "elementwise_per_token": 3}},
     "memory": {"planned_bytes": {}},
 }
 VALUES: list[Any] = [

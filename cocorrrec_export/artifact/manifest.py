@@ -96,6 +96,19 @@ def describe_entry_points(entry_points: tuple[EntryPoint, ...]) -> list[dict[str
     return [{"name": e.name, "inputs": tensors(e.inputs), "outputs": tensors(e.outputs)} for e in entry_points]
 
 
+FLOP_COLUMNS = ("", "a call", "a token", "element-wise, a call", "element-wise, a token")
+"""Of :func:`flop_rows`."""
+
+
+def flop_rows(flops: dict[str, dict[str, int | None]]) -> list[list[str]]:
+    """One row an entry point of a manifest's ``flops``; a dash where a token has no meaning."""
+    figures = ("call", "per_token", "elementwise", "elementwise_per_token")
+    return [
+        [name, *("-" if (value := entry[figure]) is None else f"{value:,}" for figure in figures)]
+        for name, entry in flops.items()
+    ]
+
+
 def _files_in(folder: Path) -> dict[str, Path]:
     """Relative name of each file, links included, of ``folder``, but of the manifest."""
     paths = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())

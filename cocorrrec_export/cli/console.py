@@ -97,6 +97,8 @@ def print_controls(paired: dict[str, dict[str, Any]]) -> None:
 
 def print_artifact(artifact: "Artifact", *, as_json: bool) -> None:
     """What an export made: how large, and how well it matches."""
+    from cocorrrec_export.artifact.manifest import FLOP_COLUMNS, flop_rows
+
     manifest = artifact.manifest
     if as_json:
         print_json({"path": str(artifact.path), "manifest": manifest})
@@ -106,12 +108,13 @@ def print_artifact(artifact: "Artifact", *, as_json: bool) -> None:
         ["size", f"{artifact.bytes:,} bytes"],
         ["model", f"{manifest['model']['name']} ({manifest['model']['sha256'][:16]})"],
         ["entry points", ", ".join(entry.name for entry in artifact.entry_points)],
-        ["FLOPs per token", f"{manifest['flops_per_token']['all']:,} ({manifest['flops_per_token']['paper']:,} paper)"],
+        ["FLOPs per token, as the paper counts", f"{manifest['flops_per_token']['paper'] / 1e6:.2f} M"],
     ]
     planned = manifest["memory"]["planned_bytes"]
     if planned:
         rows.append(["planned memory", ", ".join(f"{name} {size:,}" for name, size in planned.items())])
     print_table(f"{manifest['kind']} for {manifest['target']}, {manifest['precision']}", ("", ""), rows)
+    print_table("FLOPs for one user, of the file's graph", FLOP_COLUMNS, flop_rows(manifest["flops"]))
     print_parity(str(artifact.path), manifest["parity"])
 
 

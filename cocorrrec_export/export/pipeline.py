@@ -26,6 +26,7 @@ from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.data.held_out import held_out_set
 from cocorrrec_export.errors import CocorrrecError, ParityError, UsageError
 from cocorrrec_export.export.exporter import find_exporter
+from cocorrrec_export.export.flops import entry_flops, per_token_of
 from cocorrrec_export.export.graphs import GraphSpec, fit_recipe, gcn_graph, part_bytes, scn_graphs
 from cocorrrec_export.export.vectors import check_vectors
 from cocorrrec_export.extras import quiet
@@ -264,7 +265,8 @@ def _facts(
     config, model = source.folder.config, source.model
     cloud = 0 if model.gcn is None else sum(x.numel() for x in model.gcn.parameters())
     parameters = cloud if recipe.kind == "gcn" else sum(x.numel() for x in model.parameters()) - cloud
-    flops = scn_flops(config) if recipe.kind == "scn" else gcn_flops(config)
+    paper = (scn_flops(config) if recipe.kind == "scn" else gcn_flops(config)).paper
+    flops = entry_flops(config, recipe)
     packages = ("torch", *find_target(recipe.target).distributions)
     return {
         "kind": recipe.kind,
@@ -281,6 +283,7 @@ def _facts(
         },
         "entry_points": describe_entry_points(entry_points),
         "parity": verdict.as_dict(),
-        "flops_per_token": {"paper": flops.paper, "all": flops.all},
+        "flops_per_token": {"paper": paper, "all": per_token_of(flops)},
+        "flops": {entry.name: entry.as_dict() for entry in flops},
         "memory": {"planned_bytes": planned},
     }

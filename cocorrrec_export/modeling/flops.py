@@ -56,23 +56,19 @@ def forward_curve(config: ModelConfig) -> FlopCurve:
 
 
 @functools.lru_cache(maxsize=8)
-def flop_curves(config: ModelConfig, *, candidates: int) -> tuple[FlopCurve, ...]:
-    """Both halves and every entry point: with the mini-batch as long as the sequence, and with it fixed at ten.
+def flop_curves(config: ModelConfig) -> tuple[FlopCurve, ...]:
+    """The whole model: with the mini-batch as long as the sequence, and with it fixed at ten.
 
     With the mini-batch fixed, what comes after the second one is not counted but continued: each further one costs the
-    same, and a count takes time with every operation.
-
-    Args:
-        config: the model's sizes.
-        candidates: of one call of the entry points that score.
+    same, and a count takes time with every operation. What an exported entry point costs is counted on its graph:
+    :mod:`cocorrrec_export.export.flops`.
     """
     if config.architecture != "cocorrrec":
-        counted = [_count_entry_points(config, length, length, candidates) for length in LENGTHS]
-        return tuple(FlopCurve(name, None, LENGTHS, tuple(row[name] for row in counted)) for name in counted[0])
+        return (forward_curve(config),)
     curves = []
     for mini_batch, lengths in ((None, LENGTHS), (FIXED_MINI_BATCH, FIXED_LENGTHS)):
         short = [length for length in lengths if mini_batch is None or length <= max(LENGTHS)]
-        rows = {length: _count_entry_points(config, length, mini_batch or length, candidates) for length in short}
+        rows = {length: _count_halves(config, length, mini_batch or length) for length in short}
         for name in rows[short[0]]:
             known = {length: row[name] for length, row in rows.items()}
             counts = tuple(known[x] if x in known else _continued(known, x) for x in lengths)
@@ -88,41 +84,18 @@ def _continued(known: dict[int, Flops], length: int) -> Flops:
     return Flops(one.paper + more * (two.paper - one.paper), one.all + more * (two.all - one.all))
 
 
-def _count_entry_points(config: ModelConfig, length: int, mini_batch: int, candidates: int) -> dict[str, Flops]:
-    """The count of one call of the whole model, or of each half, and of each entry point, on the plain model."""
+def _count_halves(config: ModelConfig, length: int, mini_batch: int) -> dict[str, Flops]:
+    """The count of one call of the on-device model, and of both, every position read out."""
     model, ids = _build(config, length, mini_batch)
-    items = torch.ones(1, candidates, dtype=torch.int64)
-    calls: dict[str, Callable[[], object]] = {"rank": lambda: model(ids, items, corrected=False)}
-    if model.streams:
-        with torch.no_grad():
-            user, state = model.user_state(ids, corrected=False), model.start_stream(1)
-        calls |= {
-            "step": lambda: model.step(ids[:, 0], state),
-            "score": lambda: model.match(user, model.item_vectors(items)),
-        }
-    if not isinstance(model, CoCorrRec):
-        calls = {"forward": lambda: model.every_position(ids, model.item_embedding(ids))} | calls
-        return {name: _count(model, call) for name, call in calls.items()}
+    assert isinstance(model, CoCorrRec)
     scn = model.scn
     with torch.no_grad():
         H = scn.encode(ids)
         correction, answer = model.correction(H), model.answer(ids)
-    calls = {"scn": lambda: scn.every_position(H), "encode": lambda: scn.encode(ids)} | calls
-    if correction is not None:
-        calls |= {
-            "scn+gcn": lambda: scn.every_position(H, correction),
-            "rank_corrected": lambda: scn(ids, items, correction),
-            "correct": lambda: model.correction(H),
-        }
-    elif answer is not None:
-        calls |= {
-            "scn+gcn": lambda: scn.every_position(H),
-            "rank_corrected": lambda: model.match(model.fuse(ids, answer), model.item_vectors(items)),
-            "correct": lambda: model.answer(ids),
-        }
-    counts = {name: _count(model, call) for name, call in calls.items()}
-    if answer is not None:
-        counts["scn+gcn"] += counts["correct"]  # a GRU is slow to count: once is enough
+    counts = {"scn": _count(model, lambda: scn.every_position(H))}
+    if answer is not None:  # a vector is added to what every position reads out
+        counts["scn+gcn"] = _count(model, lambda: scn.every_position(H, correction))
+        counts["scn+gcn"] += _count(model, lambda: model.answer(ids))
     return counts
 
 

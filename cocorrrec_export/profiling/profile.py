@@ -113,7 +113,7 @@ def _measured(
             kept.figures |= {"shapes": shapes}
         after = opened.machine.state()
     progress("counting FLOPs")
-    flops = _flops(artifact, model) if model is not None and installed("torch") else []
+    flops = _flops(model) if model is not None and installed("torch") else ()
     kept.figures = assemble(
         artifact=_describe(artifact, model),
         machine=facts | {"before": before, "after": after, "throttled": is_hot(before) or is_hot(after)},
@@ -125,6 +125,7 @@ def _measured(
         },
         measured=measured,
         flops=flops,
+        entry_flops=artifact.manifest["flops"],
         shapes=shapes,
     )
     return kept.figures
@@ -164,13 +165,11 @@ def _shapes_wanted(artifact: Artifact, model: ModelFolder | None, request: Reque
     return list(dict.fromkeys(shapes))
 
 
-def _flops(artifact: Artifact, model: ModelFolder) -> list[FlopCurve]:
-    """Of the whole model, as the paper counts, and of the entry points in the file."""
-    names = {"scn", "scn+gcn", "forward", *(entry.name for entry in artifact.entry_points)}
+def _flops(model: ModelFolder) -> tuple[FlopCurve, ...]:
+    """Of the whole model, as the paper counts."""
     from cocorrrec_export.modeling.flops import flop_curves
 
-    curves = flop_curves(model.config, candidates=_candidates(artifact) or 1)
-    return [curve for curve in curves if curve.name in names]
+    return flop_curves(model.config)
 
 
 def _candidates(artifact: Artifact) -> int | None:

@@ -71,6 +71,10 @@ _PROFILE: dict[str, Any] = {
         }
         for mini_batch in (None, 10)
     ],
+    "entry_flops": {
+        name: {"call": 5000, "per_token": token, "elementwise": 300, "elementwise_per_token": token}
+        for name, token in (("rank", 20), ("score", None))
+    },
     "shapes": {
         "rows": [
             {

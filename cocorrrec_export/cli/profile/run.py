@@ -118,13 +118,14 @@ def print_profile(document: dict[str, Any], place: Path, *, as_json: bool) -> No
     if as_json:
         console.print_json(document)
         return
+    from cocorrrec_export.artifact.manifest import FLOP_COLUMNS, flop_rows
     from cocorrrec_export.profiling.report.page import (
-        FLOP_COLUMNS,
+        CURVE_COLUMNS,
         LATENCY_COLUMNS,
         MEMORY_COLUMNS,
         PART_COLUMNS,
         SLOPE_COLUMNS,
-        flop_rows,
+        curve_rows,
         latency_rows,
         machine_rows,
         memory_rows,
@@ -144,6 +145,7 @@ def print_profile(document: dict[str, Any], place: Path, *, as_json: bool) -> No
         console.log("warning: the processor was emulated: its times say nothing about a phone")
     if document["shapes"]:
         console.print_table("memory over the sequence length", SLOPE_COLUMNS, slope_rows(document))
+    console.print_table("FLOPs for one user, of the file's graph", FLOP_COLUMNS, flop_rows(document["entry_flops"]))
     if document["flops"]:
-        console.print_table("FLOPs, counted on the plain model", FLOP_COLUMNS, flop_rows(document))
+        console.print_table("", CURVE_COLUMNS, curve_rows(document))
     console.log(f"report: {place / 'report.html'}")

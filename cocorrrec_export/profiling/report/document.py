@@ -26,6 +26,7 @@ def assemble(
     settings: dict[str, Any],
     measured: dict[str, Any],
     flops: Sequence[FlopCurve],
+    entry_flops: dict[str, Any],
     shapes: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """The document, checked against its published schema.
@@ -43,6 +44,7 @@ def assemble(
         "settings": settings,
         **measured,
         "flops": [_curve(curve) for curve in flops],
+        "entry_flops": entry_flops,
         "shapes": shapes,
     }
     wrong = _structure_problems(document)

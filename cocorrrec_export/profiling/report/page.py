@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from cocorrrec_export.artifact.manifest import FLOP_COLUMNS, flop_rows
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.profiling.report.document import PROFILE, read_profile, write_profile
 from cocorrrec_export.profiling.report.plots import PLOTS, STAGES, draw_all
@@ -18,7 +19,13 @@ HEADLINE = ("rank", "step")
 """The entry points whose latency comes first: a whole list, and one click."""
 LATENCY_COLUMNS = ("latency, us", "p50", "p90", "p99")
 MEMORY_COLUMNS = ("load and memory", "cold load ms", "first call ms", "peak kB", "heap bytes", "planned")
-FLOP_COLUMNS = ("FLOPs", "mini-batch", "per token", "per token, paper convention", "one call at 10 clicks")
+CURVE_COLUMNS = (
+    "FLOPs of the plain model",
+    "mini-batch",
+    "per token",
+    "per token, paper convention",
+    "one call at 10 clicks",
+)
 PART_COLUMNS = ("heap, bytes", "file", "arena", "rest of the load", "first call", "later")
 SLOPE_COLUMNS = ("bytes per token", "planned", "peak", "heap")
 
@@ -90,7 +97,7 @@ def part_rows(document: dict[str, Any]) -> list[list[str]]:
     ]
 
 
-def flop_rows(document: dict[str, Any]) -> list[list[str]]:
+def curve_rows(document: dict[str, Any]) -> list[list[str]]:
     """One row a curve: what, mini-batch, per token in both conventions, one call at ten clicks."""
     growing = "length" if any(curve["mini_batch"] for curve in document["flops"]) else "none"
     return [
@@ -186,13 +193,19 @@ def _page(document: dict[str, Any], titles: dict[str, str], pictures: dict[str, 
         "first call gives out workspace. Where the file is not read in a step of its own, it is in the rest.</p>",
         _table(("kB, data in brackets", *STAGES.values()), _stage_rows(document)),
     ]
+    parts += [
+        "<h2>FLOPs of each entry point</h2>",
+        _table(FLOP_COLUMNS, flop_rows(document["entry_flops"])),
+        '<p class="note">Counted on the graph in the file, for one user: matrix products, two operations per '
+        "multiply-accumulate, and element-wise work next to them. A token is one click more in the history, or the "
+        "click of step; score has none.</p>",
+    ]
     if document["flops"]:
         parts += [
-            "<h2>FLOPs</h2>",
-            _table(FLOP_COLUMNS, flop_rows(document)),
-            '<p class="note">Counted on the plain model. Two operations per multiply-accumulate, one user; the paper '
-            "convention counts layers alone over a batch of 1,024. scn, scn+gcn and forward read out every "
-            "position.</p>",
+            "<h2>FLOPs of the plain model</h2>",
+            _table(CURVE_COLUMNS, curve_rows(document)),
+            '<p class="note">Two operations per multiply-accumulate, one user, every position read out; the paper '
+            "convention counts layers alone over a batch of 1,024.</p>",
         ]
     if document["shapes"]:
         parts += ["<h2>Memory per token</h2>", _table(SLOPE_COLUMNS, slope_rows(document))]

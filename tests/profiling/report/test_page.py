@@ -12,7 +12,7 @@ from cocorrrec_export.errors import CocorrrecError, UsageError
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.flops import flop_curves
 from cocorrrec_export.profiling.report.document import _curve, read_profile, write_profile
-from cocorrrec_export.profiling.report.page import flop_rows, write_report
+from cocorrrec_export.profiling.report.page import curve_rows, write_report
 from cocorrrec_export.profiling.report.plots import PLOTS
 from cocorrrec_export.resources import PROFILE_SCHEMA
 from tests.conftest import ROOT
@@ -157,8 +157,8 @@ def test_faulty_profiles(tmp_path: Path) -> None:
 def test_a_model_without_a_mini_batch_has_one_picture_of_flops(tmp_path: Path) -> None:
     config = ModelConfig(vocab_size=50, architecture="din")
     document = small_profile()
-    document["flops"] = [_curve(curve) for curve in flop_curves(config, candidates=7)]
-    assert [row[:2] for row in flop_rows(document)] == [["forward", "none"], ["rank", "none"]]
+    document["flops"] = [_curve(curve) for curve in flop_curves(config)]
+    assert [row[:2] for row in curve_rows(document)] == [["forward", "none"]]
     write_report(tmp_path, document, b"{}")
     text = (tmp_path / "report.html").read_text()
     Page(text)
