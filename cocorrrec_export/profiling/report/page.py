@@ -243,7 +243,11 @@ def _headline(document: dict[str, Any]) -> str:
     flops = document["artifact"].get("flops_per_token")
     if flops:
         cards.append(
-            ("FLOPs per token", f"{flops['all']:,}", f"{flops['paper'] / 1e6:.2f} M in the paper's convention")
+            (
+                "FLOPs per token",
+                "-" if flops["all"] is None else f"{flops['all']:,}",
+                f"{flops['paper'] / 1e6:.2f} M in the paper's convention",
+            )
         )
     texts = ((html_text(title), html_text(figure), html_text(small)) for title, figure, small in cards)
     return (
