@@ -136,7 +136,7 @@ class ScriptedServer(http.server.ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def handle_error(self, *_: object) -> None:
-        """A client that went away is no error of ours."""
+        """A client that went away is not an error of ours."""
 
 
 @contextmanager

@@ -154,7 +154,7 @@ def page(model: AppModel, backend: _Backend) -> str:
 Written by `cocorr-export bundle ios` {__version__}. The folder is a Swift package: the model, and the sources that run
 it. iOS 18 or later, Swift 6.
 
-1. Copy the folder beside your project, and in Xcode *Add Package Dependencies… > Add Local…*; add the library
+1. Copy the folder next to your project, and in Xcode *Add Package Dependencies… > Add Local…*; add the library
    `CoCorrRec` to your app's target.
 
 2. {backend.linking}

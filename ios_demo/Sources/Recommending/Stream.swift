@@ -24,7 +24,7 @@ public struct Stream: Sendable {
         }
     }
 
-    /// A stream that goes on where `save` was called.
+    /// A stream that resumes where `save` was called.
     ///
     /// - Throws: if the bytes are of other weights, or damaged: start a new stream and click again.
     public init(_ scn: Scn, restoring saved: Data) throws {

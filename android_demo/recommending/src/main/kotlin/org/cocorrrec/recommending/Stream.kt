@@ -39,7 +39,7 @@ class Stream private constructor(private val scn: Scn, private var state: List<T
 
     companion object {
         /**
-         * A stream that goes on where [save] was called.
+         * A stream that resumes where [save] was called.
          *
          * @throws IOException the bytes are of other weights, or damaged: start a new stream and click again.
          */

@@ -33,7 +33,7 @@ class ExchangeTest {
     }
 
     @Test
-    fun `a failure is no answer`() {
+    fun `a failure is not an answer`() {
         val exchange = Exchange()
         exchange.fail()
         exchange.answer(correction)

@@ -19,7 +19,7 @@ class StreamTest {
     }
 
     @Test
-    fun `a restored stream goes on, before the first click too`() {
+    fun `a restored stream resumes, before the first click too`() {
         val saved = Stream(scn).save()
         val stream = Stream.restore(scn, saved).apply { click(3) }
         val again = Stream.restore(scn, stream.save())

@@ -17,7 +17,7 @@ class ExecuTorchProgramTest {
     }
 
     @Test
-    fun `a restored stream goes on`() {
+    fun `a restored stream resumes`() {
         Scn(ExecuTorchProgram(file, export.contract), export.contract).use(export::checkStream)
     }
 
@@ -27,7 +27,7 @@ class ExecuTorchProgramTest {
     }
 
     @Test
-    fun `what is no program is refused`() {
+    fun `what is not a program is refused`() {
         val manifest = File(export.folder, "manifest.json")
         assertThrows(IllegalStateException::class.java) { ExecuTorchProgram(manifest, export.contract) }
     }

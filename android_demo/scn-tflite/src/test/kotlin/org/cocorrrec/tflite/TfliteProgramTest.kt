@@ -23,7 +23,7 @@ class TfliteProgramTest {
     }
 
     @Test
-    fun `a restored stream goes on`() {
+    fun `a restored stream resumes`() {
         val export = export("scn-tflite-int8")
         Scn(program(export), export.contract).use(export::checkStream)
     }
@@ -35,7 +35,7 @@ class TfliteProgramTest {
     }
 
     @Test
-    fun `what is no program is refused`() {
+    fun `what is not a program is refused`() {
         assertThrows(IllegalArgumentException::class.java) { TfliteProgram(File(export("scn-tflite-int8").folder, "manifest.json")) }
     }
 

@@ -53,7 +53,7 @@ class Export(val folder: File) {
         return worst
     }
 
-    /** A stream that was saved and restored goes on as if nothing had happened, and ends where `rank` reads the user. */
+    /** A stream that was saved and restored resumes as if nothing had happened, and ends where `rank` reads the user. */
     fun checkStream(scn: Scn) {
         val clicks = listOf(5, 17, 3, 40, 2, 8, 21)
         val candidates = IntArray(50) { it + 1 }
