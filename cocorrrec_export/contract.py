@@ -10,6 +10,12 @@ TENSOR_NAMES = "tensor_names"
 """Metadata of a program: JSON of its entry points' input and output names, for formats that have no names of their own.
 """
 
+ID_RULE = "item ids are 1 to vocab_size - 1; 0 is padding, allowed only after the last click of a history"
+"""What every program takes as an id; also metadata of a program, under ``id_rule``."""
+
+HISTORY, CANDIDATES, CLICK = "ids", "candidates", "item"
+"""Inputs that hold item ids; padding is for the first alone."""
+
 PART_PREFIX = "bytes_"
 """Metadata of a program: bytes of the weights of each part of the model, by ``bytes_<part>``."""
 

@@ -21,7 +21,7 @@ from cocorrrec_export.artifact.manifest import (
     write_manifest,
 )
 from cocorrrec_export.artifact.recipe import Recipe
-from cocorrrec_export.contract import PART_PREFIX, TENSOR_NAMES, EntryPoint
+from cocorrrec_export.contract import ID_RULE, PART_PREFIX, TENSOR_NAMES, EntryPoint
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.data.held_out import held_out_set
 from cocorrrec_export.errors import CocorrrecError, ParityError, UsageError
@@ -246,6 +246,7 @@ def _metadata(folder: ModelFolder, recipe: Recipe, graphs: Sequence[GraphSpec]) 
         "model_sha256": folder.sha256,
         "toolkit_version": __version__,
         "vocab_size": folder.config.vocab_size,
+        "id_rule": ID_RULE,
         "sequence_length": folder.config.sequence_length,
         "entry_points": ",".join(names),
         TENSOR_NAMES: json.dumps(names, separators=(",", ":")),

@@ -60,9 +60,11 @@ class KernelFusion(nn.Module):
         mean, variance = self.means[str(size)], self.variances[str(size)]
         centre, ref_centre = mean(correction), mean(reference)
         centred, ref_centred = correction - centre, reference - ref_centre
+        centred = centred - mean(centred)  # a constant correction has no deviation on paper alone: the mean is rounded
         spread = torch.sqrt(variance(centred * centred))
         ref_spread = torch.sqrt(variance(ref_centred * ref_centred))
-        return centred * (ref_spread / (spread + STD_EPS)) + ref_centre
+        # This quotient first: ref_spread / eps is beyond float16, and times nothing it would be no number.
+        return centred / (spread + STD_EPS) * ref_spread + ref_centre
 
 
 def corrected_user_state(scn: "DeviceSCN", ids: Tensor, H: Tensor, k_attn: Tensor, k_b: Tensor) -> Tensor:

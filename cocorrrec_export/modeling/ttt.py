@@ -103,7 +103,9 @@ def match_statistics(correction: Tensor, reference: Tensor) -> Tensor:
         return reference
     centre, spread = _mean_and_std(correction)
     ref_centre, ref_spread = _mean_and_std(reference)
-    return (correction - centre) * (ref_spread / (spread + STD_EPS)) + ref_centre
+    centred = correction - centre
+    centred = centred - _mean(centred)  # a constant correction has no deviation on paper alone: the mean is rounded
+    return centred * (ref_spread / (spread + STD_EPS)) + ref_centre
 
 
 def _mean_and_std(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,13 +1,13 @@
 """The one interface that parity and profiling see."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cocorrrec_export.contract import EntryPoint, TensorSpec
+from cocorrrec_export.contract import CANDIDATES, CLICK, HISTORY, ID_RULE, EntryPoint, TensorSpec
 from cocorrrec_export.errors import CocorrrecError
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -32,13 +32,22 @@ class Runtime(Protocol):
         """Run one entry point on arrays of exactly the declared names, dtypes and shapes.
 
         Raises:
-            CocorrrecError: an unknown entry point, or inputs that do not fit its contract.
+            CocorrrecError: an unknown entry point, inputs that do not fit its contract, ids that are none, or numbers
+                that are not finite.
         """
         ...
 
 
-def check_inputs(entry_points: dict[str, EntryPoint], name: str, inputs: Arrays) -> EntryPoint:
-    """The contract of an entry point, if ``inputs`` fit it: native runtimes crash on what does not.
+def check_inputs(
+    entry_points: dict[str, EntryPoint], name: str, inputs: Arrays, *, vocab_size: int | None = None
+) -> EntryPoint:
+    """The contract of an entry point, if ``inputs`` fit it: native runtimes crash on what does not, or answer anyway.
+
+    Args:
+        entry_points: the contracts.
+        name: of the entry point.
+        inputs: what it is to be run on.
+        vocab_size: V, as the program's metadata say; None checks ids against no upper end.
 
     Raises:
         CocorrrecError: every mismatch at once.
@@ -53,13 +62,44 @@ def check_inputs(entry_points: dict[str, EntryPoint], name: str, inputs: Arrays)
             problems.append(f"missing input {spec.name}")
             continue
         array = inputs[spec.name]
-        if not _fits(spec, array, sizes):
+        if not isinstance(array, np.ndarray):
+            kind = type(array).__name__
+            problems.append(f"{spec.name} is a {kind}, expected a numpy array {spec.dtype} {list(spec.shape)}")
+        elif not _fits(spec, array, sizes):
             problems.append(
                 f"{spec.name} is {array.dtype} {list(array.shape)}, expected {spec.dtype} {list(spec.shape)}"
             )
+        elif spec.name in (HISTORY, CANDIDATES, CLICK):
+            problems += [problem] if (problem := id_problem(spec.name, array, vocab_size)) else []
+        elif array.dtype.kind == "f" and not np.isfinite(array).all():
+            problems.append(f"{spec.name} holds a number that is not finite")
     if problems:
         raise CocorrrecError(f"{name}: " + "; ".join(sorted(problems)))
     return contract
+
+
+def id_problem(name: str, ids: NDArray[np.generic], vocab_size: int | None) -> str | None:
+    """What is wrong with item ids, the first wrong one named; None where nothing is.
+
+    Args:
+        name: of the input: a history ``[N, L]`` may end in padding, candidates and clicks hold none.
+        ids: whole numbers of any width.
+        vocab_size: V; None knows no upper end.
+    """
+    if ids.size == 0:
+        return f"{name} is empty: {ID_RULE}"
+    end = vocab_size or np.iinfo(np.int32).max
+    wrong = (ids < 0) | (ids >= end)  # type: ignore[operator] # ids are numbers
+    if name == HISTORY:
+        clicks = ids != 0
+        wrong[..., :-1] |= ~clicks[..., :-1] & clicks[..., 1:]
+    else:
+        wrong |= ids == 0
+    if not wrong.any():
+        return None
+    place = tuple(int(n) for n in np.argwhere(wrong)[0])
+    known = "" if vocab_size is None else f" (vocab_size {vocab_size})"
+    return f"{name} holds {ids[place]} at {list(place)}: {ID_RULE}{known}"
 
 
 def _fits(spec: TensorSpec, array: NDArray[np.generic], sizes: dict[str, int]) -> bool:
@@ -98,6 +138,12 @@ def metadata_value(text: str | bytes) -> str | int:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else text
 
 
+def vocab_size(metadata: Mapping[str, str | int]) -> int | None:
+    """V, as a program's metadata say; None where they do not, or no whole number that can be one."""
+    value = metadata_value(str(metadata.get("vocab_size", "")))
+    return value if isinstance(value, int) and 1 < value <= np.iinfo(np.int32).max else None
+
+
 def first_line(error: Exception) -> str:
     """What an error of a native runtime says first; the rest is its call stack."""
     return (str(error).splitlines() or [type(error).__name__])[0]
@@ -116,11 +162,21 @@ def score_list(
 
     Returns:
         ``[n]`` scores.
+
+    Raises:
+        CocorrrecError: no candidates, or ids that are none.
     """
+    candidates = np.asarray(candidates)
+    if candidates.ndim != 1 or candidates.dtype.kind not in "iu":
+        shape = list(candidates.shape)
+        raise CocorrrecError(f"{entry_point}: candidates are {candidates.dtype} {shape}, expected whole numbers [n]")
+    # Before they are narrowed to int32: a wider number would come out as another item.
+    if problem := id_problem(CANDIDATES, candidates, None):
+        raise CocorrrecError(f"{entry_point}: {problem}")
     spec = next(spec for spec in runtime.entry_points[entry_point].inputs if spec.name == "candidates")
     size = int(spec.shape[1])
     calls = -(-len(candidates) // size)
-    padded = np.zeros(calls * size, dtype=np.int32)
+    padded = np.full(calls * size, candidates[-1], dtype=np.int32)
     padded[: len(candidates)] = candidates
     scores = [
         runtime.run(entry_point, inputs | {"candidates": chunk[None]})["scores"][0]

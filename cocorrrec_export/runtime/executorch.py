@@ -11,7 +11,15 @@ import numpy as np
 from cocorrrec_export.contract import TENSOR_NAMES, EntryPoint, TensorSpec
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.extras import quiet, require_runtime
-from cocorrrec_export.runtime.base import Arrays, ProgramFacts, check_inputs, first_line, in_order, named_outputs
+from cocorrrec_export.runtime.base import (
+    Arrays,
+    ProgramFacts,
+    check_inputs,
+    first_line,
+    in_order,
+    named_outputs,
+    vocab_size,
+)
 
 METADATA_PREFIX = "meta_"
 """Constant methods of the program that carry its metadata; each returns a string or an integer."""
@@ -33,7 +41,10 @@ class ExecuTorchRuntime:
         self._program = _load(path)
         self.entry_points = {entry.name: entry for entry in entry_points}
         self.executed_by = f"executorch {importlib.metadata.version('executorch')}"
-        missing = self.entry_points.keys() - set(self._program.method_names())
+        methods = set(self._program.method_names())
+        name = f"{METADATA_PREFIX}vocab_size"
+        self._vocab_size = vocab_size({"vocab_size": self._program.run_method(name, ())[0]} if name in methods else {})
+        missing = self.entry_points.keys() - methods
         if missing:
             raise CocorrrecError(f"{path}: lacks the entry points {', '.join(sorted(missing))}")
 
@@ -41,7 +52,7 @@ class ExecuTorchRuntime:
         """Run one entry point; see :class:`cocorrrec_export.runtime.base.Runtime`."""
         import torch
 
-        contract = check_inputs(self.entry_points, entry_point, inputs)
+        contract = check_inputs(self.entry_points, entry_point, inputs, vocab_size=self._vocab_size)
         tensors = tuple(torch.from_numpy(array) for array in in_order(contract, inputs))
         try:
             outputs = self._program.run_method(entry_point, tensors)

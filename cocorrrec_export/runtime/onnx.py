@@ -16,6 +16,7 @@ from cocorrrec_export.runtime.base import (
     in_order,
     metadata_value,
     named_outputs,
+    vocab_size,
 )
 from cocorrrec_export.targets import find_target
 
@@ -40,10 +41,13 @@ class OnnxRuntime:
         self.entry_points = {entry.name: entry for entry in entry_points}
         self.executed_by = f"onnxruntime {onnxruntime.__version__}"
         self._sessions = {name: _load(program_file(path, name), threads) for name in self.entry_points}
+        self._vocab_sizes = {
+            name: vocab_size(session.get_modelmeta().custom_metadata_map) for name, session in self._sessions.items()
+        }
 
     def run(self, entry_point: str, inputs: Arrays) -> Arrays:
         """Run one entry point; see :class:`cocorrrec_export.runtime.base.Runtime`."""
-        contract = check_inputs(self.entry_points, entry_point, inputs)
+        contract = check_inputs(self.entry_points, entry_point, inputs, vocab_size=self._vocab_sizes[entry_point])
         arrays = in_order(contract, inputs)
         feeds = {spec.name: array for spec, array in zip(contract.inputs, arrays, strict=True)}
         names = [spec.name for spec in contract.outputs]

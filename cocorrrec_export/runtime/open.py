@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from cocorrrec_export.contract import EntryPoint
+from cocorrrec_export.contract import CANDIDATES, CLICK, EntryPoint
 from cocorrrec_export.runtime.base import ProgramFacts, Runtime
 from cocorrrec_export.runtime.seal import check_seal
 from cocorrrec_export.targets import find_target
@@ -72,4 +72,6 @@ def rehearse(target: str, program: Path, entry_points: Sequence[EntryPoint]) -> 
     runtime = open_runtime(target, program, entry_points)
     for entry in entry_points:
         shapes = {spec: [size if isinstance(size, int) else 1 for size in spec.shape] for spec in entry.inputs}
-        runtime.run(entry.name, {spec.name: np.zeros(shape, spec.dtype) for spec, shape in shapes.items()})
+        # 0 is no item, where one is asked for.
+        values = {spec.name: int(spec.name in (CANDIDATES, CLICK)) for spec in entry.inputs}
+        runtime.run(entry.name, {x.name: np.full(shape, values[x.name], x.dtype) for x, shape in shapes.items()})

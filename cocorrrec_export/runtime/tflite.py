@@ -11,7 +11,15 @@ import numpy as np
 from cocorrrec_export.contract import EntryPoint, TensorSpec
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.extras import quiet, require_runtime
-from cocorrrec_export.runtime.base import Arrays, ProgramFacts, check_inputs, first_line, in_order, named_outputs
+from cocorrrec_export.runtime.base import (
+    Arrays,
+    ProgramFacts,
+    check_inputs,
+    first_line,
+    in_order,
+    named_outputs,
+    vocab_size,
+)
 
 METADATA_NAME = "cocorrrec"
 """Name of the metadata entry that holds the facts about the model, as a JSON object."""
@@ -45,12 +53,13 @@ class LiteRTRuntime:
             raise CocorrrecError(f"{path}: LiteRT cannot load it: {first_line(error)}") from None
         if missing:
             raise CocorrrecError(f"{path}: lacks the entry points {', '.join(sorted(missing))}")
+        self._vocab_size = vocab_size(_metadata_of(path))
         for name, contract in self.entry_points.items():
             _check_contract(path, contract, self._runners[name])
 
     def run(self, entry_point: str, inputs: Arrays) -> Arrays:
         """Run one entry point; see :class:`cocorrrec_export.runtime.base.Runtime`."""
-        contract = check_inputs(self.entry_points, entry_point, inputs)
+        contract = check_inputs(self.entry_points, entry_point, inputs, vocab_size=self._vocab_size)
         arrays = in_order(contract, inputs)
         try:
             outputs = self._runners[entry_point](
@@ -134,9 +143,27 @@ def _entry_points(model: Any) -> tuple[EntryPoint, ...]:
     return tuple(entry_points)
 
 
+def _metadata_of(path: Path) -> dict[str, str | int]:
+    """The metadata alone: the weights of a large file are not unpacked for them."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    try:
+        model = schema.Model.GetRootAs(path.read_bytes())
+        for index in range(model.MetadataLength()):
+            entry = model.Metadata(index)
+            if entry.Name() == METADATA_NAME.encode():
+                return _facts(bytes(model.Buffers(entry.Buffer()).DataAsNumpy()))
+    except Exception as error:  # the generated reader checks nothing: whatever it trips over, the file is damaged
+        raise CocorrrecError(f"{path}: damaged or truncated: {first_line(error)}") from error
+    return {}
+
+
+def _facts(data: bytes) -> dict[str, str | int]:
+    return {str(key): value for key, value in json.loads(data.decode()).items()}
+
+
 def _metadata(model: Any) -> dict[str, str | int]:
     for entry in model.metadata or []:
         if entry.name == METADATA_NAME.encode():
-            facts = json.loads(bytes(bytearray(model.buffers[entry.buffer].data)).decode())
-            return {str(key): value for key, value in facts.items()}
+            return _facts(bytes(bytearray(model.buffers[entry.buffer].data)))
     return {}
