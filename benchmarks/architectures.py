@@ -2,11 +2,11 @@
 
 Weights are random, those of norms too, since a converter drops a product with ones: they change neither time nor size.
 Each program is exported in int8 for 100 candidates by the recipes that ship, and run by the native runner: latency of
-every call, planned arena, heap, file. Beside ``rank``:
+every call, planned arena, heap, file. Next to ``rank``:
 
 - a click of the streaming form (``step``) of the models that have one, against ``rank`` of SASRec for one candidate,
   which has to read the whole history again;
-- SASRec as it is trained, which computes every position, converted without a device form, in float32.
+- SASRec as it is trained, which computes every position, converted without an export graph, in float32.
 
 Writes docs/architectures.md, its picture, and all raw samples as JSON.
 
@@ -296,7 +296,7 @@ def main() -> None:
         "--json",
         type=Path,
         default=Path("architectures.json"),
-        help="all raw samples; a run goes on from what is there",
+        help="all raw samples; a run continues from what is there",
     )
     arguments = parser.parse_args()
     rows = json.loads(arguments.json.read_text())["rows"] if arguments.json.is_file() else []

@@ -1,4 +1,4 @@
-"""The yardstick: the same model handed to each toolkit as it is, without this toolkit's device form.
+"""The yardstick: the same model handed to each toolkit as it is, without this toolkit's export graph.
 
 The module is the plain SCN with 64-bit ids, as one writes it first, converted by the line that each toolkit's own
 documentation starts with.

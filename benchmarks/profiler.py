@@ -232,7 +232,7 @@ def faults() -> list[dict]:
         table = Path(folder) / "faults"
         command = [sys.executable, "-m", "pytest", "-q", "-m", "device", "tests/device"]
         subprocess.run(command, cwd=ROOT, env=os.environ | {"CI": "true", "FAULT_TABLE": str(table)}, check=True)
-        # A path of this machine is no part of what is said.
+        # A path of this machine is not part of what is said.
         text = re.sub(rf"{re.escape(tempfile.gettempdir())}/\S*/", "", table.read_text())
         return [json.loads(line) for line in text.splitlines()]
 
@@ -277,7 +277,7 @@ def page(
         f"{package.runtime}, runner {package.id}, {artifact.path.name}, one thread.",
         "",
         f"A call of the runner that copies one number takes {p50:.2f} us (p99 {p99:.2f} us): what every figure below "
-        "holds beside the model.",
+        "holds next to the model.",
         "",
         f"The same file through the runner and through the Python runtime, in turns, {CALLS} calls of each:",
         "",
@@ -350,7 +350,7 @@ def _cell(text: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("artifact", type=Path, help="an ExecuTorch export with 'rank'")
-    parser.add_argument("others", type=Path, nargs="*", help="exports to profile beside it")
+    parser.add_argument("others", type=Path, nargs="*", help="exports to profile next to it")
     parser.add_argument("--faults", action="store_true", help="run tests/device too (root, minutes)")
     parser.add_argument("--json", type=Path, help="file for all raw samples")
     options = parser.parse_args()

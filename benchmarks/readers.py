@@ -1,4 +1,4 @@
-"""Read a large file of reviews: ours beside what one writes first, each in a fresh process.
+"""Read a large file of reviews: ours next to what one writes first, each in a fresh process.
 
     python benchmarks/readers.py
 
@@ -40,7 +40,7 @@ WORDS = SOME_TEXT.split(" ")
 
 
 def generate(reviews: int, *, seed: int) -> Iterator[tuple[np.ndarray, ...]]:
-    """Batches of user, item, stars, time: 3.5 reviews a user and 46 a business, as Yelp has, most of them of few."""
+    """Batches of user, item, stars, time: 3.5 reviews per user and 46 a business, as Yelp has, most of them of few."""
     rng = np.random.default_rng(seed)
     users, items = reviews // 3 + 1, reviews // 46 + 1
     for start in range(0, reviews, BATCH):
@@ -130,7 +130,7 @@ def to_time() -> pl.Expr:
 
 WAYS: dict[str, Callable[[Path], Interactions]] = {
     "ours": ours,
-    "a cut of it": a_cut,
+    "a prepared data set of it": a_cut,
     "json.loads of each line": json_loads,
     "polars.read_ndjson": read_ndjson,
     "polars.scan_ndjson": scan_ndjson,
@@ -165,14 +165,14 @@ def side_by_side(title: str, path: Path, ways: list[str], rounds: int) -> list[d
     samples: dict[str, list[dict]] = {way: [] for way in ways}
     for _ in range(rounds):
         for way in ways:
-            samples[way].append(measure(way, cut if way == "a cut of it" else path))
+            samples[way].append(measure(way, cut if way == "a prepared data set of it" else path))
             print(f"{title}, {way}: {samples[way][-1]['seconds']:.2f} s", file=sys.stderr, flush=True)
     made = {sample["made"] for each in samples.values() for sample in each}
     assert len(made) == 1, f"{title}: the ways do not give the same interactions: {made}"
     return [
         {
             "file": f"{title}, {path.stat().st_size / 1e6:,.0f} MB",
-            "way": f"{way}, {cut.stat().st_size / 1e6:.0f} MB" if way == "a cut of it" else way,
+            "way": f"{way}, {cut.stat().st_size / 1e6:.0f} MB" if way == "a prepared data set of it" else way,
             "seconds": [sample["seconds"] for sample in each],
             "peak": [sample["peak"] for sample in each],
             "idle": [sample["idle"] for sample in each],
@@ -223,7 +223,7 @@ def main() -> None:
         yelp, amazon = folder / "yelp_academic_dataset_review.json", folder / "All_Beauty.csv"
         count = f"{options.reviews:,}"
         write_yelp(yelp, options.reviews)
-        eager = ["ours", "a cut of it", "json.loads of each line", "polars.read_ndjson"]
+        eager = ["ours", "a prepared data set of it", "json.loads of each line", "polars.read_ndjson"]
         rows += side_by_side(f"{count} Yelp reviews", yelp, [*eager, "polars.scan_ndjson"], options.rounds)
         packed = gzipped(yelp)
         rows += side_by_side("the same, gzipped", packed, ["ours", *eager[2:]], options.rounds)
@@ -232,7 +232,7 @@ def main() -> None:
         if options.large:
             packed.unlink()
             write_yelp(yelp, options.large)
-            rows += side_by_side(f"{options.large:,} Yelp reviews", yelp, ["ours", "a cut of it"], 1)
+            rows += side_by_side(f"{options.large:,} Yelp reviews", yelp, ["ours", "a prepared data set of it"], 1)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2))
     system = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "

@@ -1,6 +1,6 @@
-"""The server under load, beside what it is made of, in one run.
+"""The server under load, next to what it is made of, in one run.
 
-Each server is pinned to core 0 and loaded by wrk from core 1. Beside it: ONNX Runtime called in a loop on core 0
+Each server is pinned to core 0 and loaded by wrk from core 1. Next to it: ONNX Runtime called in a loop on core 0
 without any server, the same server without batching (--max-batch 1), and the bare ASGI application of
 serving_stacks/asgi_app.py, which has none of the checks. Then overload, and the recovery after it.
 

@@ -1,8 +1,8 @@
-"""Every target, precision and item side of the phone's half, side by side in one run, and what each costs.
+"""Every target, precision and item side of the on-device model, side by side in one run, and what each costs.
 
 Fidelity (NDCG@10 of the float32 model and of the file, top-10 overlap, cosine of the scores) is that of the held-out
 users of the shipped model; latency, load and memory are those of fresh processes on one thread, called from Python.
-Beside them: eager torch, and the same model exported the plain way. A click of the streaming form stands next to
+Next to them: eager torch, and the same model exported the plain way. A click of the streaming form is next to
 attention recomputed over the history. Writes docs/targets.md, docs/targets.png and all raw samples as JSON.
 
     python benchmarks/targets.py --json targets.json
@@ -211,7 +211,7 @@ def page(results: dict) -> str:
         "",
         "## The plain way",
         "",
-        "The same `rank` in float32, one entry point, handed to each toolkit without the device form:",
+        "The same `rank` in float32, one entry point, handed to each toolkit without the export graph:",
         "",
         "| target | MB | p50 / p99 ms, C = 100 | times slower than ours | load ms | memory MB |",
         "|---|---|---|---|---|---|",
@@ -234,7 +234,7 @@ def page(results: dict) -> str:
         "",
         "## A click of the streaming form",
         "",
-        "`step` of the int8 `.tflite` after a history of so many clicks, beside one SASRec-like attention block over "
+        "`step` of the int8 `.tflite` after a history of so many clicks, next to one SASRec-like attention block over "
         "all of them in float32, both on LiteRT:",
         "",
         "| clicks before | `step` p50 ms | attention p50 ms | times |",
@@ -261,16 +261,16 @@ def plot(results: dict, path: Path) -> None:
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     size, speed = figure.subplots(1, 2)
-    colours = {"executorch": "C0", "tflite": "C1", "onnx": "C2", "coreml": "C3"}
-    for target, colour in colours.items():
+    colors = {"executorch": "C0", "tflite": "C1", "onnx": "C2", "coreml": "C3"}
+    for target, color in colors.items():
         for side, line in (("computed", "-"), ("folded", "--")):
             rows = [r for r in results["rows"] if (r["target"], r["item_side"]) == (target, side)]
             label = f"{target}, {side}"
             names = [r["precision"] for r in rows]
-            size.plot(names, [r["bytes"] / 1e6 for r in rows], line, marker=".", color=colour, label=label)
+            size.plot(names, [r["bytes"] / 1e6 for r in rows], line, marker=".", color=color, label=label)
             if target in NATIVE:
                 latency = [p(r["rank"][100]["latency_ms"], 50) for r in rows]
-                speed.plot(names, latency, line, marker=".", color=colour, label=label)
+                speed.plot(names, latency, line, marker=".", color=color, label=label)
     size.set_ylabel("MB")
     size.set_title("file")
     speed.set_ylabel("ms, p50")

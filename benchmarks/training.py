@@ -1,4 +1,4 @@
-"""Training and evaluation: one user state a history, beside one a pair.
+"""Training and evaluation: one user state a history, next to one a pair.
 
 Both sides train the same model on the same examples, 1 positive to 4 negatives, on one thread, in turns within one
 run. The per-pair side (per_pair.py) is what one writes first: the equations line by line, a data set of (history, item,

@@ -18,7 +18,7 @@ def exchange(new: Path, old: Path, *, aside: Path) -> None:
     """Exchange the names of two folders of one file system.
 
     Where the system cannot, ``old`` steps aside for the moment between two renames; a process that is killed in it
-    leaves the folder under the name ``aside``, beside a missing ``old``.
+    leaves the folder under the name ``aside``, next to a missing ``old``.
 
     Args:
         new: has the name ``old`` afterwards.

@@ -1,6 +1,6 @@
 """Write files and folders so that an interrupted command leaves nothing half-written, and check them by digest.
 
-What is written stands under a temporary name beside its destination, and takes the destination's name at the end. A
+What is written is under a temporary name next to its destination, and takes the destination's name at the end. A
 folder is only ever replaced by one of the same kind, and by an exchange: at no moment is there none.
 """
 
@@ -40,7 +40,7 @@ def is_temporary(name: str) -> bool:
 
 @contextmanager
 def publish_directory(destination: Path, owned: Owned) -> Iterator[Path]:
-    """A temporary folder beside ``destination`` that takes its place when the block ends without an error.
+    """A temporary folder next to ``destination`` that takes its place when the block ends without an error.
 
     Begin the block before the work: a destination that cannot be written is found out at its start. A folder that was
     there before is exchanged for the new one at the end, if it is of the same kind; until then it is untouched. On any
@@ -52,7 +52,7 @@ def publish_directory(destination: Path, owned: Owned) -> Iterator[Path]:
         owned: tells folders of the kind that is written.
 
     Raises:
-        UsageError: ``destination`` is a file, holds something else, or is where this process stands.
+        UsageError: ``destination`` is a file, holds something else, or is where this process is.
         CocorrrecError: another process is writing it, or nothing can be written there.
     """
     destination = destination.resolve()
@@ -92,7 +92,7 @@ def _check_replaceable(destination: Path, owned: Owned) -> None:
 
 
 def _files_under(folder: Path) -> set[str]:
-    """Relative names of all that is no folder, links included, but for temporary files of ours."""
+    """Relative names of all that is not a folder, links included, but for temporary files of ours."""
     return {
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
@@ -117,7 +117,7 @@ def listed_files(folder: Path, index: str) -> set[str] | None:
 def publish_file(destination: Path) -> Iterator[Path]:
     """A temporary path that is renamed to ``destination`` when the block ends without an error.
 
-    It has the destination's own name, in a temporary folder beside it, where libraries may leave temporary files too.
+    It has the destination's own name, in a temporary folder next to it, where libraries may leave temporary files too.
 
     Raises:
         UsageError: ``destination`` is a folder.

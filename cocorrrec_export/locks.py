@@ -15,7 +15,7 @@ from typing import IO, Any
 from cocorrrec_export.errors import CocorrrecError
 
 LOCK = ".cocorr-lock"
-"""The lock of a folder that is worked in; of one that is replaced, it is ``.NAME.cocorr-lock`` beside it."""
+"""The lock of a folder that is worked in; of one that is replaced, it is ``.NAME.cocorr-lock`` next to it."""
 _MAX_OWNER_BYTES = 4096
 _TRIES = 100
 

@@ -1,6 +1,6 @@
 """Text that is not ours (paths, names in files, what devices and adb say), made safe to show.
 
-Everything that reaches a terminal or a page passes here: markup is shown as it stands, and what would move the cursor,
+Everything that reaches a terminal or a page passes here: markup is shown as it is, and what would move the cursor,
 hide or reorder text is shown as an escape.
 """
 

@@ -22,13 +22,13 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Parse a TOML file.
 
     Raises:
-        UsageError: the file does not exist or is no file.
-        CocorrrecError: it is no TOML, not UTF-8, or larger than 1 MiB.
+        UsageError: the file does not exist or is not a file.
+        CocorrrecError: it is not TOML, not UTF-8, or larger than 1 MiB.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
     if path.stat().st_size > MAX_TOML_BYTES:
-        raise CocorrrecError(f"{path}: larger than {MAX_TOML_BYTES} bytes, this is no file of ours")
+        raise CocorrrecError(f"{path}: larger than {MAX_TOML_BYTES} bytes, this is not a file of ours")
     try:
         text = path.read_bytes().decode("utf-8")
         if _LONG_KEY.search(text):
@@ -74,7 +74,7 @@ def override(tables: dict[str, Any], values: dict[str, Any], *, where: str) -> N
     """Set ``values``, by dotted key, in ``tables``; ``where`` names the file in errors.
 
     Raises:
-        UsageError: what a key goes through is no table.
+        UsageError: what a key goes through is not a table.
     """
     for dotted, value in values.items():
         *parents, key = dotted.split(".")

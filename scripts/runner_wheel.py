@@ -1,7 +1,7 @@
 """Put finished runner packages into a wheel of their own: ``make runner-wheel``, which the extra ``android`` installs.
 
 The wheel holds programs for phones, not for the machine that installs it, so it is for any platform. It carries the
-licence texts and sources that are inside each package.
+license texts and sources that are inside each package.
 """
 
 import argparse
@@ -24,17 +24,17 @@ version = "{version}"
 description = "Runners of cocorrrec-export for Android phones and Linux, with the C runtime that they need"
 readme = "README.md"
 requires-python = ">=3.11"
-license = "{licence}"
+license = "{license}"
 license-files = ["{module}/*/LICENSE-*.txt", "{module}/*/NOTICE.txt"]
 
 [tool.hatch.build.targets.wheel]
 packages = ["{module}"]
 """
-LICENCE = "Apache-2.0 AND BSD-3-Clause AND LGPL-2.1-or-later AND GPL-3.0-or-later WITH GCC-exception-3.1"
+LICENSE = "Apache-2.0 AND BSD-3-Clause AND LGPL-2.1-or-later AND GPL-3.0-or-later WITH GCC-exception-3.1"
 README = """# cocorrrec-runner
 
 Programs that `cocorr-profile` copies to a phone. Nothing in here is started on the machine that installs it, except
-on Linux with `cocorr-profile --host`. Licences, sources and where the rest of the sources are:
+on Linux with `cocorr-profile --host`. Licenses, sources and where the rest of the sources are:
 `NOTICE.txt` in each folder.
 
 Packages: {names}
@@ -51,13 +51,13 @@ def main() -> None:
         module = project / WHEEL_MODULE
         packages = [build_package(target, abi, module) for target in installed() for abi in ABIS]
         if any(package.manifest["compiler"].startswith("zig ") for package in packages):
-            # Their licences are others, and may not be all there.
+            # Their licenses are others, and may not be all there.
             sys.exit("the wheel is built with Debian's compilers: apt install g++ g++-aarch64-linux-gnu")
         (module / "__init__.py").write_text('"""Runner packages of cocorrrec-export."""\n', encoding="utf-8")
         names = ", ".join(package.name for package in packages)
         (project / "README.md").write_text(README.format(names=names), encoding="utf-8")
         (project / "pyproject.toml").write_text(
-            PROJECT.format(version=__version__, module=WHEEL_MODULE, licence=LICENCE), encoding="utf-8"
+            PROJECT.format(version=__version__, module=WHEEL_MODULE, license=LICENSE), encoding="utf-8"
         )
         built = project / "built"
         command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(built), str(project)]

@@ -24,7 +24,7 @@ WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
 def recipe(precision: str, item_side: str = "computed") -> Recipe:
     """The shipped recipe, with one or the other item side, for a random model.
 
-    Such a model ranks by differences that quantised weights and float16 do not keep, so the limits of the ranking are
+    Such a model ranks by differences that quantized weights and float16 do not keep, so the limits of the ranking are
     wide; and not every combination has every entry point, which would take minutes.
     """
     shipped = choose_recipe("scn", "coreml", precision=precision)

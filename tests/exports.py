@@ -33,31 +33,31 @@ def _export(tiny: ModelFolder, out: Path, kind: str, target: str, precision: str
 
 @pytest.fixture(scope="session")
 def scn_fp32(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """The phone's half in float32."""
+    """The on-device model in float32."""
     return _export(tiny, tmp_path_factory.mktemp("dist"), "scn", "executorch", "fp32")
 
 
 @pytest.fixture(scope="session")
 def scn_int8(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """The phone's half in int8."""
+    """The on-device model in int8."""
     return _export(tiny, tmp_path_factory.mktemp("dist"), "scn", "executorch", "int8")
 
 
 @pytest.fixture(scope="session")
 def gcn_fp32(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """The cloud's half."""
+    """The cloud model."""
     return _export(tiny, tmp_path_factory.mktemp("dist"), "gcn", "onnx", "fp32")
 
 
 @pytest.fixture(scope="session")
 def tflite_int8(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """The phone's half as a ``.tflite``."""
+    """The on-device model as a ``.tflite``."""
     return _export(tiny, tmp_path_factory.mktemp("dist"), "scn", "tflite", "int8")
 
 
 @pytest.fixture(scope="session")
 def onnx_int8(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """The phone's half as ONNX files."""
+    """The on-device model as ONNX files."""
     return _export(tiny, tmp_path_factory.mktemp("dist"), "scn", "onnx", "int8")
 
 
@@ -69,7 +69,7 @@ def coreml_exports(tmp_path_factory: pytest.TempPathFactory) -> CoreMLExports:
 
 @pytest.fixture(scope="session")
 def coreml_fp32(coreml_exports: CoreMLExports) -> Artifact:
-    """The phone's half as an ``.mlpackage``."""
+    """The on-device model as an ``.mlpackage``."""
     return coreml_exports.artifact("fp32")
 
 
@@ -84,5 +84,5 @@ def rehash(folder: Path) -> None:
 
 @pytest.fixture(params=["scn_int8", "tflite_int8", "onnx_int8"])
 def phone_int8(request: pytest.FixtureRequest) -> Artifact:
-    """The phone's half in int8, for each target in turn but Core ML, which has tests of its own."""
+    """The on-device model in int8, for each target in turn but Core ML, which has tests of its own."""
     return request.getfixturevalue(request.param)

@@ -36,16 +36,14 @@ PHRASES = (
     Phrase(r"\bpublish(?:es)? nothing\b", "does not write an export that fails"),
     Phrase(r"\b(?:a|one) (?:file|row|program|method) an? (?:entry point|user|epoch)\b", "one ... per ..."),
     Phrase(r"\bdevice form\b", "export graph", ("docs/architecture.md",)),
-    Phrase(
-        r"\b(?:a|an|the|this|that|one|own|each|every|same|prepared) cut\b(?! (?:off|out|in)\b)", "prepared data set"
-    ),
+    Phrase(r"\b(?:a|an|the|this|that|own|each|every|same) cut\b(?! (?:off|out|in)\b)", "prepared data set"),
     Phrase(r"\brunner bundle\b", "runner package"),
     Phrase(r"\b(?:phone|cloud)'s half\b", "on-device model (SCN), cloud model (GCN)"),
     Phrase(r"\bwaits? for company\b", "waits to fill a batch"),
     Phrase(r"\b(?:right|wrong) by\b", "correct, incorrect, differs by"),
     # American spelling.
     Phrase(
-        r"\b\w*(?:quanti|normali|initiali|vectori|serieli|optimi|organi|minimi|maximi|randomi)s(?:e|es|ed|ing|ation)\b",
+        r"\b\w*(?:quanti|normali|initiali|vectori|seriali|organi|minimi|maximi|randomi)s(?:e|es|ed|ing|ation)\b",
         "-ize",
     ),
     Phrase(r"\blicences?\b", "license"),

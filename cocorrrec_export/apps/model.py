@@ -22,7 +22,7 @@ class AppModel:
 
     artifact: Artifact
     metadata: dict[str, str | int]
-    """What the program reports in its metadata."""
+    """What the program reports about itself."""
     items: list[tuple[str, str]]
     """The app's own id and the title of each item; the program's ids are places in the list, from 1."""
     has_titles: bool

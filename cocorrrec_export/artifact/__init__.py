@@ -1,1 +1,1 @@
-"""An exported folder: its manifest, its recipe, and what it says of itself."""
+"""An exported folder: its manifest, its recipe, and what it reports about itself."""

@@ -1,4 +1,4 @@
-"""What an export says of itself, read from the file, with or without a manifest."""
+"""What an export reports about itself, read from the file, with or without a manifest."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ UNVERIFIED = "manifest, which has no digest of itself"
 
 @dataclass(frozen=True)
 class Inspection:
-    """A program, and what it says of itself."""
+    """A program, and what it reports about itself."""
 
     program: Path
     target: str
@@ -69,7 +69,7 @@ class Inspection:
 
 
 def inspect(path: Path) -> Inspection:
-    """Read what a file, or the folder of an export, says of itself, in a process that may crash.
+    """Read what a file, or the folder of an export, reports about itself, in a process that may crash.
 
     Args:
         path: an exported file, the folder of an ``.mlpackage`` or of ONNX entry points, or an export's folder.

@@ -181,7 +181,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     with where.open("rb") as file:
         data = file.read(MAX_MANIFEST_BYTES + 1)
     if len(data) > MAX_MANIFEST_BYTES:
-        raise CocorrrecError(f"{where}: larger than {MAX_MANIFEST_BYTES} bytes, this is no manifest")
+        raise CocorrrecError(f"{where}: larger than {MAX_MANIFEST_BYTES} bytes, this is not a manifest")
     try:
         manifest = strict_json.parse(data)
     except ValueError as error:
@@ -246,7 +246,7 @@ def newest_artifact(
     Args:
         dist: parent of the folders.
         kind: which half of a CoCorrRec.
-        architecture: or the phone's half of which architecture; neither takes any export.
+        architecture: or the on-device model of which architecture; neither takes any export.
         targets: of which it must be one; None takes any.
 
     Raises:

@@ -1,7 +1,7 @@
 """Recipes: which target, backend and precision, in which shapes, within which limits.
 
 A recipe is a TOML file. The shipped ones are in ``export_recipes/`` and are called
-``<target>-<backend>-<precision>.toml`` for the phone's half, with ``gcn-`` in front for the cloud's.
+``<target>-<backend>-<precision>.toml`` for the on-device model, with ``gcn-`` in front for the cloud's.
 """
 
 import dataclasses
@@ -224,7 +224,7 @@ def load_recipe(path: Path) -> Recipe:
 
     Raises:
         UsageError: everything that is wrong with it, each with its key.
-        CocorrrecError: it is no TOML.
+        CocorrrecError: it is not TOML.
     """
     reader = _Reader(read_toml(path))
     kind = reader.choice("kind", get_args(Kind), "scn")

@@ -30,7 +30,7 @@ def log(message: str) -> None:
 
 
 def literal(text: str) -> "Text":
-    """Text for rich as it stands: no markup, no control characters."""
+    """Text for rich as it is: no markup, no control characters."""
     from rich.text import Text
 
     return Text(printable(text))
@@ -48,7 +48,7 @@ def print_json(value: Any) -> None:
 
 
 def print_json_line(value: Any) -> None:
-    """One object on one line of stdout, for a command that goes on: its reader need not guess where it ends."""
+    """One object on one line of stdout, for a command that continues: its reader need not guess where it ends."""
     print(json.dumps(value, allow_nan=False), flush=True)
 
 

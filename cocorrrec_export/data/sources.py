@@ -1,4 +1,4 @@
-"""From the ``[data]`` table and a file, of any format or a cut, to interactions."""
+"""From the ``[data]`` table and a file, of any format or a prepared data set, to interactions."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -56,10 +56,10 @@ class DataSource:
 
 
 def load_source(path: Path, source: DataSource, *, progress: Progress | None = None) -> Interactions:
-    """Read, filter and order the interactions of ``path``; a cut is all of that already.
+    """Read, filter and order the interactions of ``path``; a prepared data set is all of that already.
 
     Raises:
-        UsageError: the file does not exist, lacks a column, or is a cut with other filters.
+        UsageError: the file does not exist, lacks a column, or is a prepared data set with other filters.
         CocorrrecError: it is damaged, has a bad row, or nothing is left of it.
     """
     if is_cut(path):
@@ -77,11 +77,11 @@ def load_source(path: Path, source: DataSource, *, progress: Progress | None = N
 
 
 def resolve_source(path: Path, source: DataSource) -> DataSource:
-    """``source``, or what a cut was made with: a model trained from it then names the filters that were really used.
+    """``source``, or what a prepared data set was made with: a model trained from it names the filters used.
 
     Raises:
-        UsageError: ``path`` is a cut, and ``source`` asks for filters that are neither its own nor the default ones.
-        CocorrrecError: it is a damaged cut.
+        UsageError: ``path`` is a prepared data set, and ``source`` asks for other filters than its own.
+        CocorrrecError: it is a damaged prepared data set.
     """
     return _made_with(path, read_cut(path), source) if is_cut(path) else source
 
@@ -94,16 +94,16 @@ def make_cut(
     Args:
         path: the original file.
         source: how to read it, and what to keep.
-        out: the cut.
+        out: the prepared data set.
         user_ids: keep the users' external ids in it.
-        progress: hears of the bytes read.
+        progress: receives the bytes read.
 
     Raises:
-        UsageError: as :func:`load_source`, or ``path`` is a cut already.
+        UsageError: as :func:`load_source`, or ``path`` is a prepared data set already.
         CocorrrecError: as :func:`load_source`.
     """
     if is_cut(path):
-        raise UsageError(f"{path}: is a cut already; give the file that it was made from")
+        raise UsageError(f"{path}: is a prepared data set already; give the file that it was made from")
     interactions = load_source(path, source, progress=progress)
     origin = {"toolkit_version": __version__, "file": facts_of(path), "data": source.as_table()}
     write_cut(out, interactions, origin, user_ids=user_ids)
@@ -111,11 +111,11 @@ def make_cut(
 
 
 def _made_with(path: Path, cut: Cut, source: DataSource) -> DataSource:
-    """What a cut was made with, if ``source`` does not ask for anything else."""
+    """What a prepared data set was made with, if ``source`` does not ask for anything else."""
     try:
         made = DataSource.from_dict(dict(cut.origin["data"]), where=f"{path}, [data]")
     except (KeyError, TypeError, ValueError):
-        raise CocorrrecError(f"{path}: a cut that does not say how it was made; make it again") from None
+        raise CocorrrecError(f"{path}: a prepared data set that does not say how it was made; make it again") from None
     if source.filters not in (made.filters, Filters()):
         raise UsageError(
             f"{path}: was cut with {_say(made.filters)}, and cannot be filtered again with {_say(source.filters)}: "

@@ -99,7 +99,7 @@ def export_and_run(kind: Kind, target: str) -> str:
         expected = graph.module(*graph.example)[0].numpy()
     difference = float(np.abs(actual - expected).max())
     if not difference <= TOLERANCE:
-        raise CocorrrecError(f"exports and runs, and is wrong by {difference:.3g}")
+        raise CocorrrecError(f"exports and runs, but differs by {difference:.3g}")
     return f"exports and runs in {time.monotonic() - start:.1f} s, within {difference:.1g} ({runtime.executed_by})"
 
 

@@ -108,7 +108,7 @@ def _stays_float32(op: Any) -> bool:
         return bool(following & {"rsqrt", "sqrt"})
     if op.op_type == "mul":
         return op.x is op.y
-    if op.op_type == "add":  # a divisor and what keeps it from zero; log(1 + x), where x may vanish beside 1
+    if op.op_type == "add":  # a divisor and what keeps it from zero; log(1 + x), where x may vanish next to 1
         return bool(following & {"real_div", "log"})
     if op.op_type == "exp":
         return any(_stays_float32(child) for output in op.outputs for child in output.child_ops)
@@ -127,7 +127,7 @@ def _finish(path: Path, metadata: dict[str, str | int]) -> None:
     keys = {key: str(uuid.uuid5(uuid.NAMESPACE_URL, entry["path"])).upper() for key, entry in entries.items()}
     manifest["itemInfoEntries"] = {keys[key]: entry for key, entry in entries.items()}
     manifest["rootModelIdentifier"] = keys[manifest["rootModelIdentifier"]]
-    # As Core ML Tools write it: they write it anew when they open a package, and its digest must stay what it is.
+    # As Core ML Tools write it: they write it again when they open a package, and its digest must stay what it is.
     text = json.dumps(manifest, indent=4, sort_keys=True)
     (path / PACKAGE_MANIFEST).write_text(text + "\n", encoding="utf-8")
 

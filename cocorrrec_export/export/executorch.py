@@ -47,7 +47,7 @@ def export(
 def _partitioner() -> Any:
     """XNNPACK's partitioner, which also takes linears of float32 activations and int8 weights.
 
-    XNNPACK has kernels for them; the stock rules ask for quantised activations beside quantised weights.
+    XNNPACK has kernels for them; the stock rules ask for quantized activations next to quantized weights.
     """
     from executorch.backends.xnnpack.partition.config import ALL_PARTITIONER_CONFIGS
     from executorch.backends.xnnpack.partition.config.gemm_configs import LinearConfig

@@ -30,7 +30,7 @@ class Exporter(Protocol):
             recipe: what to make of them.
             path: file or folder to write, named as the target's row says.
             metadata: facts about the model, readable from the file in the format's own way.
-            progress: hears what is being done.
+            progress: receives what is being done.
 
         Returns:
             Bytes of the arena that each entry point plans for its intermediate tensors; empty where the format plans

@@ -127,7 +127,7 @@ class RankWithVector(_Entry):
 
 
 class Correct(nn.Module):
-    """The cloud's half."""
+    """The cloud model."""
 
     def __init__(self, gcn: GCN) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class Correct(nn.Module):
 
 
 class AnswerVector(nn.Module):
-    """The cloud's half of a model whose cloud answers with a vector; it has the phone's item table too."""
+    """The cloud model of a model whose cloud answers with a vector; it has the phone's item table too."""
 
     def __init__(self, model: CoCorrRec, cloud: VectorCloud) -> None:
         super().__init__()
@@ -187,13 +187,13 @@ def _mamba_state(config: ModelConfig) -> tuple[TensorSpec, ...]:
 
 @dataclass(frozen=True)
 class Form:
-    """How the phone's half of an architecture goes into a file."""
+    """How the on-device model of an architecture goes into a file."""
 
     device: Callable[..., DeviceRanker]
     """From the plain model, ``sequence_length`` and ``storage``."""
     entry_points: tuple[str, ...]
     state: Callable[[ModelConfig], tuple[TensorSpec, ...]] = _no_state
-    """What ``step`` takes beside the click; a new stream is all zeros, but for ``position``."""
+    """What ``step`` takes next to the click; a new stream is all zeros, but for ``position``."""
 
 
 _STREAMING = ("rank", "step", "score")
@@ -287,8 +287,8 @@ def scn_graphs(model: Ranker, config: ModelConfig, recipe: Recipe) -> list[Graph
     """The phone's entry points that ``recipe`` asks for, over one copy of the weights.
 
     Raises:
-        UsageError: an entry point that the model has not, an item side that it cannot fold, or arithmetic that the
-            target's converter has not.
+        UsageError: an entry point that the model does not have, an item side that it cannot fold, or arithmetic that
+            target's converter does not have.
         ValueError: the model is in training mode.
     """
     recipe = fit_recipe(recipe, config)
@@ -346,7 +346,7 @@ def part_bytes(graphs: Sequence[GraphSpec], activations: str) -> dict[str, int]:
         activations: of the recipe; a program that computes in float16 stores no float32.
 
     Returns:
-        ``table``, ``scn`` and ``item_side`` of the phone's half; ``gcn`` of the cloud's.
+        ``table``, ``scn`` and ``item_side`` of the on-device model; ``gcn`` of the cloud's.
     """
     widest = 2 if activations == "fp16" else 4
 

@@ -1,4 +1,4 @@
-"""ONNX: one self-contained file for the cloud; for the phone a folder with one file an entry point and the weights."""
+"""ONNX: one self-contained file for the cloud; for the phone a folder with one file per entry point and the weights."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

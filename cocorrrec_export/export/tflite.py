@@ -34,7 +34,7 @@ def export(
     progress("importing LiteRT")
     with quiet():
         import litert_torch
-    modules = copy.deepcopy([graph.module for graph in graphs])  # in one copy, so that they go on sharing weights
+    modules = copy.deepcopy([graph.module for graph in graphs])  # in one copy, so that they continue sharing weights
     packed = _float_projections(modules, graphs)
     progress(f"converting {len(graphs)} entry points")
     with quiet():
@@ -49,7 +49,7 @@ def export(
     _pack_weights(model, packed)
     _add_metadata(model, metadata)
     _tidy(model)
-    path.write_bytes(_serialise(model))
+    path.write_bytes(_serialize(model))
     return {}
 
 
@@ -118,7 +118,7 @@ def _float_projections(modules: list[nn.Module], graphs: Sequence[GraphSpec]) ->
                 if isinstance(child, HalfProjection):
                     packed[key] = (plain.weight.numpy().astype(np.float16), None)
                 else:
-                    packed[key] = (child.quantised.numpy(), child.scale.numpy())
+                    packed[key] = (child.quantized.numpy(), child.scale.numpy())
     return packed
 
 
@@ -221,7 +221,7 @@ def _add_metadata(model: Any, metadata: dict[str, str | int]) -> None:
     model.metadata = [*(model.metadata or []), entry]
 
 
-def _serialise(model: Any) -> bytes:
+def _serialize(model: Any) -> bytes:
     import flatbuffers
 
     builder = flatbuffers.Builder(1 << 20)

@@ -1,6 +1,6 @@
-"""What every architecture's device form is put together from.
+"""What every architecture's export graph is put together from.
 
-A device form is a model in operators that every exporter lowers well, for one user at a time; tests hold it equal to
+A export graph is a model in operators that every exporter lowers well, for one user at a time; tests hold it equal to
 the plain model. Heads are the batch of a matrix product; a position is picked by a one-hot row; a mean is a product
 with a constant row. Letters: L clicks, C candidates, D features, h heads, f = D / h.
 """

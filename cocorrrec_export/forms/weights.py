@@ -1,4 +1,4 @@
-"""Weights in every precision: explicit buffers, dequantised in the graph, so that each runtime computes the same."""
+"""Weights in every precision: explicit buffers, dequantized in the graph, so that each runtime computes the same."""
 
 import torch
 from torch import Tensor, nn
@@ -53,15 +53,15 @@ class Int8Table(nn.Module):
         super().__init__()
         weight = weight.detach().double()
         scale = _half_scale(weight.abs().amax(dim=1, keepdim=True), 127)
-        quantised = (weight / scale.double()).round().clamp(-127, 127)
-        self.register_buffer("quantised", quantised.to(torch.int8))  # [V, D]
+        quantized = (weight / scale.double()).round().clamp(-127, 127)
+        self.register_buffer("quantized", quantized.to(torch.int8))  # [V, D]
         self.scale = HalfTable(scale, as_bits=as_bits)  # [V, 1]
 
-    quantised: Tensor
+    quantized: Tensor
 
     def forward(self, ids: Tensor) -> Tensor:
         """``ids [n]`` int32 to ``[n, D]`` float32."""
-        return self.quantised.index_select(0, ids).to(torch.float32) * self.scale(ids)
+        return self.quantized.index_select(0, ids).to(torch.float32) * self.scale(ids)
 
 
 class Int4Table(nn.Module):
@@ -77,8 +77,8 @@ class Int4Table(nn.Module):
         size = weight.shape[1]
         if size % 2:
             raise ValueError(f"an int4 table needs an even number of features, got {size}")
-        scale, quantised = _least_squares(weight.detach())
-        low, high = (quantised + 8).to(torch.int16).split(size // 2, dim=1)
+        scale, quantized = _least_squares(weight.detach())
+        low, high = (quantized + 8).to(torch.int16).split(size // 2, dim=1)
         self.register_buffer("packed", (low + 16 * high - 128).to(torch.int8))  # [V, D / 2]
         self.scale = HalfTable(scale, as_bits=as_bits)  # [V, 1]
 
@@ -98,11 +98,11 @@ def _least_squares(weight: Tensor) -> tuple[Tensor, Tensor]:
     best_scale, best, least = torch.ones_like(largest, dtype=torch.float16), torch.zeros_like(weight), None
     for clip in CLIPS:
         scale = _half_scale(largest * clip, 7)
-        quantised = (weight / scale.to(torch.float32)).round().clamp(-8, 7)
-        error = (quantised * scale.to(torch.float32) - weight).square().sum(dim=1, keepdim=True)
+        quantized = (weight / scale.to(torch.float32)).round().clamp(-8, 7)
+        error = (quantized * scale.to(torch.float32) - weight).square().sum(dim=1, keepdim=True)
         better = torch.ones_like(error, dtype=torch.bool) if least is None else error < least
         least = error if least is None else torch.where(better, error, least)
-        best_scale, best = torch.where(better, scale, best_scale), torch.where(better, quantised, best)
+        best_scale, best = torch.where(better, scale, best_scale), torch.where(better, quantized, best)
     return best_scale, best
 
 
@@ -163,7 +163,7 @@ class HalfProjection(nn.Module):
 class Int8Projection(nn.Module):
     """The same with one byte a weight and one float32 scale an output; activations stay float32.
 
-    Written with the operator that stands for a quantised weight in exported programs, so that a backend with kernels
+    Written with the operator that stands for a quantized weight in exported programs, so that a backend with kernels
     for such weights never makes a float32 copy of them.
     """
 
@@ -174,12 +174,12 @@ class Int8Projection(nn.Module):
         weight = weight.detach()
         largest = weight.abs().amax(dim=1)
         scale = torch.where(largest == 0, torch.ones_like(largest), largest / 127)
-        self.register_buffer("quantised", (weight / scale.unsqueeze(1)).round().to(torch.int8))  # [out, in]
+        self.register_buffer("quantized", (weight / scale.unsqueeze(1)).round().to(torch.int8))  # [out, in]
         self.register_buffer("scale", scale)  # [out]
         self.register_buffer("zero", torch.zeros(len(scale), dtype=torch.int64))
         self.register_buffer("bias", None if bias is None else bias.detach().clone())
 
-    quantised: Tensor
+    quantized: Tensor
     scale: Tensor
     zero: Tensor
     bias: Tensor | None
@@ -187,7 +187,7 @@ class Int8Projection(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[n, in]`` to ``[n, out]``."""
         weight = torch.ops.quantized_decomposed.dequantize_per_channel(
-            self.quantised, self.scale, self.zero, 0, -127, 127, torch.int8
+            self.quantized, self.scale, self.zero, 0, -127, 127, torch.int8
         )
         # The bias apart: XNNPACK's float32 product with int8 weights takes none from this exporter.
         y = nn.functional.linear(x, weight)
@@ -195,7 +195,7 @@ class Int8Projection(nn.Module):
 
     def as_float(self) -> Projection:
         """The float32 projection that computes the same."""
-        return Projection(self.quantised.to(torch.float32) * self.scale.unsqueeze(1), self.bias)
+        return Projection(self.quantized.to(torch.float32) * self.scale.unsqueeze(1), self.bias)
 
 
 def make_projection(weight: Tensor, bias: Tensor | None, precision: str) -> nn.Module:

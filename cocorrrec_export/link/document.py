@@ -153,9 +153,9 @@ def timeline_svg(rows: Sequence[dict[str, Any]], tolerance_ms: float) -> str:
     axes = figure.subplots()
     names = [f"{each['bandwidth_mb_s']:g} MB/s" for each in rows]
     left = np.zeros(len(rows))
-    for part, colour in zip(PARTS, ("#4878a8", "#d98032", "#5a9e6f"), strict=True):
+    for part, color in zip(PARTS, ("#4878a8", "#d98032", "#5a9e6f"), strict=True):
         widths = np.array([each[f"{part}_ms"]["p50"] for each in rows])
-        axes.barh(names, widths, left=left, color=colour, label=part, height=0.6)
+        axes.barh(names, widths, left=left, color=color, label=part, height=0.6)
         left += widths
     axes.axvline(tolerance_ms, color="black", linestyle="--", label="the correction is needed")
     axes.invert_yaxis()
@@ -226,7 +226,7 @@ def write_report(folder: Path, document: dict[str, Any]) -> None:
 
 
 def facts_of(document: dict[str, Any]) -> list[str]:
-    """What a reader has to know beside the table."""
+    """What a reader has to know next to the table."""
     ways = {
         "namespace": "bandwidth: kernel token bucket (tc tbf) on a veth pair into a network namespace",
         "proxy": "bandwidth: a shaping proxy in user space",

@@ -1,4 +1,4 @@
-"""From a config to a model with initialised weights: the only reader of the config's sizes."""
+"""From a config to a model with initialized weights: the only reader of the config's sizes."""
 
 import math
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def build_model(config: ModelConfig, *, generator: torch.Generator | None = None
     # The constructors draw from the global generator; what they draw is overwritten, so its state is put back.
     with torch.random.fork_rng(devices=[], enabled=generator is not None):
         model = ARCHITECTURES[config.architecture](config)
-    _initialise(model, std=config.init_std, generator=generator)
+    _initialize(model, std=config.init_std, generator=generator)
     return model
 
 
@@ -142,7 +142,7 @@ ARCHITECTURES: dict[Architecture, Callable[[ModelConfig], Ranker]] = {
 
 
 @torch.no_grad()
-def _initialise(model: Ranker, *, std: float, generator: torch.Generator | None) -> None:
+def _initialize(model: Ranker, *, std: float, generator: torch.Generator | None) -> None:
     for module in model.modules():
         if isinstance(module, nn.Embedding) or (isinstance(module, nn.Linear) and isinstance(model, CoCorrRec)):
             module.weight.normal_(0.0, std, generator=generator)
@@ -155,5 +155,5 @@ def _initialise(model: Ranker, *, std: float, generator: torch.Generator | None)
             for name, parameter in module.named_parameters():
                 bound = math.sqrt(6 / (5 * size)) if name.startswith("weight") else 1 / math.sqrt(size)
                 parameter.uniform_(-bound, bound, generator=generator)
-    model.initialise(std=std, generator=generator)
+    model.initialize(std=std, generator=generator)
     model.item_embedding.weight[PADDING_ID].zero_()

@@ -30,7 +30,7 @@ class CoCorrRec(Ranker):
         """The table, which the SCN holds."""
         return self.scn.item_embedding
 
-    def initialise(self, *, std: float, generator: torch.Generator | None) -> None:
+    def initialize(self, *, std: float, generator: torch.Generator | None) -> None:
         """The item side starts by Xavier's rule, the inner model like a layer."""
         for layer in self.scn.item_mlp:
             if isinstance(layer, nn.Linear):
@@ -39,7 +39,7 @@ class CoCorrRec(Ranker):
         self.scn.ttt.W1.normal_(0.0, std, generator=generator)
         self.scn.ttt.lr_weight.normal_(0.0, std, generator=generator)
         if isinstance(self.gcn, VectorCloud):
-            self.gcn.initialise(std=std, generator=generator)
+            self.gcn.initialize(std=std, generator=generator)
 
     def answer(self, ids: Tensor, memory: Tensor | None = None) -> Answer | None:
         """What the cloud answers after ``ids [B, L]``; None in a model without a cloud model.

@@ -24,7 +24,7 @@ class Ranker(nn.Module):
     item_embedding: nn.Embedding
     """The table, ``[V, D]``."""
     gcn: nn.Module | None
-    """The cloud's half; None in every architecture but CoCorrRec's."""
+    """The cloud model; None in every architecture but CoCorrRec's."""
     streams = False
     """Whether clicks can be read one by one in constant memory: :meth:`start_stream` and :meth:`step`."""
     renamed: ClassVar[dict[str, str]] = {}
@@ -75,7 +75,7 @@ class Ranker(nn.Module):
         logits: Tensor = user @ vectors.T
         return logits
 
-    def initialise(self, *, std: float, generator: torch.Generator | None) -> None:
+    def initialize(self, *, std: float, generator: torch.Generator | None) -> None:
         """Draw what does not start as :func:`~cocorrrec_export.modeling.build.build_model` draws every layer."""
 
     def start_stream(self, batch: int) -> Any:

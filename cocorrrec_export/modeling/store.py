@@ -41,7 +41,7 @@ class ModelFolder:
     """Digest of configuration and weights together: it stands for the model everywhere."""
     weights_sha256: str
     files: dict[str, str] = field(default_factory=dict)
-    """Digests of what lies beside, such as the held-out slice."""
+    """Digests of what lies next to, such as the held-out slice."""
     verified: bool = False
     """Whether ``model.toml`` has a digest of itself; older ones have none."""
     data: dict[str, Any] = field(default_factory=dict)

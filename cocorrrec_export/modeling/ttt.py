@@ -18,7 +18,7 @@ STD_EPS = 1e-6
 
 
 class Correction(NamedTuple):
-    """What the cloud answers with, before it is normalised on the phone."""
+    """What the cloud answers with, before it is normalized on the phone."""
 
     k_attn: Tensor  # [B, h, K, K]
     k_b: Tensor  # [B, h, K, f]
@@ -121,7 +121,7 @@ def _pick(x: Tensor, position: Tensor) -> Tensor:
 
 
 class CorrectionFusion(nn.Module):
-    """The phone's side of the correction: normalise what the cloud sent and add a learned share of it (Eq. 14, 15)."""
+    """The phone's side of the correction: normalize what the cloud sent and add a learned share of it (Eq. 14, 15)."""
 
     def __init__(self, *, remask: bool = False) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ class TTTLinear(nn.Module):
     def __init__(self, *, hidden_size: int, num_heads: int, mini_batch: int, inner_loss: str = "layernorm_l2") -> None:
         super().__init__()
         if hidden_size % (2 * num_heads):
-            raise ValueError(f"hidden_size {hidden_size} is no multiple of 2 * num_heads = {2 * num_heads}")
+            raise ValueError(f"hidden_size {hidden_size} is not a multiple of 2 * num_heads = {2 * num_heads}")
         self.num_heads, self.mini_batch, self.inner_loss = num_heads, mini_batch, inner_loss
         self.head_dim = head_dim = hidden_size // num_heads
         self.q_proj = nn.Linear(hidden_size, hidden_size, bias=False)

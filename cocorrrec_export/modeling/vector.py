@@ -72,7 +72,7 @@ class VectorCloud(nn.Module):
 
     weight: Tensor
 
-    def initialise(self, *, std: float, generator: torch.Generator | None) -> None:
+    def initialize(self, *, std: float, generator: torch.Generator | None) -> None:
         """Layers start by Xavier's rule, positions by ``std``."""
         for module in self.modules():
             if isinstance(module, nn.Linear):

@@ -30,7 +30,7 @@ class Comparison:
     max_rel: float
     """Largest difference over the largest magnitude of the reference."""
     sqnr_db: float
-    """Signal to quantisation noise, decibels; infinite where nothing differs."""
+    """Signal to quantization noise, decibels; infinite where nothing differs."""
 
     def __str__(self) -> str:
         """One line for people."""

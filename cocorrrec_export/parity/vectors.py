@@ -47,7 +47,7 @@ def read_vectors(path: Path, entry_points: dict[str, EntryPoint], *, sha256: str
     for key, value in read_arrays(path, sha256=sha256).items():
         parts = key.split(".")
         if len(parts) != 5 or parts[2] not in ("in", "out") or parts[0] not in entry_points:
-            raise CocorrrecError(f"{path}: {key!r} is no test vector of {', '.join(entry_points)}")
+            raise CocorrrecError(f"{path}: {key!r} is not a test vector of {', '.join(entry_points)}")
         entry_point, name, side, _, tensor = parts
         case = cases.setdefault((entry_point, name), Case(entry_point, name, {}, {}))
         (case.inputs if side == "in" else case.expected)[tensor] = value

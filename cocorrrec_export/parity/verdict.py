@@ -41,7 +41,7 @@ def judge(
         limits: of the recipe.
         held_out: level 2; None leaves it out, and the verdict says so.
         probability: whether the file's scores are sigmoids of the model's.
-        progress: hears what is being done.
+        progress: receives what is being done.
 
     Raises:
         ParityError: the file is beyond the limits; names the hop and the worst tensor.

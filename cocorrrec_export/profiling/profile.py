@@ -29,7 +29,7 @@ from cocorrrec_export.targets import with_runner
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to profile, beside the artifact and the machine."""
+    """What to profile, next to the artifact and the machine."""
 
     settings: Settings
     lengths: tuple[int, ...] = ()
@@ -39,7 +39,7 @@ class Request:
 
 
 OpenMachine = Callable[[str, Callable[[str], None]], AbstractContextManager[OpenedMachine]]
-"""Takes the target of the artifact, and one who hears what is being done."""
+"""Takes the target of the artifact, and one who receives what is being done."""
 
 
 def choose_artifact(path: Path | None, dist: Path, architecture: str | None, *, host: bool) -> Artifact:
@@ -67,7 +67,7 @@ def profile(
     """Measure, write the folder ``output``, and return the document.
 
     Raises:
-        UsageError: something is asked for that the artifact has not, or ``output`` holds other files.
+        UsageError: something is asked for that the artifact does not have, or ``output`` holds other files.
         CocorrrecError: the machine or a run failed, and nothing is written; or the report of a profile could not be
             written, and the message says where the figures are.
     """
@@ -157,7 +157,7 @@ def _shapes_wanted(artifact: Artifact, model: ModelFolder | None, request: Reque
     require(artifact.target, "--lengths and --candidates export again")
     if model is None:
         raise UsageError(
-            f"--lengths and --candidates export anew, and the model '{artifact.manifest['model']['name']}' is not at "
+            f"--lengths and --candidates export again, and the model '{artifact.manifest['model']['name']}' is not at "
             "hand: give its folder with --model"
         )
     length, candidates = model.config.sequence_length, _candidates(artifact) or 0

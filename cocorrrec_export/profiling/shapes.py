@@ -55,13 +55,13 @@ def export_shapes(
         shapes: pairs of sequence length and candidates.
         entry_points: of each file.
         out: folder to write into.
-        progress: hears what is being done.
+        progress: receives what is being done.
 
     Raises:
         UsageError: not an SCN: the GCN has no other shapes.
     """
     if recipe.kind != "scn":
-        raise UsageError("--lengths and --candidates are for the phone's half, not for the cloud's")
+        raise UsageError("--lengths and --candidates are for the on-device model, not for the cloud's")
     model = load_model(folder)
     made = []
     for length, candidates in shapes:

@@ -32,7 +32,7 @@ class Difference:
     high: float
     """95% interval of the mean over users."""
     p: float
-    """Two-sided, of the paired randomisation test; adjusted for the number of models by Holm's procedure."""
+    """Two-sided, of the paired randomization test; adjusted for the number of models by Holm's procedure."""
 
 
 def scores(results: Sequence[Result]) -> dict[str, Score]:
@@ -55,7 +55,7 @@ def differences(
 ) -> dict[str, dict[str, Difference]]:
     """The reference against every other row, by row and metric.
 
-    The test is the paired randomisation test over users (Smucker et al., CIKM 2007): were there no difference, each
+    The test is the paired randomization test over users (Smucker et al., CIKM 2007): were there no difference, each
     user's could as well have the other sign.
     """
     ours = user_means(rows[reference])

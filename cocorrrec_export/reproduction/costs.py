@@ -48,7 +48,7 @@ def measure_costs(
 
     Args:
         configs: by name.
-        progress: hears what is being done.
+        progress: receives what is being done.
     """
     found = {}
     for name, config in configs.items():
@@ -79,7 +79,7 @@ def peak_bytes(config: ModelConfig) -> int:
     model = build_model(config, generator=torch.Generator().manual_seed(0)).eval()
     ids = torch.randint(1, config.vocab_size, (PAPER_BATCH, config.sequence_length))
     model.every_position(ids[:1], model.item_embedding(ids[:1]))  # what is set up once
-    _CLEAR_REFS.write_text("5")  # the peak starts anew from what is resident
+    _CLEAR_REFS.write_text("5")  # the peak starts again from what is resident
     before = memory()["resident_kb"]
     model.every_position(ids, model.item_embedding(ids))
     return 1024 * (memory()["peak_kb"] - before)

@@ -1,4 +1,4 @@
-"""Figures that the paper prints, to stand beside ours. Source: CoCorrRec (IJCAI 2025)."""
+"""Figures that the paper prints, to compare with ours. Source: CoCorrRec (IJCAI 2025)."""
 
 METRICS = ("uauc", "ndcg@5", "ndcg@10", "ndcg@20", "hr@5", "hr@10", "hr@20")
 

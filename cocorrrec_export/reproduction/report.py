@@ -29,7 +29,7 @@ ALONE_DEVIATION = (
 )
 DEVIATIONS = (
     "The state of a user is read once and scored against one positive and four negatives; the released implementation "
-    "reads it anew for each of the five. DIN has no state without a candidate: it keeps keys and values of the clicks.",
+    "reads it again for each of the five. DIN has no state without a candidate: it keeps keys and values.",
     "Examples are shuffled, and the epoch is chosen on each user's last item but one; the released script reads its "
     "file in order and takes the epoch that is best on the test items.",
     "All models share one optimiser (AdamW), weight decay, dropout, batch and number of epochs; each has its own "
@@ -37,7 +37,7 @@ DEVIATIONS = (
     ALONE_DEVIATION,
     "SASRec's attention masks padding; the released one does not.",
     "Mamba4Rec's scan is plain torch, its result that of the fused kernel.",
-    "The cut of the data and the sampled negatives are ours: the paper does not describe its own exactly.",
+    "The selection of the data and the sampled negatives are ours: the paper does not describe its own exactly.",
 )
 
 
@@ -52,7 +52,7 @@ class Findings:
     """By mini-batch."""
     data_name: str
     paper_data: str | None
-    """The paper's data set that ours is a cut of."""
+    """The paper's data set that ours is a prepared data set of."""
 
     def statistics(self) -> Statistics:
         """Of the data."""
@@ -207,7 +207,7 @@ def _markdown(
 
 def _data_lines(findings: Findings) -> list[str]:
     found, filters = findings.statistics(), findings.plan.config.data.filters
-    rows = [["this cut", f"{found.users:,}", f"{found.items:,}", f"{found.interactions:,}"]]
+    rows = [["this prepared data set", f"{found.users:,}", f"{found.items:,}", f"{found.interactions:,}"]]
     if findings.paper_data:
         rows.append(["the paper's", *(f"{x:,}" for x in paper.TABLE_2[findings.paper_data])])
     return [
@@ -256,8 +256,8 @@ def _difference_lines(tested: dict[str, dict[str, Difference]], findings: Findin
     return [
         f"### {REFERENCE} against each",
         "",
-        f"{REFERENCE} less the other, each user's mean over seeds: 95% interval over {findings.statistics().users:,} "
-        "users, and the p value of the paired randomisation test, by Holm's procedure for all models of a column.",
+        f"{REFERENCE} minus the other, each user's mean over seeds: 95% interval over {findings.statistics().users:,} "
+        "users, and the p value of the paired randomization test, by Holm's procedure for all models of a column.",
         "",
         *markdown_table(["", *(name.upper() for name in TESTED)], rows),
         "",
@@ -266,10 +266,11 @@ def _difference_lines(tested: dict[str, dict[str, Difference]], findings: Findin
 
 
 def _verdict(metric: str, tested: dict[str, dict[str, Difference]]) -> str:
-    groups: dict[str, list[str]] = {"better than": [], "worse than": [], "cannot be told from": []}
+    groups: dict[str, list[str]] = {"better than": [], "worse than": [], "not significantly different from": []}
     for row, own in tested.items():
         found = own[metric]
-        verdict = "cannot be told from" if found.p >= SIGNIFICANT else "better than" if found.mean > 0 else "worse than"
+        level = "not significantly different from"
+        verdict = level if found.p >= SIGNIFICANT else "better than" if found.mean > 0 else "worse than"
         groups[verdict].append(row)
     return f"{metric.upper()}: " + "; ".join(f"{verdict} {', '.join(rows)}" for verdict, rows in groups.items() if rows)
 

@@ -35,11 +35,11 @@ def reproduce(
         plan: models, seeds and learning rates.
         data_file: interactions.
         out: folder; what is done already in it is not done again.
-        paper_data: the paper's data set that the file is a cut of.
+        paper_data: the paper's data set that the file is a prepared data set of.
         jobs: runs at a time.
         keep_models: leave the weights of each run.
-        watcher: hears of the runs.
-        progress: hears what is being done after them.
+        watcher: receives the runs.
+        progress: receives what is being done after them.
 
     Returns:
         What ``results.json`` says.
@@ -65,7 +65,7 @@ def _reproduce(
     watcher: Watcher | None,
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
-    # A cut says itself what it was made with, and the report has to say it too.
+    # A prepared data set says itself what it was made with, and the report has to say it too.
     data = resolve_source(data_file, plan.config.data)
     plan = dataclasses.replace(plan, config=dataclasses.replace(plan.config, data=data))
     results = train_all(plan, data_file, out, jobs=jobs, keep_models=keep_models, watcher=watcher)

@@ -103,7 +103,7 @@ def perform(
         data_file: interactions.
         data: digest of that file.
         keep_model: leave the trained model in ``folder``.
-        listener: hears of progress.
+        listener: receives progress.
 
     Raises:
         CocorrrecError: as in training.

@@ -22,7 +22,7 @@ from cocorrrec_export.training.run import RunConfig
 
 
 class Watcher:
-    """Hears how the runs go; the command line's progress bars are one."""
+    """Receives how the runs go; the command line's progress bars are one."""
 
     def on_read(self, done: int, size: int) -> None:
         """``done`` of the ``size`` bytes of the data are read."""
@@ -63,8 +63,8 @@ def train_all(
         data_file: interactions.
         out: folder; each run has one below ``out / "runs"``.
         jobs: runs at a time, each on one thread.
-        keep_models: leave the weights of each run beside its result.
-        watcher: hears of progress.
+        keep_models: leave the weights of each run next to its result.
+        watcher: receives progress.
 
     Raises:
         UsageError: ``out`` holds runs of other settings or data.
@@ -200,13 +200,13 @@ class _Messages(Listener):
         self._done = 0
 
     def on_epoch_start(self, epoch: int, steps: int, done: int) -> None:
-        """Say how long the run is, and where it stands."""
+        """Say how long the run is, and how far it is."""
         self._done = (epoch - 1) * steps + done
         self._send(("start", self._epochs * steps))
         self._send(("progress", self._done))
 
     def on_step(self, loss: float) -> None:  # noqa: ARG002
-        """Say where the run stands."""
+        """Say how far the run is."""
         self._done += 1
         if self._done % 20 == 0:
             self._send(("progress", self._done))

@@ -15,7 +15,7 @@ Arrays = dict[str, NDArray[np.generic]]
 
 @dataclass(frozen=True)
 class ProgramFacts:
-    """What a program says of itself, without a manifest."""
+    """What a program reports about itself, without a manifest."""
 
     entry_points: tuple[EntryPoint, ...]
     metadata: dict[str, str | int]
@@ -133,7 +133,7 @@ def named_outputs(contract: EntryPoint, outputs: Sequence[NDArray[np.generic]]) 
 
 
 def metadata_value(text: str | bytes) -> str | int:
-    """A value of a format whose metadata are all strings; bytes are what is no UTF-8 in a damaged file."""
+    """A value of a format whose metadata are all strings; bytes are what is not UTF-8 in a damaged file."""
     text = text if isinstance(text, str) else text.decode(errors="replace")
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else text
 

@@ -31,10 +31,10 @@ class ExecuTorchRuntime:
 
     Args:
         path: the file. Its digest must have been checked, or the process must be one that may crash.
-        entry_points: their contracts; the file itself knows no names of inputs.
+        entry_points: their contracts; the file itself does not know the names of inputs.
 
     Raises:
-        CocorrrecError: the extra is not installed, or the file is no program of this runtime.
+        CocorrrecError: the extra is not installed, or the file is not a program of this runtime.
     """
 
     def __init__(self, path: Path, entry_points: Iterable[EntryPoint]) -> None:
@@ -71,7 +71,7 @@ def describe(path: Path) -> ProgramFacts:
     """Entry points and metadata of a ``.pte``. Tensors have no names in it: they are those that the metadata give.
 
     Raises:
-        CocorrrecError: the extra is not installed, or the file is no program of this runtime.
+        CocorrrecError: the extra is not installed, or the file is not a program of this runtime.
     """
     program = _load(path)
     names = program.method_names()

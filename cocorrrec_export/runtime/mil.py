@@ -277,7 +277,7 @@ def _reduce_sum(operands: Operands) -> Kernel:
 
 
 def _shift_scale(operands: Operands) -> Kernel:
-    """Quantised weights; one scale, and one offset, for each block of a shape that divides theirs."""
+    """Quantized weights; one scale, and one offset, for each block of a shape that divides theirs."""
     data, scale = operands.tensor("data"), operands.tensor("scale")
     _grows_to(operands, data.shape)
     offset = operands.tensor("offset") if operands.has("offset") else None

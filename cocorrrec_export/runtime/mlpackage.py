@@ -93,7 +93,7 @@ class Package:
             array = feature.type.multiArrayType
             dtype = _FEATURE_DTYPES.get(array.dataType)
             if feature.type.WhichOneof("Type") != "multiArrayType" or dtype is None:
-                raise CocorrrecError(f"{self.path}: {feature.name[:60]!r} is no array of float32 or int32")
+                raise CocorrrecError(f"{self.path}: {feature.name[:60]!r} is not an array of float32 or int32")
             specs.append(TensorSpec(feature.name, dtype, tuple(array.shape)))
         return tuple(specs)
 

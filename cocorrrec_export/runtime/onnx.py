@@ -22,7 +22,7 @@ from cocorrrec_export.targets import find_target
 
 
 class OnnxRuntime:
-    """A loaded ONNX model with one entry point, or a folder with one file an entry point.
+    """A loaded ONNX model with one entry point, or a folder with one file per entry point.
 
     Args:
         path: the file or folder. Its digests must have been checked, or the process must be one that may crash.
@@ -30,7 +30,7 @@ class OnnxRuntime:
         threads: threads of one call.
 
     Raises:
-        CocorrrecError: the extra is not installed, or a file is no ONNX model.
+        CocorrrecError: the extra is not installed, or a file is not an ONNX model.
     """
 
     def __init__(self, path: Path, entry_points: Iterable[EntryPoint], *, threads: int = 1) -> None:

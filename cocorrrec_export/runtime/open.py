@@ -24,7 +24,7 @@ class RuntimeModule(Protocol):
         ...
 
     def describe(self, program: Path) -> ProgramFacts:
-        """What a program says of itself.
+        """What a program reports about itself.
 
         Raises:
             CocorrrecError: the runtime is not installed, or the program is damaged.
@@ -53,7 +53,7 @@ def open_runtime(target: str, program: Path, entry_points: Sequence[EntryPoint])
 
 
 def describe(target: str, program: Path) -> ProgramFacts:
-    """What a program says of itself. Native readers may crash on what a stranger sent: see :mod:`isolation`.
+    """What a program reports about itself. Native readers may crash on what a stranger sent: see :mod:`isolation`.
 
     Raises:
         CocorrrecError: the runtime is not installed, or the program is damaged.

@@ -33,7 +33,7 @@ class LiteRTRuntime:
         entry_points: their contracts.
 
     Raises:
-        CocorrrecError: the extra is not installed, or the file is no program of this runtime.
+        CocorrrecError: the extra is not installed, or the file is not a program of this runtime.
     """
 
     def __init__(self, path: Path, entry_points: Iterable[EntryPoint]) -> None:
@@ -92,7 +92,7 @@ def read_flatbuffer(path: Path) -> Any:
     """The whole file as an object of the TFLite schema.
 
     Raises:
-        CocorrrecError: the extra is not installed, or the file is no flatbuffer of this schema.
+        CocorrrecError: the extra is not installed, or the file is not a flatbuffer of this schema.
     """
     require_runtime("tflite")
     with quiet():

@@ -1,1 +1,1 @@
-"""The cloud's half behind HTTP, and the phone's side of the exchange."""
+"""The cloud model behind HTTP, and the phone's side of the exchange."""

@@ -65,7 +65,7 @@ class ServingLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """Where the application stands among others."""
+    """Where the application is among others."""
 
     path_prefix: str = ""
     """What every path begins with, as behind a proxy that does not take it away: ``/recommend``."""
@@ -335,7 +335,7 @@ class App:
 
     def _check_length(self, declared: bytes) -> None:
         if not declared.isdigit():
-            raise Refusal("Content-Length is no number", close=True)
+            raise Refusal("Content-Length is not a number", close=True)
         if len(declared) > 12 or int(declared) > self._limits.max_body_bytes:
             raise _too_large(self._limits.max_body_bytes)
 

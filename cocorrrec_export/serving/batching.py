@@ -1,7 +1,7 @@
 """Dynamic batching: what waits while a batch is computed becomes the next batch.
 
 A request that finds the model idle is computed at once, together with what else the event loop has read in the same
-turn; nothing waits for company, unless ``max_delay_s`` asks for it.
+turn; nothing waits to fill a batch, unless ``max_delay_s`` asks for it.
 """
 
 import asyncio
@@ -178,7 +178,7 @@ class Batcher:
             try:
                 if finite:
                     outcome = self._compute(H)
-            except Exception as error:  # whatever it is, the requests of this batch hear of it, and the next batch runs
+            except Exception as error:  # whatever it is, the requests of this batch receive it, and the next batch runs
                 outcome = error
             self._loop.call_soon_threadsafe(self._finish, jobs, finite, outcome, time.perf_counter() - start)
 

@@ -97,7 +97,7 @@ class Connection(HttpToolsProtocol):
             if self._header_bytes > MAX_HEADER_BYTES:
                 self._refuse(431, f"the headers are larger than {MAX_HEADER_BYTES} bytes")
             else:
-                self._refuse(400, "this is no HTTP request")
+                self._refuse(400, "this is not an HTTP request")
 
     def _go_on_without_upgrade(self, rest: bytes) -> None:
         """Read a request that offers another protocol, such as h2c, as if it did not: the answer is in HTTP/1.1.
@@ -108,7 +108,7 @@ class Connection(HttpToolsProtocol):
         self._upgrading = False
         method = self._method
         if method == b"CONNECT":
-            self._refuse(405, "this is no proxy")
+            self._refuse(405, "this is not a proxy")
             return
         lines = [b"%s %s HTTP/1.1" % (method, self.url)]
         for name, value in self.headers:

@@ -1,4 +1,4 @@
-"""What operators of inference servers expect beside the six endpoints: Triton's model configuration, statistics and
+"""What operators of inference servers expect next to the six endpoints: Triton's model configuration, statistics and
 repository index, in Triton's form."""
 
 import time

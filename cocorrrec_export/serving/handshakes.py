@@ -45,7 +45,7 @@ class Handshakes:
             self._accepting.append(asyncio.get_running_loop().create_task(self._accept(listener)))
 
     async def stop(self) -> None:
-        """Accept no more, and end the handshakes that go on."""
+        """Accept no more, and end the handshakes that continue."""
         tasks = [*self._accepting, *self._going_on]
         for task in tasks:
             task.cancel()

@@ -26,7 +26,7 @@ def decoded(body: bytes, encoding: bytes | None, limit: int) -> bytes:
     try:
         plain = inflater.decompress(body, limit + 1)
     except zlib.error:
-        raise Refusal(f"the body is no {name.decode()}") from None
+        raise Refusal(f"the body is not {name.decode()}") from None
     if len(plain) > limit:
         raise Refusal(f"the body is larger than {limit} bytes when it is unpacked", status=413, close=True)
     if not inflater.eof or inflater.unused_data:

@@ -137,5 +137,5 @@ def read_token(path: Path) -> str:
 
 
 def readable_by_others(path: Path) -> bool:
-    """Whether users of this machine beside the owner may read a file."""
+    """Whether users of this machine next to the owner may read a file."""
     return sys.platform != "win32" and bool(path.stat().st_mode & 0o077)

@@ -1,4 +1,4 @@
-"""The phone's side of the protocol: upload, go on, fuse the answer if it is there in time, else rank without it.
+"""The phone's side of the protocol: upload, continue, fuse the answer if it is there in time, else rank without it.
 
 The upload is what the on-device model's ``encode`` gives (H), or, where the cloud answers with a vector, the ids of the
 last clicks, as many as the cloud remembers.

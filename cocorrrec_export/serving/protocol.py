@@ -101,11 +101,11 @@ def parse_request(
     try:
         request = _decode(body if size == len(body) else body[:size])
     except msgspec.ValidationError as error:
-        raise Refusal(f"the request is no inference request of the protocol: {error}") from None
+        raise Refusal(f"the request is not an inference request of the protocol: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refusal(f"the request is no JSON: {error}") from None
+        raise Refusal(f"the request is not JSON: {error}") from None
     except RecursionError:
-        raise Refusal("the request is no inference request: its JSON is nested too deeply") from None
+        raise Refusal("the request is not an inference request: its JSON is nested too deeply") from None
     _refuse_unsupported(request.parameters)
     spec = contract.inputs[0]
     if len(request.inputs) != 1 or request.inputs[0].name != spec.name:

@@ -1,4 +1,4 @@
-"""Run the application on uvicorn, with what a server on an open port needs beside it.
+"""Run the application on uvicorn, with what a server on an open port needs next to it.
 
 uvicorn brings HTTP and the loop. Added here, on its hooks: bounds on headers, on the time that a request or a handshake
 may take and on connections, errors in the protocol's form, and a drain that turns readiness off first.

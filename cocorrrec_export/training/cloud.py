@@ -26,7 +26,7 @@ class CloudTrainee(Ranker):
     """One reader, as a ranker of its own: it scores items of the phone's table, which it does not change.
 
     Args:
-        phone: trained; it is no submodule, so that the loop neither trains nor saves it.
+        phone: trained; it is not a submodule, so that the loop neither trains nor saves it.
         reader: to be trained.
     """
 
@@ -76,8 +76,8 @@ def train_cloud(
         data: as the phone's; the validation slice must have the users' earlier clicks.
         training: settings of each network; ``positions`` is ``"all"``.
         checkpoints: the file of network i.
-        resume: go on from the checkpoints that exist.
-        listener: hears of progress.
+        resume: continue from the checkpoints that exist.
+        listener: receives progress.
 
     Returns:
         The whole model, in evaluation mode; the epochs of all networks, each with its ``network``.

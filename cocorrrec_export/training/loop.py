@@ -42,7 +42,7 @@ class TrainingData:
 
 
 class Listener:
-    """Hears how a run goes; the command line's progress bar is one."""
+    """Receives how a run goes; the command line's progress bar is one."""
 
     def on_data(self, statistics: Statistics, examples: int) -> None:
         """The data were read; ``examples`` is what an epoch trains on."""
@@ -101,8 +101,8 @@ def fit(
         objective: ``"bce"`` (sampled negatives, as released), ``"softmax"`` (over the vocabulary, Eq. 12, 16) or
             ``"sampled_softmax"`` (over a sample of it).
         checkpoint: file to keep the state in, written at each epoch's end and once a minute.
-        resume: go on from ``checkpoint``; on the CPU the result is bit for bit that of an uninterrupted run.
-        listener: hears of steps and epochs.
+        resume: continue from ``checkpoint``; on the CPU the result is bit for bit that of an uninterrupted run.
+        listener: receives steps and epochs.
         length: clicks of a window of ``positions = "all"``; by default as many as an example's history has.
         validate: metrics of an epoch, ``config.monitor`` among them; by default those of ``model`` on the slice.
 
@@ -255,7 +255,7 @@ class Step:
 def validation_metrics(model: Ranker, held_out: EvaluationSet, config: TrainConfig) -> dict[str, float]:
     """Metrics of an epoch: with the cloud's correction where the model has one, and without it.
 
-    In the whole catalog too, but for a model that has to read each pair of a user and an item anew, unless the epoch
+    In the whole catalog too, but for a model that has to read each pair of a user and an item again, unless the epoch
     is picked by it.
     """
     full = model.one_state or reads_catalog(config.monitor)

@@ -37,7 +37,7 @@ def sampled_softmax_loss(logits: Tensor, targets: Tensor, candidates: Tensor, lo
         log_expected: ``[C]`` logarithm of how often each candidate is expected in a sample.
     """
     own = torch.arange(len(targets), device=logits.device)
-    again = candidates == targets[:, None]  # [B, C]: the target in a second place is no wrong answer
+    again = candidates == targets[:, None]  # [B, C]: the target in a second place is not a wrong answer
     again[own, own] = False
     corrected = (logits - log_expected).masked_fill(again, _NEVER)
     return torch.nn.functional.cross_entropy(corrected, own)

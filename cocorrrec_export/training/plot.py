@@ -12,7 +12,7 @@ def plot_training(records: list[dict[str, float]], best_epoch: int, path: Path) 
     """Write the loss and the validation metrics by epoch as PNG.
 
     Args:
-        records: one row an epoch, as in ``metrics.jsonl``.
+        records: one row per epoch, as in ``metrics.jsonl``.
         best_epoch: the epoch whose weights were kept, from 1.
         path: file to write.
     """

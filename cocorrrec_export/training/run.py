@@ -76,7 +76,7 @@ class RunConfig:
 
         Raises:
             UsageError: unknown tables or keys, or values out of range.
-            CocorrrecError: the file is no TOML.
+            CocorrrecError: the file is not TOML.
         """
         tables = read_toml(path) if path is not None else {}
         where = str(path) if path is not None else "options"
@@ -185,8 +185,8 @@ def train(
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         titles: CSV file with the columns of the item ids and ``title``, for readable rankings.
         weights_only: leave out the held-out slice and the item ids, where the data's terms forbid passing them on.
-        resume: go on from the checkpoint in ``out``.
-        listener: hears of progress.
+        resume: continue from the checkpoint in ``out``.
+        listener: receives progress.
 
     Raises:
         UsageError: ``out`` holds something already, or a setting is wrong.
@@ -343,7 +343,7 @@ def _check_folder(out: Path, checkpoint: Path, *, resume: bool) -> None:
     held = {name for name in names if name != SETTINGS and not is_temporary(name)}
     if held and not resume:
         unfinished = CHECKPOINT in held
-        what = "an unfinished run: go on with --resume, or" if unfinished else "files already:"
+        what = "an unfinished run: continue with --resume, or" if unfinished else "files already:"
         raise UsageError(f"{out} holds {what} give another --out")
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; give a folder")

@@ -1,4 +1,4 @@
-"""``data prepare`` and ``data statistics`` as a shell sees them, and what a model trained from a cut is."""
+"""``data prepare`` and ``data statistics`` as a shell sees them, and the model of a prepared data set."""
 
 import json
 import signal
@@ -120,7 +120,7 @@ def test_a_model_trained_from_a_cut_is_bit_for_bit_that_of_the_file(cli: Cli, tm
         assert json.loads(ended.stdout)["metrics"]["alone"]["uauc"] == pytest.approx(expected.metrics["alone"]["uauc"])
 
 
-# VmHWM starts anew with the program; ru_maxrss would begin with what the tests themselves have used.
+# VmHWM starts again with the program; ru_maxrss would begin with what the tests themselves have used.
 MEASURE = """
 import sys
 from pathlib import Path

@@ -23,7 +23,7 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def gcn(cli: Cli, tiny: ModelFolder, dist: Path) -> Path:
-    """The cloud's half, exported through the command line once."""
+    """The cloud model, exported through the command line once."""
     folder = dist / "gcn-onnx-fp32"
     if not folder.exists():
         assert cli("gcn", "--target", "onnx", "--model", tiny.path, "--out", dist).code == 0
@@ -104,7 +104,7 @@ def flip(name: str) -> Callable[[Path], object]:
         (truncate("model.toml"), "model.toml"),
         (lambda folder: (folder / "weights.safetensors").unlink(), "weights.safetensors is missing"),
         (truncate("evaluation.safetensors"), "evaluation.safetensors: not a complete safetensors file"),
-        (lambda folder: (folder / "model.toml").write_bytes(b"\x00" * (2 << 20)), "this is no file of ours"),
+        (lambda folder: (folder / "model.toml").write_bytes(b"\x00" * (2 << 20)), "this is not a file of ours"),
     ],
 )
 def test_a_damaged_model_leaves_nothing(
@@ -178,7 +178,7 @@ def test_parity_that_fails_is_said_hop_by_hop_and_publishes_nothing(
     recipe = ["--recipe", tmp_path / "strict.toml"]
     ended = cli("scn", "--target", "executorch", *recipe, "--model", tiny.path, "--out", tmp_path / "dist", "--json")
     assert ended.code == 1 and not ended.stdout
-    assert "the device form, before export, does not compute what the float32 model does" in ended.stderr
+    assert "the export graph, before export, does not compute what the float32 model does" in ended.stderr
     assert "SQNR" in ended.stderr and "limits: max 0.5, relative 1e-07" in ended.stderr
     assert not list(tmp_path.glob("dist/*"))
 

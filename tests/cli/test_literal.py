@@ -1,4 +1,4 @@
-"""Text that is not ours is shown as it stands, wherever it comes out."""
+"""Text that is not ours is shown as it is, wherever it comes out."""
 
 import re
 

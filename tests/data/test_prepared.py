@@ -1,4 +1,4 @@
-"""A cut gives back what it was made of, and anything else gives one clear error."""
+"""A prepared data set gives back what it was made of, and anything else gives one clear error."""
 
 import json
 import re
@@ -75,7 +75,7 @@ def test_a_cut_is_not_filtered_again(tmp_path: Path) -> None:
     for read in (load_source, resolve_source):
         with pytest.raises(UsageError, match=r"was cut with min_item_interactions 4, .* cannot be filtered again"):
             read(out, other)
-    with pytest.raises(UsageError, match="is a cut already"):
+    with pytest.raises(UsageError, match="is a prepared data set already"):
         make_cut(out, DataSource(), tmp_path / "b.cut")
     assert not (tmp_path / "b.cut").exists()
 
@@ -125,10 +125,10 @@ def int64(*values: int) -> np.ndarray:
         ({"items": np.array([1, 2, 3, 3, 2, 1, 4], np.int32)}, "items 1 to 4, it knows 1 to 3"),
         ({"items": np.array([1, 2, 3, 3, 2, 1, 0], np.int32)}, "items 0 to 3"),
         ({"items": np.ones((7, 1), np.int32)}, "do not belong together"),
-        ({"items": np.ones(7, np.int64)}, "damaged, or not a cut"),
-        ({"items": None}, "damaged, or not a cut"),
-        ({"more": int64(1)}, "damaged, or not a cut"),
-        ({"user_ids": None}, "damaged, or not a cut"),
+        ({"items": np.ones(7, np.int64)}, "damaged, or not a prepared data set"),
+        ({"items": None}, "damaged, or not a prepared data set"),
+        ({"more": int64(1)}, "damaged, or not a prepared data set"),
+        ({"user_ids": None}, "damaged, or not a prepared data set"),
         ({"offsets": int64(0, 2, 7)}, "a user has fewer than 3 interactions"),
         ({"offsets": int64(0, 3, 8)}, "do not belong together"),
         ({"offsets": int64(1, 4, 7)}, "do not belong together"),
@@ -144,8 +144,8 @@ def int64(*values: int) -> np.ndarray:
             {"item_ids": np.frombuffer(b"aab", np.uint8), "item_id_ends": int64(1, 2, 3)},
             "two of the item ids are the same",
         ),
-        ({"entry": {"format": 2}}, "a cut of format 2, this version reads 1"),
-        ({"entry": {"format": None}}, "a cut of format None"),
+        ({"entry": {"format": 2}}, "a prepared data set of format 2, this version reads 1"),
+        ({"entry": {"format": None}}, "a prepared data set of format None"),
         ({"entry": {"origin": 7}}, "its header has no entry"),
         ({"entry": {"origin": {}}}, "does not say how it was made"),
         ({"entry": {"origin": {"data": {"filters": 7}}}}, "filters must be a table"),

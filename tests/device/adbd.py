@@ -162,7 +162,7 @@ class TestDevice:
     name: str = field(default_factory=lambda: f"cocorr-{uuid.uuid4().hex[:6]}")
     process: "subprocess.Popen[bytes] | None" = None
 
-    __test__ = False  # for pytest: this is no class of tests
+    __test__ = False  # for pytest: this is not a class of tests
 
     @property
     def address(self) -> str:

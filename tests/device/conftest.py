@@ -71,7 +71,7 @@ def device(make_device: MakeDevice) -> TestDevice:
 
 
 def _tiny(out: Path, kind: Kind, target: str, precision: str) -> Path:
-    """Export little of a small random model, so that emulation is quick; the model lies beside it as ``tiny``."""
+    """Export little of a small random model, so that emulation is quick; the model lies next to it as ``tiny``."""
     recipe = choose_recipe(kind, target, precision=precision)
     if kind == "scn":
         recipe = dataclasses.replace(recipe, entry_points=("encode", "rank"), candidates=20)
@@ -92,5 +92,5 @@ def tiny_tflite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_gcn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The cloud's half."""
+    """The cloud model."""
     return _tiny(tmp_path_factory.mktemp("dist"), "gcn", "onnx", "fp32")

@@ -24,7 +24,7 @@ from tests.device.fake_unauthorised import unauthorised_device
 pytestmark = pytest.mark.device
 SAFE_S = 120
 END_S = 2
-"""What the end of the process may take, beside the timeout of the call that hangs."""
+"""What the end of the process may take, next to the timeout of the call that hangs."""
 
 
 def start(artifact: Path, output: Path, *options: str, cwd: Path, path: str | None = None) -> "subprocess.Popen[str]":
@@ -271,7 +271,7 @@ def test_an_old_adb(tiny_scn: Path, tmp_path: Path) -> None:
     old.chmod(0o755)
     code, _, stderr = finish(start(tiny_scn, tmp_path / "report", cwd=tmp_path, path=str(tmp_path)))
     assert code == 1
-    assert "is no adb, or older than 1.0.39" in stderr
+    assert "is not adb, or older than 1.0.39" in stderr
 
 
 def test_several_devices(make_device: MakeDevice, tiny_scn: Path, tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ def test_a_device_that_hangs_during_a_copy(
     [
         ("size=8m", "its storage is full: free some"),
         ("size=64m,ro", "the folder is read only there: is /data/local/tmp writable"),
-        ("none", "has no /data/local/tmp: this is no Android that lets programs of the shell user run"),
+        ("none", "has no /data/local/tmp: it does not let programs of the shell user run"),
     ],
 )
 def test_storage(make_device: MakeDevice, tiny_scn: Path, tmp_path: Path, options: str, sentence: str) -> None:

@@ -143,7 +143,7 @@ def test_weights_are_stored_once_and_in_their_precision(coreml_exports: CoreMLEx
     assert bytes_of["fp16", "computed"]["table_values"] == 2 * table
     for item_side, tables in (("computed", ["table"]), ("folded", ["table", "item_table"])):
         for name in tables:
-            assert bytes_of["int8", item_side][f"{name}_quantised"] == table
+            assert bytes_of["int8", item_side][f"{name}_quantized"] == table
             assert bytes_of["int8", item_side][f"{name}_scale_values"] == 2 * CONFIG.vocab_size
     assert bytes_of["int4", "computed"]["table_packed"] == table // 2
     assert bytes_of["int4", "computed"]["table_scale_values"] == 2 * CONFIG.vocab_size

@@ -1,4 +1,4 @@
-"""The device form equals the plain model, at every length and with every option."""
+"""The export graph equals the plain model, at every length and with every option."""
 
 from pathlib import Path
 from typing import Any

@@ -117,7 +117,7 @@ def test_check_finds_a_file_that_computes_something_else(
 def test_a_failing_export_is_not_published(tiny: ModelFolder, tmp_path: Path) -> None:
     recipe = choose_recipe("scn", "executorch", precision="int8")
     strict = dataclasses.replace(recipe, limits=dataclasses.replace(recipe.limits, max_rel=1e-9))
-    with pytest.raises(ParityError, match="device form, before export"):
+    with pytest.raises(ParityError, match="export graph, before export"):
         pipeline.export(pipeline.open_source(str(tiny.path), None), strict, tmp_path / "dist")
     assert not (tmp_path / "dist").exists() or not any((tmp_path / "dist").iterdir())
 

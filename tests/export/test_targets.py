@@ -126,7 +126,7 @@ def test_every_shipped_recipe_exports(tiny: ModelFolder, tmp_path: Path, recipe:
 
 
 def test_a_failing_file_names_its_hop(tiny: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A converter that writes another model: the device form and the traced program are right, the file is not."""
+    """A converter that writes another model: the export graph and the traced program are right, the file is not."""
     right = onnx.export
 
     def wrong(graphs: list[GraphSpec], recipe: Recipe, program: Path, **options: object) -> dict[str, int]:

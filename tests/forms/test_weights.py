@@ -1,4 +1,4 @@
-"""Quantised weights: what is lost, and what must not be."""
+"""Quantized weights: what is lost, and what must not be."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def test_int8_is_within_half_a_step_of_each_row() -> None:
     table = Int8Table(WEIGHT)
     error = (table(IDS) - WEIGHT).abs().amax(1)
     step = WEIGHT.abs().amax(1) / 127
-    assert table.quantised.dtype == torch.int8 and table.scale.values.dtype == torch.float16
+    assert table.quantized.dtype == torch.int8 and table.scale.values.dtype == torch.float16
     # Rounding the scale to float16 moves the largest value by at most 127 half-steps of 2^-11; tiny rows more.
     normal = step > 2**-14
     assert (error[normal] <= 0.57 * step[normal]).all()
@@ -48,10 +48,10 @@ def test_int8_projection() -> None:
     weight = torch.randn(7, 64, generator=torch.Generator().manual_seed(1))
     bias = torch.arange(7.0)
     x = torch.randn(3, 64, generator=torch.Generator().manual_seed(2))
-    exact, quantised = Projection(weight, bias)(x), Int8Projection(weight, bias)(x)
+    exact, quantized = Projection(weight, bias)(x), Int8Projection(weight, bias)(x)
     bound = 0.5 * (weight.abs().amax(1) / 127) * x.abs().sum(1, keepdim=True) + 1e-4
-    assert ((quantised - exact).abs() <= bound).all()
-    assert not torch.equal(quantised, exact)
+    assert ((quantized - exact).abs() <= bound).all()
+    assert not torch.equal(quantized, exact)
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8-row", "int4-row"])

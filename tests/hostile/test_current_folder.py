@@ -33,7 +33,7 @@ def poisoned(tmp_path: Path) -> Path:
 def run(folder: Path, program: str, *arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
     """A console script as a user starts it, in ``folder``; fails the test if anything there was run."""
     script = shutil.which(program, path=str(Path(sys.executable).parent))
-    assert script, f"{program} is not installed beside {sys.executable}"
+    assert script, f"{program} is not installed next to {sys.executable}"
     ran = folder.parent / "ran"
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run(

@@ -103,5 +103,5 @@ def test_every_shipped_model_is_verified() -> None:
     for path in shipped_models().values():
         folder = open_model(path)
         assert folder.verified
-        beside = {p.name for p in (folder.evaluation_path, folder.items_path) if p.is_file()}
-        assert folder.files.keys() == beside, json.dumps(folder.files)
+        others = {p.name for p in (folder.evaluation_path, folder.items_path) if p.is_file()}
+        assert folder.files.keys() == others, json.dumps(folder.files)

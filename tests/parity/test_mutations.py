@@ -11,7 +11,7 @@ import pytest
 from cocorrrec_export.artifact.manifest import open_artifact
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.export import pipeline
-from cocorrrec_export.export.tflite import _serialise
+from cocorrrec_export.export.tflite import _serialize
 from cocorrrec_export.modeling.store import ModelFolder
 from cocorrrec_export.runtime.tflite import read_flatbuffer
 from tests.exports import rehash
@@ -61,7 +61,7 @@ def tflite(change: Callable[[Any, Any], None]) -> Mutation:
         model = read_flatbuffer(folder / "scn.tflite")
         (signature,) = [x for x in model.signatureDefs if x.signatureKey == b"rank"]
         change(model, model.subgraphs[signature.subgraphIndex])
-        (folder / "scn.tflite").write_bytes(_serialise(model))
+        (folder / "scn.tflite").write_bytes(_serialize(model))
 
     return mutate
 

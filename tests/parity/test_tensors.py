@@ -124,4 +124,4 @@ def test_scores_that_lost_their_order_are_refused() -> None:
     loose = dataclasses.replace(LIMITS, max_abs=1, max_rel=1, top10_overlap=0)
     assert parity.ties > 0.9 and any("are tied with another one" in line for line in parity.problems(loose))
     same = tensor_parity(lambda *_: {"scores": case.expected["scores"]}, [case], {"rank": contract})
-    assert same.ties == 0  # what the reference ties is no fault of the file
+    assert same.ties == 0  # what the reference ties is not a fault of the file

@@ -109,9 +109,9 @@ GOOD = {
         ({"correct.a.in.0.H": H[0]}, r"H is float32 \[10, 64\]"),
         ({"correct.a.in.0.H": H.double()}, "H is float64"),
         ({"correct.a.in.1.G": H}, r"holds \['G', 'H'\]"),
-        ({"rank.a.in.0.ids": H}, "'rank.a.in.0.ids' is no test vector of correct"),
-        ({"correct.a.H": H}, "'correct.a.H' is no test vector"),
-        ({"correct.a.at.0.H": H}, "is no test vector"),
+        ({"rank.a.in.0.ids": H}, "'rank.a.in.0.ids' is not a test vector of correct"),
+        ({"correct.a.H": H}, "'correct.a.H' is not a test vector"),
+        ({"correct.a.at.0.H": H}, "is not a test vector"),
     ],
 )
 def test_vectors_that_do_not_fit(tmp_path: Path, changes: dict[str, torch.Tensor | None], message: str) -> None:

@@ -109,7 +109,7 @@ assert describe(Path({str(fp32.program)!r})) == before
     with quiet():
         ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    # Core ML Tools wrote it anew; they write what we write.
+    # Core ML Tools wrote it again; they write what we write.
     assert (fp32.program / "Manifest.json").read_bytes() == manifest
 
 
@@ -204,7 +204,7 @@ def test_headers_of_constants_are_believed_in_nothing(coreml_exports: CoreMLExpo
     path, entry_points = coreml_exports.package(tmp_path, "int8")
     entry_points = entry_points[:1]
     content = (path / WEIGHTS).read_bytes()
-    table = next(x for x in operations(open_package(path), "encode") if x.outputs[0].name == "table_quantised")
+    table = next(x for x in operations(open_package(path), "encode") if x.outputs[0].name == "table_quantized")
     start = table.attributes["val"].blobFileValue.offset
     refused = 0
     for bit in range(8 * 24):
@@ -212,7 +212,7 @@ def test_headers_of_constants_are_believed_in_nothing(coreml_exports: CoreMLExpo
         changed[start + bit // 8] ^= 1 << bit % 8
         (path / WEIGHTS).write_bytes(changed)
         said = refusal(path, entry_points)
-        assert said is None or "table_quantised" in said or "constant at byte" in said
+        assert said is None or "table_quantized" in said or "constant at byte" in said
         refused += said is not None
     # All of the sentinel, the dtype and the size; of the offset those bits that lead out of the file.
     assert refused > 8 * 16 + 40
@@ -270,7 +270,7 @@ def test_a_vocabulary_that_is_no_number(coreml_exports: CoreMLExports, tmp_path:
         package.model.description.metadata.userDefined["vocab_size"] = "²"
 
     change_model(path, change)
-    with pytest.raises(CocorrrecError, match="vocab_size '²', which is no number"):
+    with pytest.raises(CocorrrecError, match="vocab_size '²', which is not a number"):
         use(path, entry_points)
 
 

@@ -230,7 +230,7 @@ def test_bodies_are_bounded_one_by_one_and_together() -> None:
             assert response is not None and response.status == 503
             never.set()
             await slow
-            assert error_of(await call(app, chunks=[b"x" * 2500, b"x"])).startswith("the request is no JSON")
+            assert error_of(await call(app, chunks=[b"x" * 2500, b"x"])).startswith("the request is not JSON")
 
     asyncio.run(scenario())
 

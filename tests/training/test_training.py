@@ -406,7 +406,7 @@ def test_ctrl_c_and_resume_on_the_command_line(tmp_path: Path) -> None:
     assert "interrupted" in errors and "Traceback" not in errors
     assert {path.name for path in out.iterdir()} == {"checkpoint.safetensors", "run.json"}
     refused = run_cli(*command)
-    assert "go on with --resume" in refused.communicate(timeout=60)[1] and refused.returncode == 2
+    assert "continue with --resume" in refused.communicate(timeout=60)[1] and refused.returncode == 2
     changed = run_cli(*command, "--seed", 5, "--resume")
     assert "training.seed was 1, is 5" in changed.communicate(timeout=60)[1] and changed.returncode == 2
     resumed = run_cli(*command, "--resume", "--json")

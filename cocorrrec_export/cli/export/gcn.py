@@ -23,7 +23,7 @@ def gcn(
     data: options.Data = None,
     json: options.Json = False,
 ) -> None:
-    """Export the cloud's half for ONNX Runtime, with a dynamic batch.
+    """Export the cloud model for ONNX Runtime, with a dynamic batch.
 
     Writes OUT/gcn-onnx-PRECISION with the file, its manifest and test vectors; nothing, if parity fails.
     """

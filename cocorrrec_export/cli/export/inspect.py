@@ -22,9 +22,9 @@ def inspect(
     path: Annotated[Path, typer.Argument(help="An exported file, or the folder of an export.")],
     json: options.Json = False,
 ) -> None:
-    """Print what an exported file says of itself: entry points, shapes, precision, digest, and sizes by part.
+    """Print what an exported file reports about itself: entry points, shapes, precision, digest, and sizes by part.
 
-    No manifest is needed: the same facts stand inside each file. One that is damaged is refused.
+    No manifest is needed: the same facts are inside each file. One that is damaged is refused.
     """
     from cocorrrec_export.artifact.inspect import inspect as read
 

@@ -40,7 +40,7 @@ def scn(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Export the phone's half, or a baseline, and prove that the file still ranks the same.
+    """Export the on-device model, or a baseline, and prove that the file still ranks the same.
 
     Writes OUT/scn-TARGET-PRECISION with the file, its manifest and test vectors; nothing, if parity fails. A baseline's
     folder starts with its architecture. With '--target all' a target that fails does not stop the others; the command

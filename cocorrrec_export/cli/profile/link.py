@@ -21,8 +21,8 @@ Examples:
 
 
 def link(
-    scn: Annotated[Path | None, typer.Option(help="The phone's half. Default: the newest under dist.")] = None,
-    gcn: Annotated[Path | None, typer.Option(help="The cloud's half. Default: the newest under dist.")] = None,
+    scn: Annotated[Path | None, typer.Option(help="The on-device model. Default: the newest under dist.")] = None,
+    gcn: Annotated[Path | None, typer.Option(help="The cloud model. Default: the newest under dist.")] = None,
     bandwidth: Annotated[str, typer.Option(help="Megabytes per second, several with commas.")] = "5,15,50,100",
     rtt: Annotated[str, typer.Option(help="Added round-trip times in milliseconds.")] = "0,20,50,100",
     loss: Annotated[str, typer.Option(help="Shares of lost segments, in percent.")] = "0,1",

@@ -49,10 +49,10 @@ def run(
         int, typer.Option("--iterations", help="Timed calls of each entry point.", min=1, max=100_000)
     ] = 200,
     candidates: Annotated[
-        str | None, typer.Option("--candidates", help="Export anew for these numbers of candidates, and measure.")
+        str | None, typer.Option("--candidates", help="Export again for these numbers of candidates, and measure.")
     ] = None,
     lengths: Annotated[
-        str | None, typer.Option("--lengths", help="Export anew for these sequence lengths: memory per token.")
+        str | None, typer.Option("--lengths", help="Export again for these sequence lengths: memory per token.")
     ] = None,
     per_operator: Annotated[
         bool, typer.Option("--per-operator", help="Trace each operator, in runs of their own (ExecuTorch, LiteRT).")

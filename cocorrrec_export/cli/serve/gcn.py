@@ -1,4 +1,4 @@
-"""``cocorr-serve gcn``: the cloud's half behind HTTP."""
+"""``cocorr-serve gcn``: the cloud model behind HTTP."""
 
 import re
 from pathlib import Path

@@ -56,14 +56,14 @@ def read_amazon_ratings(
         path: CSV without quotes, plain or gzipped.
         columns: header names; in a file without a header, places counted from 1.
         rating: read the ratings too.
-        progress: hears of the bytes read.
+        progress: receives the bytes read.
 
     Returns:
         Columns ``user`` and ``item`` (Categorical), ``time`` (Int64, as in the file) and, if asked for, ``rating``
         (Float64).
 
     Raises:
-        UsageError: it does not exist, or users cannot be told from items.
+        UsageError: it does not exist, or users and items cannot be distinguished.
         CocorrrecError: it is damaged, or has a bad row; the message names the line.
     """
     return collect(path, _parts(path, columns or Columns(), rating, progress))
@@ -135,7 +135,7 @@ def _item_column(path: Path, sample: list[list[str]]) -> int:
     likely = int(shares[1] > shares[0])
     if shares[likely] < 0.9 or shares[1 - likely] > 0.1:
         raise UsageError(
-            f"{path}: users cannot be told from items by their form: give --user-column 1 --item-column 2 "
+            f"{path}: users and items cannot be distinguished by their form: give --user-column 1 --item-column 2 "
             f"(as in the release of 2014), or --user-column 2 --item-column 1 (2018)"
         )
     return likely
@@ -175,7 +175,7 @@ def _empty(layout: _Layout) -> pl.DataFrame:
 
 
 def _check_lines(path: Path, block: Block, layout: _Layout) -> None:
-    """Raise for the first line that is no row."""
+    """Raise for the first line that is not a row."""
     for number, text in filled_lines(block):
         fields, where = _fields(text.decode()), f"{path}, line {number}"
         if len(fields) != layout.width:

@@ -28,7 +28,7 @@ class Keys(NamedTuple):
 AMAZON, YELP = "amazon-reviews", "yelp-reviews"
 KEYS = {
     AMAZON: (
-        Keys("user_id", "parent_asin", "rating", "timestamp"),  # 2023; an asin is there too, of one colour or size
+        Keys("user_id", "parent_asin", "rating", "timestamp"),  # 2023; an asin is there too, of one color or size
         Keys("reviewerID", "asin", "overall", "unixReviewTime"),  # 2014 and 2018
         Keys("user_id", "asin", "rating", "timestamp"),
     ),
@@ -68,7 +68,7 @@ def read_reviews(
         format: one of :data:`KEYS`.
         columns: keys to read instead of the usual ones.
         rating: read the ratings too.
-        progress: hears of the bytes read.
+        progress: receives the bytes read.
 
     Returns:
         Columns ``user`` and ``item`` (Categorical), ``time`` (Int64: what the file has, or microseconds since 1970 of a
@@ -76,7 +76,7 @@ def read_reviews(
 
     Raises:
         UsageError: it does not exist, or its first line lacks a key.
-        CocorrrecError: it is damaged, or a line is no review; the message names the line.
+        CocorrrecError: it is damaged, or a line is not a review; the message names the line.
     """
     return collect(path, _parts(path, format, columns or Columns(), rating, progress))
 

@@ -59,7 +59,7 @@ class AdbResult:
 
     @property
     def output(self) -> str:
-        """Both streams: adb's errors stand on either."""
+        """Both streams: adb's errors are on either."""
         return f"{self.stdout}\n{self.stderr}".strip()
 
 
@@ -103,7 +103,7 @@ def _check_version(path: Path) -> None:
     found = re.search(r"version (\d+)\.(\d+)\.(\d+)", said)
     if not found or tuple(map(int, found.groups())) < MINIMAL_VERSION:
         wanted = ".".join(map(str, MINIMAL_VERSION))
-        raise DeviceError(f"{path} is no adb, or older than {wanted}: install a newer one", said)
+        raise DeviceError(f"{path} is not adb, or older than {wanted}: install a newer one", said)
 
 
 def _result(command: tuple[str, ...], program: Program, timeout_s: float) -> AdbResult:

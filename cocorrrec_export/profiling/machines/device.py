@@ -133,7 +133,7 @@ def require_base(adb: Adb) -> None:
         DeviceError: it is not.
     """
     if adb.ask(f"[ -d {BASE} ] && echo yes || echo no") != "yes":
-        raise DeviceError(f"{adb.serial} has no {BASE}: this is no Android that lets programs of the shell user run")
+        raise DeviceError(f"{adb.serial} has no {BASE}: it does not let programs of the shell user run")
 
 
 def push_package(adb: Adb, package: RunnerPackage, progress: Callable[[str], None]) -> str:
@@ -152,7 +152,7 @@ def push_package(adb: Adb, package: RunnerPackage, progress: Callable[[str], Non
         adb.push(package.path, staging, timeout_s=_PUSH_S)
         adb.ask(f"chmod -R 755 {staging} && rm -rf {place} && mv {staging} {place}", timeout_s=60)
     except SilentDeviceError:
-        raise  # it would not hear of the removal either
+        raise  # it would not receive the removal either
     except BaseException:
         with contextlib.suppress(DeviceError):
             adb.shell(f"rm -rf {staging}")
@@ -177,7 +177,7 @@ class Device:
         command: how the runner is started there.
         folder: of this profile, on the device.
         timeout_s: of one run.
-        alive: a line of shell that shows on the device that this profile goes on.
+        alive: a line of shell that shows on the device that this profile continues.
     """
 
     def __init__(self, adb: Adb, command: list[str], folder: str, timeout_s: float, *, alive: str = "true") -> None:

@@ -101,7 +101,7 @@ def own_device(adb: Adb, home: str) -> Iterator[DeviceLock]:
     try:
         yield lock
     except SilentDeviceError:
-        silent = True  # it would not hear of the release either
+        silent = True  # it would not receive the release either
         raise
     finally:
         if not silent:

@@ -24,7 +24,7 @@ class Host:
         command: how a runner is started.
         folder: for inputs and outputs.
         timeout_s: of one run.
-        environment: of the runner, beside this process's own.
+        environment: of the runner, next to this process's own.
     """
 
     def __init__(

@@ -65,7 +65,7 @@ def _curve(curve: FlopCurve) -> dict[str, Any]:
 
 
 def write_profile(folder: Path, document: dict[str, Any]) -> Path:
-    """Write ``profile.json``; numbers of one list stand on one line."""
+    """Write ``profile.json``; numbers of one list are on one line."""
     path = folder / PROFILE
     path.write_text(_compact(document) + "\n", encoding="utf-8")
     return path
@@ -76,13 +76,13 @@ def read_profile(path: Path) -> dict[str, Any]:
 
     Raises:
         UsageError: no such file.
-        CocorrrecError: it is no profile, or damaged.
+        CocorrrecError: it is not a profile, or damaged.
     """
     path = path / PROFILE if path.is_dir() else path
     if not path.is_file():
         raise UsageError(f"{path}: no such file; give a {PROFILE} that cocorr-profile wrote, or its folder")
     if path.stat().st_size > MAX_PROFILE_BYTES:
-        raise CocorrrecError(f"{path}: larger than {MAX_PROFILE_BYTES} bytes, this is no profile")
+        raise CocorrrecError(f"{path}: larger than {MAX_PROFILE_BYTES} bytes, this is not a profile")
     try:
         document = strict_json.parse(path.read_bytes())
     except ValueError as error:
@@ -102,7 +102,7 @@ def _structure_problems(document: Any) -> list[str]:
 
 
 def _not_finite(value: Any, place: str) -> list[str]:
-    """Places of numbers that are no numbers; JSON Schema has no word for them."""
+    """Places of numbers that are not numbers; JSON Schema has no word for them."""
     if isinstance(value, float) and not math.isfinite(value):
         return [f"{place} is {value}"]
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()

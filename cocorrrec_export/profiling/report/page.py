@@ -62,7 +62,7 @@ p.note { font-size: .9rem; opacity: .8; }
 
 
 def latency_rows(document: dict[str, Any]) -> list[list[str]]:
-    """One row an entry point and number of threads, in the order of :data:`LATENCY_COLUMNS`."""
+    """One row per entry point and number of threads, in the order of :data:`LATENCY_COLUMNS`."""
     several = len(document["settings"]["threads"]) > 1
     return [
         [
@@ -75,7 +75,7 @@ def latency_rows(document: dict[str, Any]) -> list[list[str]]:
 
 
 def memory_rows(document: dict[str, Any]) -> list[list[str]]:
-    """One row an entry point, in the order of :data:`MEMORY_COLUMNS`."""
+    """One row per entry point, in the order of :data:`MEMORY_COLUMNS`."""
     return [
         [
             entry["name"],
@@ -90,7 +90,7 @@ def memory_rows(document: dict[str, Any]) -> list[list[str]]:
 
 
 def part_rows(document: dict[str, Any]) -> list[list[str]]:
-    """One row an entry point, in the order of :data:`PART_COLUMNS`."""
+    """One row per entry point, in the order of :data:`PART_COLUMNS`."""
     parts = ("program", "planned", "load", "first_call", "later")
     return [
         [entry["name"], *(f"{entry['heap_parts'][part]:,}" for part in parts)] for entry in document["entry_points"]

@@ -37,7 +37,7 @@ def draw_all(document: dict[str, Any], folder: Path) -> dict[str, str]:
     made = {}
     for name, (title, plot) in PLOTS.items():
         figure = Figure(figsize=(_WIDTH, 3.4), layout="constrained")
-        with rc_context({"text.parse_math": False}):  # names come from the file: a "$" in one is no formula
+        with rc_context({"text.parse_math": False}):  # names come from the file: a "$" in one is not a formula
             drawn = plot(figure, document)
         if not drawn:
             continue

@@ -110,9 +110,11 @@ class RunnerPackage:
             for file in manifest["files"]:
                 inside = contained_path(path, file["path"], where=str(path / DESCRIPTION))
                 if not inside.is_file() or sha256_file(inside) != file["sha256"]:
-                    raise CocorrrecError(f"{path}: {file['path']} is missing or changed: remove the folder, build anew")
+                    raise CocorrrecError(
+                        f"{path}: {file['path']} is missing or changed: remove the folder, build again"
+                    )
         except (ValueError, KeyError, TypeError) as error:
-            raise CocorrrecError(f"{path / DESCRIPTION}: damaged: {error!r}; remove the folder, build anew") from None
+            raise CocorrrecError(f"{path / DESCRIPTION}: damaged: {error!r}; remove the folder, build again") from None
         return cls(path, manifest)
 
 
@@ -120,7 +122,7 @@ def host_abi() -> str:
     """The ABI of this machine, ``x86_64`` or ``aarch64``.
 
     Raises:
-        CocorrrecError: this is no Linux of either.
+        CocorrrecError: this is not a Linux of either.
     """
     name = {"arm64": "aarch64", "amd64": "x86_64"}.get(platform.machine().lower(), platform.machine())
     if sys.platform != "linux" or name not in ABIS:
@@ -237,7 +239,7 @@ def _runtime_file(root: Path, machine: Abi, name: str) -> Path | None:
 
 
 def build_package(target: str, abi: str, out: Path, *, sysroot: Path | None = None) -> RunnerPackage:
-    """Compile a runner and put everything that it needs beside it, in a folder of its own under ``out``.
+    """Compile a runner and put everything that it needs next to it, in a folder of its own under ``out``.
 
     Args:
         target: of an export.
@@ -367,9 +369,9 @@ def _compile(family: NativeRunner, toolchain: Toolchain, wheel: Path, folder: Pa
 
 
 def _write_notices(family: NativeRunner, toolchain: Toolchain, wheel: Path, folder: Path) -> None:
-    """The licences of everything in the package, and where its sources are."""
+    """The licenses of everything in the package, and where its sources are."""
     lines = [
-        "This folder holds programs and libraries of several licences, each in full beside this file.",
+        "This folder holds programs and libraries of several licenses, each in full next to this file.",
         f"runner: Apache-2.0, part of cocorrrec-export; its sources are {' and '.join(family.sources)}.",
         f"lib*{family.name}* and other libraries of {family.distribution}: LICENSE-{family.distribution}.txt.",
         "The C library and loader: LGPL-2.1-or-later. libstdc++, libgcc_s: GPL-3.0-or-later with the GCC Runtime "
@@ -383,18 +385,18 @@ def _write_notices(family: NativeRunner, toolchain: Toolchain, wheel: Path, fold
             shutil.copy(texts[name], folder / f"LICENSE-{name}.txt")
             lines.append(f"  {full}: {_debian_source(toolchain.system, full)}")
     elif toolchain.root is None:
-        raise CocorrrecError(f"{texts['libc6']} is absent: a package must carry the licence of the C runtime inside it")
+        raise CocorrrecError(f"{texts['libc6']} is absent: a package must carry the license of the C runtime inside it")
     else:
-        lines[0] = "This package is for use by whoever built it: the licence texts of its C runtime are not in it."
+        lines[0] = "This package is for use by whoever built it: the license texts of its C runtime are not in it."
         lines[-1] += " of the system that it was built on."
     if toolchain.root is not None:
         text = importlib.metadata.distribution(ZIG).locate_file(f"{ZIG}/lib/libcxx/LICENSE.TXT")
         shutil.copy(str(text), folder / "LICENSE-libcxx.txt")
         lines.append("libc++ and compiler-rt, which zig linked into the runner: Apache-2.0 with the LLVM exceptions.")
-    licences = sorted(wheel.glob(f"{family.distribution.replace('-', '_')}-*.dist-info/licenses/LICENSE*"))
-    if not licences:
-        raise CocorrrecError(f"the wheel of {family.distribution} holds no licence text")
-    shutil.copy(licences[0], folder / f"LICENSE-{family.distribution}.txt")
+    licenses = sorted(wheel.glob(f"{family.distribution.replace('-', '_')}-*.dist-info/licenses/LICENSE*"))
+    if not licenses:
+        raise CocorrrecError(f"the wheel of {family.distribution} holds no license text")
+    shutil.copy(licenses[0], folder / f"LICENSE-{family.distribution}.txt")
     for name in family.sources:
         shutil.copy(SOURCES / name, folder / name)
     (folder / "NOTICE.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -126,7 +126,7 @@ HEADER = "user,item,timestamp\n"
         ("a.csv", "\n\n", "is empty"),
         ("a.csv", HEADER, "a header and no row"),
         ("a.csv", "user,itm,timestamp\na,x,1\n", "no column 'item' .did you mean 'itm'"),
-        ("a.csv", "user,item,item\na,x,1\n", "line 1: column 'item' stands twice"),
+        ("a.csv", "user,item,item\na,x,1\n", "line 1: column 'item' is there twice"),
         ("a.csv", HEADER + "a,x,1\na,y\n", "line 3: 2 fields, the header has 3"),
         ("a.csv", HEADER + "a,x,1\na,y,2,9\n", "line 3: 4 fields, the header has 3"),
         ("a.csv", HEADER + 'a,"x\nx",1\n,y,2\n', "line 4: user is '', expected a value"),

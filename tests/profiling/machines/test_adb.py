@@ -77,7 +77,7 @@ def test_a_device_that_is_only_slow(tmp_path: Path) -> None:
 
 
 def test_a_long_copy_to_a_silent_device_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The device answers once while the copy goes on, then not any more."""
+    """The device answers once while the copy continues, then not any more."""
     adb = fake_adb(
         tmp_path,
         f"""{LISTED}
