@@ -86,13 +86,13 @@ def read_cut(path: Path) -> Cut:
                 raise CocorrrecError(f"{path}: damaged, or not a cut: holds {dtypes}")
             tensors = {name: file.get_tensor(name) for name in dtypes}
     except SafetensorError as error:
-        raise CocorrrecError(f"{path}: not a complete cut: {error}") from None
+        raise CocorrrecError(f"{path}: not a complete prepared data set: {error}") from None
     if _digest(entry, tensors) != entry["sha256"]:
         raise CocorrrecError(f"{path}: damaged: its digest does not match its content; make the cut again")
     try:
         return Cut(_unpack(tensors, entry), entry["origin"])
     except ValueError as error:  # a UnicodeDecodeError is one
-        raise CocorrrecError(f"{path}: not a sound cut: {error}") from None
+        raise CocorrrecError(f"{path}: not a sound prepared data set: {error}") from None
 
 
 def _read_entry(path: Path, file: Any) -> dict[str, Any]:

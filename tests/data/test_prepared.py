@@ -144,9 +144,9 @@ def int64(*values: int) -> np.ndarray:
             {"item_ids": np.frombuffer(b"aab", np.uint8), "item_id_ends": int64(1, 2, 3)},
             "two of the item ids are the same",
         ),
-        ({"entry": {"format": 2}}, "a prepared data set of format 2, this version reads 1"),
-        ({"entry": {"format": None}}, "a prepared data set of format None"),
-        ({"entry": {"origin": 7}}, "its header has no entry"),
+        ({"entry": {"format": 2}}, "prepared in format 2, this version reads 1"),
+        ({"entry": {"format": None}}, "prepared in format None"),
+        ({"entry": {"origin": 7}}, "its header lacks"),
         ({"entry": {"origin": {}}}, "does not say how it was made"),
         ({"entry": {"origin": {"data": {"filters": 7}}}}, "filters must be a table"),
         ({"entry": {"origin": {"data": {"filter": 7}}}}, "unknown key 'filter'"),
@@ -172,7 +172,7 @@ def test_other_files_are_no_cuts(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("user,item\n")
     assert not any(map(is_cut, [other, tmp_path / "a.csv", tmp_path, tmp_path / "none.cut"]))
     other.rename(tmp_path / "b.cut")
-    with pytest.raises(CocorrrecError, match="its header has no entry"):
+    with pytest.raises(CocorrrecError, match="its header lacks"):
         load_source(tmp_path / "b.cut", DataSource())
     with pytest.raises(UsageError, match="no such file"):
         load_source(tmp_path / "none.cut", DataSource())
