@@ -26,7 +26,7 @@ PHRASES = (
     Phrase(r"\bbeside\b", "next to, compared with"),
     Phrase(r"\bless the (?:other|time)\b", "minus"),
     Phrase(r"\d (?:\w+ )?an? (?:second|user|epoch|token|minute)\b", "per second, per user, per epoch"),
-    Phrase(r"\b(?:FLOPs|bytes|milliseconds|seconds|clicks) an? (?:second|user|epoch|token|click|minute)\b", "per"),
+    Phrase(r"\b(?:FLOPs|bytes|milliseconds|seconds) an? (?:second|user|epoch|token|click|minute)\b", "per"),
     Phrase(r"\bgo(?:es)? on\b", "resumes, continues"),
     Phrase(r"\banew\b", "again"),
     Phrase(r"\bdear(?:er|est)?\b", "costly, the most expensive"),
@@ -47,7 +47,8 @@ PHRASES = (
         "-ize",
     ),
     Phrase(r"\blicences?\b", "license"),
-    Phrase(r"\b(?:colour|behaviour|favour|neighbour)s?\b", "-or"),
+    # The headers of other people's files are spelled as they are.
+    Phrase(r"\b(?:colour|behaviour|favour|neighbour)s?\b", "-or", ("cocorrrec_export/data/files/columns.py",)),
 )
 
 

@@ -101,7 +101,7 @@ FLOP_COLUMNS = ("", "a call", "a token", "element-wise, a call", "element-wise, 
 
 
 def flop_rows(flops: dict[str, dict[str, int | None]]) -> list[list[str]]:
-    """One row an entry point of a manifest's ``flops``; a dash where a token has no meaning."""
+    """One row per entry point of a manifest's ``flops``; a dash where a token has no meaning."""
     figures = ("call", "per_token", "elementwise", "elementwise_per_token")
     return [
         [name, *("-" if (value := entry[figure]) is None else f"{value:,}" for figure in figures)]

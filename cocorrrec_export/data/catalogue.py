@@ -42,7 +42,7 @@ def read_items(path: Path) -> dict[int, tuple[str, str]]:
     try:
         ids = frame["id"].cast(pl.Int64)
     except pl.exceptions.PolarsError:
-        raise CocorrrecError(f"{path}: column id holds values that are not whole number") from None
+        raise CocorrrecError(f"{path}: column id holds values that are not whole numbers") from None
     names = frame["title"].fill_null(frame["item"]) if "title" in frame.columns else frame["item"]
     return dict(zip(ids.to_list(), zip(frame["item"].to_list(), names.to_list(), strict=True), strict=True))
 

@@ -75,7 +75,7 @@ class Interactions:
     item_ids: list[str]
     user_ids: list[str]
     times: NDArray[np.int64] | None = None
-    """[N] nanoseconds since 1970, or, where they are no dates, places in an order; None: the order of the file."""
+    """[N] nanoseconds since 1970, or, where they are not dates, places in an order; None: the order of the file."""
     rows: NDArray[np.int32] | None = None  # [N] of the file, counted from 1 after its header
     dated: bool = False
     notes: tuple[str, ...] = field(default=(), compare=False)

@@ -1,7 +1,7 @@
-"""A cut on disk: interactions that are filtered, numbered and ordered, in one safetensors file that is read at once.
+"""A prepared data set: interactions that are filtered, numbered and ordered, in one safetensors file.
 
 The tensors are what :class:`Interactions` holds; ids are the bytes of all of them in UTF-8, and where each ends. The
-header has one entry, JSON: where the cut comes from, and the digest of that and of every tensor.
+header has one entry, JSON: where the prepared data set comes from, and the digest of that and of every tensor.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ class Cut(NamedTuple):
 
 
 def is_cut(path: Path) -> bool:
-    """Whether a file is a cut, by its first bytes or its name."""
+    """Whether a file is a prepared data set, by its first bytes or its name."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -45,7 +45,7 @@ def is_cut(path: Path) -> bool:
 
 
 def write_cut(path: Path, interactions: Interactions, origin: dict[str, Any], *, user_ids: bool = True) -> None:
-    """Write a cut, whole or not at all.
+    """Write a prepared data set, whole or not at all.
 
     Args:
         path: the file.
@@ -83,12 +83,12 @@ def read_cut(path: Path) -> Cut:
                 name: kind for more in _OPTIONAL for name, kind in more.items() if more.items() <= dtypes.items()
             }
             if dtypes != _DTYPES | optional:
-                raise CocorrrecError(f"{path}: damaged, or not a cut: holds {dtypes}")
+                raise CocorrrecError(f"{path}: damaged, or not a prepared data set: holds {dtypes}")
             tensors = {name: file.get_tensor(name) for name in dtypes}
     except SafetensorError as error:
         raise CocorrrecError(f"{path}: not a complete prepared data set: {error}") from None
     if _digest(entry, tensors) != entry["sha256"]:
-        raise CocorrrecError(f"{path}: damaged: its digest does not match its content; make the cut again")
+        raise CocorrrecError(f"{path}: damaged: its digest does not match its content; prepare it again")
     try:
         return Cut(_unpack(tensors, entry), entry["origin"])
     except ValueError as error:  # a UnicodeDecodeError is one
@@ -102,9 +102,9 @@ def _read_entry(path: Path, file: Any) -> dict[str, Any]:
         if version == FORMAT:
             _ = bool(entry["dated"]), [str(note) for note in entry["notes"]]
     except (KeyError, TypeError, ValueError, RecursionError):
-        raise CocorrrecError(f"{path}: damaged, or not a cut: its header has no entry '{_ENTRY}'") from None
+        raise CocorrrecError(f"{path}: damaged, or not a prepared data set: its header lacks '{_ENTRY}'") from None
     if version != FORMAT:
-        raise CocorrrecError(f"{path}: a cut of format {version!r}, this version reads {FORMAT}; make the cut again")
+        raise CocorrrecError(f"{path}: prepared in format {version!r}, this version reads {FORMAT}; prepare it again")
     return entry
 
 

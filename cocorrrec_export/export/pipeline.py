@@ -84,7 +84,7 @@ def export(source: Source, recipe: Recipe, out: Path, *, progress: Progress = la
         source: the model.
         recipe: what to make of it.
         out: parent of the artifact's folder.
-        progress: hears what is being done.
+        progress: receives what is being done.
 
     Raises:
         ParityError: the file is beyond the recipe's limits; nothing is published.
@@ -100,9 +100,9 @@ def export(source: Source, recipe: Recipe, out: Path, *, progress: Progress = la
         probability = recipe.scores == "probability"
         cases = _cases(source, entry_points, probability=probability)
         by_name = {entry.name: entry for entry in entry_points}
-        progress("parity of the device form")
+        progress("parity of the export graph")
         hop = tensor_parity(_eager_run(graphs), cases, by_name)
-        require_tensors("the device form, before export,", hop, recipe.limits)
+        require_tensors("the export graph, before export,", hop, recipe.limits)
         program = staging / find_target(recipe.target).programs[recipe.kind].name
         metadata = _metadata(source.folder, recipe, graphs)
         planned = find_exporter(recipe.target).export(graphs, recipe, program, metadata=metadata, progress=progress)
@@ -167,7 +167,7 @@ def check(
         model: the model it was made from; by default the shipped one of the manifest's name.
         data: interactions, for the ranking of a model that ships no held-out users.
         architecture: of which artifact and model must be; None takes any.
-        progress: hears what is being done.
+        progress: receives what is being done.
 
     Raises:
         ParityError: the file is beyond its recipe's limits.
@@ -185,7 +185,7 @@ def check(
         )
     with checked_copy(artifact) as program:
         runtime, _ = check_vectors(artifact, program, progress)
-        # The vectors came with the file; what the model says of it is computed anew.
+        # The vectors came with the file; what the model says of it is computed again.
         probability = artifact.manifest["recipe"].get("scores") == "probability"
         return judge(
             runtime,

@@ -170,7 +170,7 @@ class DeviceDeviationNorm(nn.Module):
 
 
 def make_norm(norm: nn.Module) -> nn.Module:
-    """The device form of a plain model's norm."""
+    """The export graph of a plain model's norm."""
     return DeviceDeviationNorm(norm) if isinstance(norm, DeviationNorm) else DeviceLayerNorm(cast(nn.LayerNorm, norm))
 
 

@@ -62,7 +62,7 @@ class Ranker(nn.Module):
         return rows
 
     def candidate_vectors(self, rows: Tensor, items: Tensor | None) -> Tensor:  # noqa: ARG002
-        """The same of ``items [...]``, or of the whole table, with what a score needs of an item beside its row."""
+        """The same of ``items [...]``, or of the whole table, with what a score needs of an item next to its row."""
         return self.item_side(rows)
 
     def match(self, user: Any, vectors: Tensor) -> Tensor:

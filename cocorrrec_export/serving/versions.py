@@ -4,5 +4,5 @@ from cocorrrec_export.artifact.manifest import Artifact
 
 
 def version_of(artifact: Artifact) -> str:
-    """Which model an artifact was made from: the phone's half of the same model has the same."""
+    """Which model an artifact was made from: the on-device model of the same model has the same."""
     return str(artifact.manifest["model"]["sha256"])[:16]

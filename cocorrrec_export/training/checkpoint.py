@@ -23,7 +23,7 @@ _GLOBAL_RNG = "rng.torch"
 
 @dataclass
 class RunState:
-    """Where a run stands. Together with the model and the optimizers it is all that resuming needs."""
+    """How far a run is. Together with the model and the optimizers it is all that resuming needs."""
 
     epoch: int = 0
     """Epochs completed."""
@@ -32,7 +32,7 @@ class RunState:
     loss_sum: float = 0.0
     """Sum of the losses of those steps."""
     records: list[dict[str, float]] = field(default_factory=list)
-    """One row an epoch: loss and validation metrics."""
+    """One row per epoch: loss and validation metrics."""
     best_epoch: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
     """Weights of the best epoch."""

@@ -245,7 +245,7 @@ class Optimizers:
             optimizer.step()
 
     def keep_averages(self, averages: dict[str, Tensor], decay: float) -> None:
-        """Go on with averages that :meth:`average` made in an earlier process."""
+        """Continue with averages that :meth:`average` made in an earlier process."""
         if self.table is not None and averages:
             self.table.follow(averages[self._table_name], decay, new=False)
 

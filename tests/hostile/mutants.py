@@ -20,7 +20,7 @@ def cut(rng: random.Random, data: bytes) -> bytes:
 
 
 def repeat(rng: random.Random, data: bytes) -> bytes:
-    """A part stands there twice."""
+    """A part is there twice."""
     start = rng.randrange(len(data))
     part = data[start : start + 1 + rng.randrange(200)]
     return data[:start] + part + data[start:]

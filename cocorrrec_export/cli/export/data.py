@@ -57,22 +57,22 @@ File = Annotated[Path, typer.Argument(help=f"Interactions: {options.FILES}.")]
 @options.with_data_options
 def prepare(
     file: File,
-    out: Annotated[Path, typer.Option("--out", help="The cut: one file.")],
+    out: Annotated[Path, typer.Option("--out", help="The prepared data set: one file.")],
     data_settings: options.DataSettings = None,
     user_ids: Annotated[
-        bool, typer.Option("--user-ids/--no-user-ids", help="Keep the users' ids in the cut, or number them.")
+        bool, typer.Option("--user-ids/--no-user-ids", help="Keep the users' ids, or number them.")
     ] = True,
     json: options.Json = False,
 ) -> None:
     """Filter, number and order a file of interactions once, and keep the result as one compact file.
 
-    A model trained from the cut is bit for bit the one trained from the original file with the same filters.
+    A model trained from it is bit for bit the one trained from the original file with the same filters.
     """
     from cocorrrec_export.data.sources import make_cut
     from cocorrrec_export.files import require_writable
 
     if out.is_dir():
-        raise UsageError(f"{out}: is a folder; give the file of the cut with --out")
+        raise UsageError(f"{out}: is a folder; give the file of the prepared data set with --out")
     if out.resolve() == file.resolve():
         raise UsageError(f"{out}: --out is the file itself; give another name")
     require_writable(out)

@@ -26,7 +26,7 @@ QUICK = {"seeds": "1,2", "learning_rates": "0.002", "mini_batches": "5,20"}
 @options.with_data_options
 def reproduce(
     data: options.RequiredData,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the results; run again, the command goes on in it.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the results; run again, the command continues in it.")],
     config: Annotated[
         Path | None,
         typer.Option(
@@ -45,12 +45,12 @@ def reproduce(
         str | None,
         typer.Option(help="Mini-batches of Figure 6, or 'none' to leave it out.", show_default=FULL["mini_batches"]),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Most epochs to train.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Maximum number of epochs.")] = None,
     data_settings: options.DataSettings = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time. Default: the number of cores.")] = None,
     keep_models: Annotated[bool, typer.Option("--keep-models", help="Keep the weights of every run.")] = False,
     paper: Annotated[
-        str | None, typer.Option(help="The paper's data set that yours is a cut of: beauty, electronic or yelp.")
+        str | None, typer.Option(help="The paper's data set that yours is a subset of: beauty, electronic or yelp.")
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Two seeds, one learning rate, one epoch: to see that all of it works.")
@@ -60,7 +60,7 @@ def reproduce(
     """Train the paper's models on your data, and write its tables and figures of them.
 
     Each model's learning rate is chosen on validation; then it is trained with every seed. Interrupt it at any time:
-    the same command goes on where it was. OUT/report.md is the place to start reading.
+    the same command continues where it was. OUT/report.md is the place to start reading.
     """
     import os
 

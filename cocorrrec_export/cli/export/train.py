@@ -43,7 +43,7 @@ def train(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model. Default: the name of --out.")] = None,
     data_settings: options.DataSettings = None,
-    epochs: Annotated[int | None, typer.Option(help="Most epochs to train.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Maximum number of epochs.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Start of the learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the start, the order and the negatives.")] = None,
     recipe: Annotated[
@@ -70,13 +70,13 @@ def train(
         bool, typer.Option("--weights-only", help="Leave held-out users and item ids out of the model's folder.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")] = False,
     json: options.Json = False,
 ) -> None:
     """Train the joint model, or a baseline, on a file of interactions.
 
     The last item of each user is held out for testing and the one before for choosing the epoch. Interrupt it at any
-    time: --resume goes on, on the CPU bit for bit as if nothing had happened.
+    time: --resume continues, on the CPU bit for bit as if nothing had happened.
     """
     require("train")
     from cocorrrec_export.cli.progress import TrainingProgress

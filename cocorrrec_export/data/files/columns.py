@@ -93,7 +93,7 @@ def interpret(
         notes: what was found and counted is appended, a sentence each.
 
     Returns:
-        Columns ``user`` and ``item`` (str), ``time`` (Datetime[ns]; Int64 or Float64 of an order that is no date; or
+        Columns ``user`` and ``item`` (str), ``time`` (Datetime[ns]; Int64 or Float64 of an order that is not a date; or
         ``row`` again where rows count in order), ``row`` (UInt32, from 1, of the file's rows) and, if asked for, ``rating`` (Float64), in the order of the file.
 
     Raises:
@@ -236,7 +236,7 @@ def _choose(raw: Raw, columns: Columns, reading: Reading, *, rating: bool, notes
         chosen["time"] = time
     if not raw.has_header:
         notes.append(
-            "line 1 is no header; by place: " + ", ".join(f"{what} is column {name}" for what, name in chosen.items())
+            "line 1 is not a header; by place: " + ", ".join(f"{what} is column {name}" for what, name in chosen.items())
         )
     return chosen
 
@@ -297,7 +297,7 @@ def _choose_by_place(raw: Raw, columns: Columns, reading: Reading, chosen: dict[
     if not likely and "item" not in chosen:
         shown = ", ".join(f"{name} {str(raw.frame[name][0])[:24]!r}" for name in header[:12])
         raise UsageError(
-            f"{raw.where}: line 1 is no header that is known, and its columns are {shown}: say which one the item is "
+            f"{raw.where}: line 1 is not a header that is known, and its columns are {shown}: say which one the item is "
             f"with --item-column PLACE, and the user with --user-column PLACE where it is not column 1"
         )
     chosen.setdefault("user", header[0])

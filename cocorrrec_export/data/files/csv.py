@@ -51,7 +51,7 @@ def read_raw(
         path: CSV or a relative of it, compressed or not.
         columns: tells a header of unknown names, and a file without one.
         reading: separator, header and encoding, where they are not to be found.
-        progress: hears of the bytes read.
+        progress: receives the bytes read.
         notes: what was found is appended.
 
     Raises:
@@ -230,7 +230,7 @@ def _read_header(text: _Text) -> list[str]:
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise CocorrrecError(
-            f"{text.path}, line {record.line}: column '{twice[0]}' stands twice; where line 1 is no header say "
+            f"{text.path}, line {record.line}: column '{twice[0]}' is there twice; where line 1 is not a header say "
             f"--no-header, and give the columns by place"
         )
     return header

@@ -22,7 +22,7 @@ class Reading:
     encoding: str = ""
     """Empty: by the byte order mark, else UTF-8."""
     time_format: str = ""
-    """A unit since 1970 (``seconds`` to ``nanoseconds``), ``number`` for numbers that are no dates, or a strptime
+    """A unit since 1970 (``seconds`` to ``nanoseconds``), ``number`` for numbers that are not dates, or a strptime
     pattern. Empty: found by the values."""
     order: Literal["time", "file"] = "time"
     """``file``: rows count in the order of the file, whatever columns there are."""

@@ -53,7 +53,7 @@ def read_raw_table(path: Path, format: str, *, progress: Progress | None = None)
     Args:
         path: the file; JSON may be compressed.
         format: :data:`PARQUET`, :data:`ARROW` or :data:`JSON`.
-        progress: hears of the bytes read.
+        progress: receives the bytes read.
 
     Raises:
         UsageError: the file does not exist.

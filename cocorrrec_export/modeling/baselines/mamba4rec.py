@@ -123,7 +123,7 @@ class MambaMixer(nn.Module):
         self.D = nn.Parameter(torch.empty(inner))
         self.out_proj = nn.Linear(inner, hidden_size, bias=False)
 
-    def initialise(self, generator: torch.Generator | None) -> None:
+    def initialize(self, generator: torch.Generator | None) -> None:
         """The start of Mamba's released implementation: steps between 0.001 and 0.1, A = -1 .. -N."""
         bound = self.rank**-0.5
         self.dt_proj.weight.uniform_(-bound, bound, generator=generator)
@@ -175,7 +175,7 @@ class MambaMixer(nn.Module):
 
 
 class MambaBlock(nn.Module):
-    """A mixer and a feed-forward network, each added to its input and normalised.
+    """A mixer and a feed-forward network, each added to its input and normalized.
 
     Args:
         mixer: the layer that reads the clicks.
@@ -255,10 +255,10 @@ class Mamba4Rec(Baseline):
             for _ in range(num_layers)
         )
 
-    def initialise(self, *, std: float, generator: torch.Generator | None) -> None:  # noqa: ARG002
+    def initialize(self, *, std: float, generator: torch.Generator | None) -> None:  # noqa: ARG002
         """The mixers start as Mamba's do."""
         for block in self._blocks():
-            block.mixer.initialise(generator)
+            block.mixer.initialize(generator)
 
     def read_rows(self, ids: Tensor, clicks: Tensor, *, corrected: bool = True) -> Tensor:  # noqa: ARG002
         """The user state ``[B, D]``; all of the last block that can reads the last click alone."""

@@ -239,7 +239,7 @@ class Transformer(Baseline):
         )
         self.item_mlp = tanh_layers(hidden_size, 2 if item_layers else 0)
 
-    def initialise(self, *, std: float, generator: torch.Generator | None) -> None:
+    def initialize(self, *, std: float, generator: torch.Generator | None) -> None:
         """The mask's row starts like an item's."""
         if self.mask_embedding is not None:
             self.mask_embedding.normal_(0.0, std, generator=generator)

@@ -234,7 +234,7 @@ class Adb:
     def ask(self, script: str, *, timeout_s: float = SHORT_S) -> str:
         """What a line of shell prints, without blanks at its ends.
 
-        The line stands between two marks: some devices greet before each answer, and adb ends with 0 and says nothing
+        The line is between two marks: some devices greet before each answer, and adb ends with 0 and says nothing
         where the device went away.
 
         Raises:

@@ -194,7 +194,7 @@ def test_a_named_format_is_held_to(tmp_path: Path) -> None:
         read_file(ratings, format="yelp-reviews")
     with pytest.raises(UsageError, match="no column 'user'"):
         read_file(ratings, format="csv")
-    with pytest.raises(UsageError, match="users cannot be told"):
+    with pytest.raises(UsageError, match="users and items cannot be distinguished"):
         read_file(reviews, format="amazon-ratings")
     with pytest.raises(UsageError, match="format 'yelp'"):
         read_file(reviews, format="yelp")
