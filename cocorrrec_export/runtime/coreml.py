@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cocorrrec_export import __version__
-from cocorrrec_export.contract import POSITION, EntryPoint
+from cocorrrec_export.contract import EntryPoint
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.extras import quiet
 from cocorrrec_export.runtime.base import Arrays, ProgramFacts, check_inputs, first_line, metadata_value, named_outputs
@@ -45,20 +45,9 @@ class CoreMLRuntime:
 
     def run(self, entry_point: str, inputs: Arrays) -> Arrays:
         """Run one entry point; see :class:`cocorrrec_export.runtime.base.Runtime`."""
-        contract = check_inputs(self.entry_points, entry_point, inputs)
-        self._check_items(contract, inputs)
+        contract = check_inputs(self.entry_points, entry_point, inputs, vocab_size=self._vocab_size or None)
         outputs = self._functions[entry_point](inputs)
         return named_outputs(contract, [outputs[spec.name] for spec in contract.outputs])
-
-    def _check_items(self, contract: EntryPoint, inputs: Arrays) -> None:
-        # Core ML does not: it reads what lies next to the table.
-        for spec in contract.inputs:
-            if spec.dtype == "int32" and spec.name != POSITION and self._vocab_size:
-                ids = inputs[spec.name]
-                if ids.min() < 0 or ids.max() >= self._vocab_size:
-                    raise CocorrrecError(
-                        f"{contract.name}: {spec.name} holds ids outside of 0 to {self._vocab_size - 1}"
-                    )
 
 
 def load(program: Path, entry_points: Sequence[EntryPoint]) -> CoreMLRuntime:
@@ -80,7 +69,7 @@ def describe(path: Path) -> ProgramFacts:
 def _vocab_size(package: Package) -> int:
     text = package.metadata.get("vocab_size", "0")
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise CocorrrecError(f"{package.path}: its metadata says vocab_size {text[:60]!r}, which is not a number")
+        raise CocorrrecError(f"{package.path}: its metadata says vocab_size {text[:60]!r}, which is no number")
     return int(text)
 
 
