@@ -1,6 +1,6 @@
 """The results of the ready models, side by side: the table of the README.
 
-    python benchmarks/results.py measure    # ranks, exports (ExecuTorch, int8) and profiles each model on this host
+    python benchmarks/results.py measure    # exports (ExecuTorch, int8) and profiles each ready model here
     python benchmarks/results.py render     # writes the table into README.md
 
 ``measure`` keeps its figures in ``docs/results.json`` and continues where it was stopped; a model whose weights changed
@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results.json"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- results -->\n", "<!-- /results -->"
+MISSING = "not measured"
 WAYS = {"alone": "phone alone", "corrected": "with the cloud"}
 
 
@@ -28,33 +29,26 @@ def ask(name: str, *arguments: str, cwd: Path) -> Any:
     return json.loads(subprocess.check_output([program, *arguments, "--json"], cwd=cwd))
 
 
-def measure_model(row: dict[str, Any]) -> dict[str, Any]:
-    """Ranking, size and latency of one ready model."""
-    with tempfile.TemporaryDirectory() as folder:
-        cwd = Path(folder)
-        ranked = ask("export", "evaluate", "--model", row["name"], cwd=cwd)
-        made = ask(
-            "export",
-            "scn",
-            "--target",
-            "executorch",
-            "--precision",
-            "int8",
-            "--model",
-            row["name"],
-            "--out",
-            ".",
-            cwd=cwd,
-        )
-        profile = ask("profile", made["path"], "--host", "--iterations", "2000", cwd=cwd)
-    latency = {entry["name"]: entry["runs"][0]["p50_us"] for entry in profile["entry_points"]}
+def ranking(row: dict[str, Any]) -> dict[str, Any]:
+    """How a ready model ranks, as its card has it: a test holds the cards to the weights."""
     return {
         "model": row["name"],
         "architecture": row["architecture"],
         "sha256": row["sha256"],
-        "users": ranked["users"],
-        "sampled": {way: metrics["ndcg@10"] for way, metrics in ranked["metrics"].items()},
-        "full": {way: metrics["ndcg@10"] for way, metrics in ranked["full"].items()},
+        "sampled": {way: row["metrics"][way]["ndcg@10"] for way in WAYS if way in row["metrics"]},
+        "full": {way: found["ndcg@10"] for way, found in row["metrics"].get("full", {}).items() if way in WAYS},
+    }
+
+
+def cost(name: str) -> dict[str, Any]:
+    """Size and latency of a ready model's int8 file."""
+    with tempfile.TemporaryDirectory() as folder:
+        cwd = Path(folder)
+        recipe = ("--target", "executorch", "--precision", "int8")
+        made = ask("export", "scn", *recipe, "--model", name, "--out", ".", cwd=cwd)
+        profile = ask("profile", made["path"], "--host", "--iterations", "2000", cwd=cwd)
+    latency = {entry["name"]: entry["runs"][0]["p50_us"] for entry in profile["entry_points"]}
+    return {
         "bytes": profile["artifact"]["bytes"],
         "rank_us": latency["rank"],
         "step_us": latency.get("step"),
@@ -64,18 +58,22 @@ def measure_model(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure() -> None:
-    """Measure every ready model that ships its held-out users, one after the other."""
-    known = {row["model"]: row for row in read()}
-    rows = []
-    for row in ask("export", "models", cwd=ROOT):
-        if not row["held_out_users"]:
-            continue
-        found = known.get(row["name"])
-        if found is None or found["sha256"] != row["sha256"]:
-            print(row["name"], file=sys.stderr, flush=True)
-            found = measure_model(row)
-        rows.append(found)
-        RESULTS.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    """Collect the rankings, then measure the cost of every ready model that ships its held-out users, one by one."""
+    known = {row["sha256"]: row["cost"] for row in read()}
+    rows = [ranking(row) for row in ask("export", "models", cwd=ROOT) if row["held_out_users"]]
+    for row in rows:
+        row["cost"] = known.get(row["sha256"])
+    write(rows)
+    for row in rows:
+        if row["cost"] is None:
+            print(row["model"], file=sys.stderr, flush=True)
+            row["cost"] = cost(row["model"])
+            write(rows)
+
+
+def write(rows: list[dict[str, Any]]) -> None:
+    """Keep the figures."""
+    RESULTS.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
 def read() -> list[dict[str, Any]]:
@@ -92,11 +90,17 @@ def table(rows: list[dict[str, Any]]) -> str:
     flat = [(row["sampled"][way], way, row) for row in rows for way in row["sampled"]]
     for sampled, way, row in sorted(flat, key=lambda x: -x[0]):
         name = row["model"] if len(row["sampled"]) == 1 else f"{row['model']}, {WAYS[way]}"
-        full = f"{row['full'][way]:.4f}" if way in row["full"] else "not measured"
-        step = "none" if row["step_us"] is None else f"{row['step_us']:.0f}"
-        cells = (name, f"{sampled:.4f}", full, f"{row['bytes'] / 1e6:.2f}", f"{row['rank_us']:.0f}", step)
-        lines.append(f"| {' | '.join(cells)} |")
+        full = f"{row['full'][way]:.4f}" if way in row["full"] else MISSING
+        lines.append(f"| {' | '.join((name, f'{sampled:.4f}', full, *costs(row['cost'])))} |")
     return "\n".join(lines) + "\n"
+
+
+def costs(cost: dict[str, Any] | None) -> tuple[str, str, str]:
+    """The cells of size, ``rank`` and ``step``."""
+    if cost is None:
+        return MISSING, MISSING, MISSING
+    step = "none" if cost["step_us"] is None else f"{cost['step_us']:.0f}"
+    return f"{cost['bytes'] / 1e6:.2f}", f"{cost['rank_us']:.0f}", step
 
 
 def rendered(readme: str, rows: list[dict[str, Any]]) -> str:
