@@ -84,7 +84,7 @@ def id_problem(name: str, ids: NDArray[np.generic], vocab_size: int | None) -> s
     Args:
         name: of the input: a history ``[N, L]`` may end in padding, candidates and clicks hold none.
         ids: whole numbers of any width.
-        vocab_size: V; None knows no upper end.
+        vocab_size: V; None: no upper end.
     """
     if ids.size == 0:
         return f"{name} is empty: {ID_RULE}"

@@ -72,6 +72,6 @@ def rehearse(target: str, program: Path, entry_points: Sequence[EntryPoint]) -> 
     runtime = open_runtime(target, program, entry_points)
     for entry in entry_points:
         shapes = {spec: [size if isinstance(size, int) else 1 for size in spec.shape] for spec in entry.inputs}
-        # 0 is no item, where one is asked for.
+        # 0 is not an item, where one is asked for.
         values = {spec.name: int(spec.name in (CANDIDATES, CLICK)) for spec in entry.inputs}
         runtime.run(entry.name, {x.name: np.full(shape, values[x.name], x.dtype) for x, shape in shapes.items()})

@@ -148,7 +148,7 @@ def test_faulty_profiles(tmp_path: Path) -> None:
         read_profile(tmp_path)
     text = json.dumps(small_profile()).replace('"mean_us": 0.5', '"mean_us": NaN')
     (tmp_path / "profile.json").write_text(text)
-    with pytest.raises(CocorrrecError, match="NaN is no JSON number"):
+    with pytest.raises(CocorrrecError, match="NaN is not a JSON number"):
         read_profile(tmp_path)
     with pytest.raises(UsageError, match="no such file"):
         read_profile(tmp_path / "absent.json")
