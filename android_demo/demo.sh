@@ -62,8 +62,8 @@ case "${1:-}" in
   apk)
     prepare
     maven -DskipTests verify
-    for abi in arm64-v8a armeabi-v7a x86_64; do ./apk.sh "$abi"; done
-    with_servers ./dex_test.sh target/apk/arm64-v8a/classes.dex
+    ./apk.sh arm64-v8a armeabi-v7a x86_64
+    with_servers ./dex_test.sh target/apk/classes.dex
     ;;
   *)
     sed -n '2,5p' "$0" >&2

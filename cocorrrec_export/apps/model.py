@@ -97,8 +97,9 @@ def _model_of(artifact: Artifact, given: str | None) -> ModelFolder | None:
         if given is not None:
             raise
         return None
-    if folder.sha256 == exported["sha256"]:
-        return folder
-    if given is not None:
-        raise UsageError(f"{given} is the model {folder.sha256[:16]}, {artifact.path} was exported from another one")
-    return None
+    if folder.sha256 != exported["sha256"]:
+        raise UsageError(
+            f"{artifact.path} was exported from other weights ({exported['sha256'][:16]}) than those of {folder.path} "
+            f"({folder.sha256[:16]}): export it again, or name the exported model's folder with --model"
+        )
+    return folder
