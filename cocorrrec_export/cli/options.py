@@ -4,13 +4,16 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import typer
 
 from cocorrrec_export.errors import UsageError
 from cocorrrec_export.resources import DEFAULT_MODEL
 from cocorrrec_export.targets import ALL_TARGETS, Kind, targets_of
+
+if TYPE_CHECKING:
+    from cocorrrec_export.importing.importer import Items
 
 _Number = TypeVar("_Number", int, float)
 FILES = (
@@ -207,6 +210,25 @@ Recipe = Annotated[Path | None, typer.Option("--recipe", help="A recipe file of 
 def given(settings: dict[str, Any]) -> dict[str, Any]:
     """Those of ``settings`` that are not None."""
     return {key: value for key, value in settings.items() if value is not None}
+
+
+def items_of(items: Path | None, data: Path | None, settings: dict[str, Any]) -> "Items | None":
+    """The external ids of an imported model, from --items, --data and what :func:`data_settings` gives.
+
+    Raises:
+        UsageError: options of the data without the file that they are about.
+    """
+    from cocorrrec_export.data.sources import DataSource
+    from cocorrrec_export.importing.importer import Items
+    from cocorrrec_export.toml import override
+
+    if items is None:
+        if data is not None or settings:
+            raise UsageError("--data and its columns need the model's own order of items: give --items FILE too")
+        return None
+    tables: dict[str, Any] = {}
+    override(tables, settings, where="options")
+    return Items(items, DataSource.from_dict(tables.get("data", {}), where="options"), data)
 
 
 def numbers(text: str, option: str, kind: type[_Number], *, low: float, high: float) -> tuple[_Number, ...]:

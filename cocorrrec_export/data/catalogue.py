@@ -8,7 +8,10 @@ import polars as pl
 
 from cocorrrec_export.data.files.columns import Columns
 from cocorrrec_export.data.files.csv import read_table
-from cocorrrec_export.errors import CocorrrecError
+from cocorrrec_export.errors import CocorrrecError, listed
+
+PADDING_ITEM = "[PAD]"
+"""What RecBole calls the item of row 0."""
 
 
 def encode_catalogue(item_ids: Sequence[str], *, titles: Path | None, columns: Columns) -> bytes:
@@ -25,11 +28,49 @@ def encode_catalogue(item_ids: Sequence[str], *, titles: Path | None, columns: C
     """
     frame = pl.DataFrame({"id": range(1, len(item_ids) + 1), "item": list(item_ids)})
     if titles is not None:
-        item = columns.for_file(titles).item
+        item = columns.item or "item"
         named = read_table(titles, [item, "title"]).rename({item: "item"})
         frame = frame.join(named.unique("item", keep="first"), on="item", how="left", maintain_order="left")
     # No time stamp in the gzip header: the same items give the same bytes.
     return gzip.compress(frame.write_csv().encode(), mtime=0)
+
+
+def read_catalog(path: Path, *, columns: Columns) -> tuple[list[str], bool]:
+    """External ids in the order of the internal ones, by the column ``id`` where there is one, else by the rows.
+
+    A row for padding, with the id 0 or the item ``[PAD]``, is left out.
+
+    Args:
+        path: CSV file with a column ``item``, or with that of the interactions.
+        columns: names that of the interactions.
+
+    Returns:
+        The ids, and whether there is a column ``title``.
+
+    Raises:
+        UsageError: the file does not exist, or lacks a column of the items.
+        CocorrrecError: it is damaged, ids are not 1, 2, 3 and so on, or an item is empty or there twice.
+    """
+    column = item_column(path, columns)
+    frame = read_table(path, [column], optional=["id", "title"]).rename({column: "item"})
+    if "id" in frame.columns:
+        numbers = frame["id"].cast(pl.Int64, strict=False)
+        if numbers.null_count():
+            raise CocorrrecError(f"{path}: column id holds values that are not whole numbers")
+        frame = frame.with_columns(numbers.alias("id")).filter(pl.col("id") != 0).sort("id")
+        if frame["id"].to_list() != list(range(1, len(frame) + 1)):
+            raise CocorrrecError(f"{path}: column id must hold each number from 1 to the number of items once")
+    elif frame["item"][0] == PADDING_ITEM:
+        frame = frame.slice(1)
+    if twice := frame["item"].filter(frame["item"].is_duplicated()).unique().sort().to_list():
+        raise CocorrrecError(f"{path}: items are there more than once: {listed(twice, count=3)}")
+    return frame["item"].to_list(), "title" in frame.columns
+
+
+def item_column(path: Path, columns: Columns) -> str:
+    """The column of the items in a catalog: that of the interactions if it is there, else ``item``."""
+    own = [columns.item] if columns.item else []
+    return own[0] if own and own[0] in read_table(path, [], optional=own).columns else "item"
 
 
 def read_items(path: Path) -> dict[int, tuple[str, str]]:

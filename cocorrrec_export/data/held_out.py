@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cocorrrec_export.data.catalogue import read_catalog
 from cocorrrec_export.data.evaluation_set import EarlierClicks, EvaluationSet
+from cocorrrec_export.data.files.columns import Columns
 from cocorrrec_export.data.files.detection import AUTO
 from cocorrrec_export.data.interactions import Interactions
 from cocorrrec_export.data.negatives import NegativeSampler, evaluation_candidates
@@ -14,6 +16,8 @@ from cocorrrec_export.data.splits import Split, leave_last_out
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.modeling.store import ModelFolder
 
+CATALOG = "catalog"
+"""``item_order`` of a model's data: its items are numbered as in its own catalog, not by their sorted ids."""
 VALIDATION, TEST = 1, 0
 """Clicks of a user after the validation and after the test target."""
 
@@ -53,6 +57,11 @@ def held_out_set(folder: ModelFolder, data_file: Path | None = None) -> Evaluati
         path = folder.evaluation_path
         return EvaluationSet.load(path, vocab_size=folder.config.vocab_size, sha256=folder.files.get(path.name))
     facts = folder.data
+    if not facts:
+        raise CocorrrecError(
+            f"model {folder.name} does not know the external ids of its items, so {data_file} cannot be read for it: "
+            "import it again with --items FILE"
+        )
     try:
         source = DataSource.from_dict(
             {
@@ -67,6 +76,8 @@ def held_out_set(folder: ModelFolder, data_file: Path | None = None) -> Evaluati
     except KeyError as error:
         raise CocorrrecError(f"{folder.path / 'model.toml'}, [data]: key {error} is missing") from None
     interactions = load_source(data_file, source)
+    if facts.get("item_order") == CATALOG:
+        interactions = interactions.in_order_of(read_catalog(folder.items_path, columns=Columns())[0])
     if interactions.vocabulary_sha256 != expected:
         raise CocorrrecError(
             f"{data_file}: after the model's filters it holds {interactions.vocab_size - 1} items with digest "

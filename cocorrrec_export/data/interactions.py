@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,7 @@ from cocorrrec_export.data.files.columns import Columns, parse_keep
 from cocorrrec_export.data.files.detection import AUTO, read_file
 from cocorrrec_export.data.files.reading import Reading
 from cocorrrec_export.data.files.streaming import Progress
-from cocorrrec_export.errors import CocorrrecError, UsageError
+from cocorrrec_export.errors import CocorrrecError, UsageError, listed
 from cocorrrec_export.toml import check_types
 
 MIN_USER_INTERACTIONS = 3
@@ -66,6 +67,11 @@ class Filters:
             raise UsageError(f"min_rating must be a number from 0 on, got {self.min_rating}")
 
 
+def vocabulary_digest(item_ids: Sequence[str]) -> str:
+    """Digest of external ids in the order of the internal ones."""
+    return hashlib.sha256("\n".join(item_ids).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class Interactions:
     """All interactions, by user. The internal id of an item is its place in ``item_ids`` plus 1; 0 is padding."""
@@ -94,7 +100,37 @@ class Interactions:
     @property
     def vocabulary_sha256(self) -> str:
         """Digest of the external ids in order: two data sets with the same one number their items alike."""
-        return hashlib.sha256("\n".join(self.item_ids).encode()).hexdigest()
+        return vocabulary_digest(self.item_ids)
+
+    def in_order_of(self, item_ids: Sequence[str]) -> "Interactions":
+        """The same with items numbered by their places in ``item_ids``, those of a model that was trained elsewhere.
+
+        Clicks on items that are not among them are left out, and then users with too few clicks.
+
+        Raises:
+            CocorrrecError: nothing is left.
+        """
+        places = {item: place for place, item in enumerate(item_ids, start=1)}
+        numbers = np.array([0, *(places.get(item, 0) for item in self.item_ids)], dtype=np.int32)[self.items]
+        known = numbers > 0
+        user = np.repeat(np.arange(self.num_users), np.diff(self.offsets))
+        counts = np.bincount(user[known], minlength=self.num_users)
+        kept = counts >= MIN_USER_INTERACTIONS
+        if not kept.any():
+            raise CocorrrecError(
+                f"no user has {MIN_USER_INTERACTIONS} clicks on items that the model knows: its first are "
+                f"{listed(item_ids, count=3)}, the data's {listed(self.item_ids, count=3)}"
+            )
+        rows = known & kept[user]
+        return replace(
+            self,
+            items=numbers[rows],
+            offsets=np.concatenate(([0], np.cumsum(counts[kept]))).astype(np.int64),
+            item_ids=list(item_ids),
+            user_ids=[self.user_ids[index] for index in np.flatnonzero(kept)],
+            times=None if self.times is None else self.times[rows],
+            rows=None if self.rows is None else self.rows[rows],
+        )
 
 
 def load_interactions(

@@ -38,7 +38,7 @@ class DeviceGRULayer(nn.Module):
 
 
 class DeviceGRU4Rec(DeviceRanker):
-    """The GRU unrolled. After the last click its update gates are shut, so the last state is the user's: none is picked."""
+    """The GRU unrolled. Behind the last click its gates are shut, so the last state is the user's: none is picked."""
 
     def __init__(self, model: GRU4Rec, *, sequence_length: int, storage: Storage) -> None:
         super().__init__(model, list(model.item_mlp), sequence_length=sequence_length, storage=storage)

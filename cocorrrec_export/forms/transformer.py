@@ -25,20 +25,18 @@ class DeviceBlock(nn.Module):
 
     def forward(self, x: Tensor, mask: ClickMask | None, here: Tensor | None) -> Tensor:
         """``x [L, D]`` to the same shape, or at the one-hot row ``here [1, L]`` alone to ``[1, D]``."""
-        read = self.attention_norm(x) if self.norm_position == "pre" else x
         own = x if here is None else pick(here, x)
         if self.norm_position == "post":
-            y = self.attention_norm(own + self.attention(read, own, mask))
+            y = self.attention_norm(own + self.attention(x, own, mask))
             out: Tensor = self.ffn_norm(y + self.ffn(y))
-            return out
-        if self.norm_position == "pre":
-            asking = read if here is None else pick(here, read)
-            y = own + self.attention(read, asking, mask)
+        elif self.norm_position == "pre":
+            read = self.attention_norm(x)
+            y = own + self.attention(read, read if here is None else pick(here, read), mask)
             out = y + self.ffn(self.ffn_norm(y))
-            return out
-        asking = self.attention_norm(own)
-        y = self.ffn_norm(asking + self.attention(read, asking, mask))
-        out = y + self.ffn(y)
+        else:
+            asking = self.attention_norm(own)
+            y = self.ffn_norm(asking + self.attention(x, asking, mask))
+            out = y + self.ffn(y)
         return out
 
 

@@ -143,7 +143,7 @@ class ModelConfig:
     """Of sasrec and bert4rec: the clicks' rows times the root of D."""
     head: Literal["own", "mlp", "none", "linear", "norm", "mlm"] = "own"
     """From the last click's output to the user state, in sasrec, bert4rec and gru4rec: two layers (sasrec, gru4rec),
-    nothing (bert4rec), one layer, a norm, or a layer with activation and norm as over masked items."""
+    nothing (bert4rec), one layer, a norm, or a layer with GELU and norm as over masked items."""
     output_bias: bool = False
     """Of sasrec and bert4rec: a number per item that is added to its score."""
     mask_token: bool = False
@@ -239,7 +239,11 @@ class ModelConfig:
             object.__setattr__(self, "inner_size", self.hidden_size * (1 if self.architecture == "gru4rec" else 4))
         if self.head == "mlm" and self.architecture not in TRANSFORMERS:
             raise UsageError(f"head 'mlm' has no meaning in {self.architecture}: use 'mlp', 'linear', 'norm' or 'none'")
-        if self.head in ("none", "mlp", "norm") and self.architecture == "gru4rec" and self.inner_size != self.hidden_size:
+        if (
+            self.head in ("none", "mlp", "norm")
+            and self.architecture == "gru4rec"
+            and self.inner_size != self.hidden_size
+        ):
             raise UsageError(
                 f"head '{self.head}' needs a GRU as wide as an item's row, got inner_size {self.inner_size} and "
                 f"hidden_size {self.hidden_size}: use head 'linear'"

@@ -258,8 +258,8 @@ def read_tensors(path: Path, *, sha256: str | None = None) -> "dict[str, Tensor]
     return read_named(path, "pt", sha256=sha256)
 
 
-def write_tensors(tensors: "dict[str, Tensor]", path: Path) -> None:
-    """Write a safetensors file with the digest of its content, whole or not at all.
+def write_tensors(tensors: "dict[str, Tensor]", path: Path, *, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file with the digest of its content, and other entries of its header, whole or not at all.
 
     Raises:
         CocorrrecError: the disk is full or read-only.
@@ -269,7 +269,7 @@ def write_tensors(tensors: "dict[str, Tensor]", path: Path) -> None:
     plain = {name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}
     with publish_file(path) as staging:
         try:
-            save_file(plain, staging, metadata={DIGEST: digest_of(plain)})
+            save_file(plain, staging, metadata={DIGEST: digest_of(plain)} | (metadata or {}))
         except SafetensorError as error:
             raise CocorrrecError(f"{path}: cannot be written: {error}") from None
 

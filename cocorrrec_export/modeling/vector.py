@@ -35,9 +35,7 @@ class VectorReader(nn.Module):
     def __init__(self, *, hidden_size: int, num_heads: int, length: int, dropout: float) -> None:
         super().__init__()
         self.position_embedding = nn.Embedding(length, hidden_size)
-        self.blocks = bert_blocks(
-            hidden_size=hidden_size, num_heads=num_heads, num_layers=LAYERS, dropout=dropout
-        )
+        self.blocks = bert_blocks(hidden_size=hidden_size, num_heads=num_heads, num_layers=LAYERS, dropout=dropout)
         self.output = nn.Linear(hidden_size, hidden_size)
         self.dropout = nn.Dropout(dropout)
 

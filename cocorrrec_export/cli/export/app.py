@@ -6,7 +6,9 @@ from cocorrrec_export.cli.export import (
     data,
     doctor,
     evaluate,
+    export_weights,
     gcn,
+    import_,
     inspect,
     models,
     parity,
@@ -23,10 +25,12 @@ app = make_app(
 )
 
 app.command(epilog=train.EPILOG)(train.train)
+app.command("import", epilog=import_.EPILOG)(import_.import_)
 app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command(epilog=reproduce.EPILOG)(reproduce.reproduce)
 app.command(epilog=scn.EPILOG)(scn.scn)
 app.command(epilog=gcn.EPILOG)(gcn.gcn)
+app.command("export-weights", epilog=export_weights.EPILOG)(export_weights.export_weights)
 app.command(epilog=parity.EPILOG)(parity.parity)
 app.command(epilog=inspect.EPILOG)(inspect.inspect)
 app.command(epilog=doctor.EPILOG)(doctor.doctor)

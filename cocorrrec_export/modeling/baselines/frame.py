@@ -29,16 +29,13 @@ def make_activation(name: str) -> nn.Module:
     return ACTIVATIONS[name]()
 
 
-def make_head(
-    head: str, *, inputs: int, outputs: int, hidden_act: str, norm: Callable[[], nn.Module]
-) -> nn.Sequential:
+def make_head(head: str, *, inputs: int, outputs: int, norm: Callable[[], nn.Module]) -> nn.Sequential:
     """The layers from a network's output to the user state.
 
     Args:
         head: as in a config.
         inputs: features of the output.
         outputs: D.
-        hidden_act: activation of ``mlm``.
         norm: makes one of D features.
     """
     if head == "mlp":
@@ -48,7 +45,7 @@ def make_head(
     if head == "norm":
         return nn.Sequential(norm())
     if head == "mlm":
-        return nn.Sequential(nn.Linear(inputs, outputs), make_activation(hidden_act), norm())
+        return nn.Sequential(nn.Linear(inputs, outputs), nn.GELU(), norm())
     return nn.Sequential()
 
 

@@ -56,7 +56,6 @@ class GRU4Rec(Baseline):
             head,
             inputs=gru_size,
             outputs=hidden_size,
-            hidden_act="tanh",
             norm=lambda: nn.LayerNorm(hidden_size, eps=layer_norm_eps),
         )
         self.item_mlp = tanh_layers(hidden_size, 2 if item_layers else 0)

@@ -6,6 +6,7 @@ paper's released implementation, with padding masked. Letters: B batch, L clicks
 
 import math
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -190,9 +191,8 @@ class Transformer(Baseline):
         dropout: share of features dropped in training.
     """
 
-    renamed = {
-        f"{name}.": f"blocks.0.{name}." for name in ("attention", "attention_norm", "ffn", "ffn_norm")
-    }  # one block had no number
+    # The only block had no number.
+    renamed: ClassVar = {f"{name}.": f"blocks.0.{name}." for name in ("attention", "attention_norm", "ffn", "ffn_norm")}
 
     def __init__(
         self,
@@ -234,7 +234,6 @@ class Transformer(Baseline):
             head,
             inputs=hidden_size,
             outputs=hidden_size,
-            hidden_act=str(block["hidden_act"]),
             norm=lambda: NORMS[norm](hidden_size, eps=eps),
         )
         self.item_mlp = tanh_layers(hidden_size, 2 if item_layers else 0)
