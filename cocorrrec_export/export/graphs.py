@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cocorrrec_export import plugins
 from cocorrrec_export.artifact.recipe import SCN_ENTRY_POINTS, Recipe
 from cocorrrec_export.contract import POSITION, EntryPoint, TensorSpec
 from cocorrrec_export.errors import UsageError
@@ -17,7 +18,7 @@ from cocorrrec_export.forms.kernel import corrected_user_state
 from cocorrrec_export.forms.mamba4rec import DeviceMamba4Rec
 from cocorrrec_export.forms.scn import DeviceSCN
 from cocorrrec_export.forms.transformer import DeviceTransformer
-from cocorrrec_export.modeling.config import Architecture, ModelConfig
+from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.gcn import GCN
 from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.ranker import Ranker
@@ -203,15 +204,29 @@ _BY_CORRECTION: dict[str, tuple[str, ...]] = {
     "none": ("user", "rank", "step", "score"),
 }
 """Entry points of a cocorrrec, by what its cloud answers."""
-FORMS: dict[Architecture, Form] = {
-    "cocorrrec": Form(DeviceSCN, SCN_ENTRY_POINTS, _ttt_state),
-    "din": Form(DeviceDIN, ("rank",)),
-    "gru4rec": Form(DeviceGRU4Rec, _STREAMING, _gru_state),
-    "sasrec": Form(DeviceTransformer, ("rank",)),
-    "bert4rec": Form(DeviceTransformer, ("rank",)),
-    "mamba4rec": Form(DeviceMamba4Rec, _STREAMING, _mamba_state),
-}
-"""Every architecture, by its name in a config."""
+
+
+class _Forms(dict[str, Form]):
+    """Those of the package, and behind them those of entry points."""
+
+    def __missing__(self, name: str) -> Form:
+        form = plugins.load(plugins.FORMS, name)
+        if not isinstance(form, Form):
+            raise UsageError(f"architecture '{name}': its entry point of {plugins.FORMS} is not a Form")
+        return form
+
+
+FORMS = _Forms(
+    {
+        "cocorrrec": Form(DeviceSCN, SCN_ENTRY_POINTS, _ttt_state),
+        "din": Form(DeviceDIN, ("rank",)),
+        "gru4rec": Form(DeviceGRU4Rec, _STREAMING, _gru_state),
+        "sasrec": Form(DeviceTransformer, ("rank",)),
+        "bert4rec": Form(DeviceTransformer, ("rank",)),
+        "mamba4rec": Form(DeviceMamba4Rec, _STREAMING, _mamba_state),
+    }
+)
+"""The package's architectures, by their names in a config."""
 
 
 def known_entry_points(config: ModelConfig) -> tuple[str, ...]:

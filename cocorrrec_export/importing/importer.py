@@ -82,7 +82,7 @@ def import_model(
     model.load_state_dict(with_todays_names(found.tensors, model))
     item_ids = [] if items is None else _item_ids(items, found)
     facts = {} if items is None else _data_facts(items, item_ids)
-    with publish_directory(out) as staging:
+    with publish_directory(out, lambda _: None) as staging:
         if items is not None:
             titled = items.file if has_column(items.file, "title") else None
             with publish_file(staging / "items.csv.gz") as file:

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from cocorrrec_export import plugins
 from cocorrrec_export.modeling.baselines.din import DIN
 from cocorrrec_export.modeling.baselines.gru4rec import GRU4Rec
 from cocorrrec_export.modeling.baselines.mamba4rec import Mamba4Rec
 from cocorrrec_export.modeling.baselines.transformer import Transformer
-from cocorrrec_export.modeling.config import PADDING_ID, Architecture, ModelConfig
+from cocorrrec_export.modeling.config import PADDING_ID, ModelConfig
 from cocorrrec_export.modeling.gcn import GCN
 from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.ranker import Ranker
@@ -79,7 +80,7 @@ def _sizes(config: ModelConfig) -> dict[str, Any]:
 
 def _transformer(config: ModelConfig) -> Transformer:
     released = config.architecture == "sasrec" and config.click_projection
-    block = {
+    block: dict[str, Any] = {
         "num_heads": config.num_heads,
         "inner_size": config.inner_size,
         "hidden_act": config.hidden_act,
@@ -130,15 +131,25 @@ def _mamba4rec(config: ModelConfig) -> Mamba4Rec:
     )
 
 
-ARCHITECTURES: dict[Architecture, Callable[[ModelConfig], Ranker]] = {
-    "cocorrrec": _cocorrrec,
-    "din": lambda config: DIN(**_sizes(config)),
-    "gru4rec": _gru4rec,
-    "sasrec": _transformer,
-    "bert4rec": _transformer,
-    "mamba4rec": _mamba4rec,
-}
-"""Every architecture, by its name in a config."""
+class _Builders(dict[str, Callable[[ModelConfig], Ranker]]):
+    """Those of the package, and behind them those of entry points."""
+
+    def __missing__(self, name: str) -> Callable[[ModelConfig], Ranker]:
+        builder: Callable[[ModelConfig], Ranker] = plugins.load(plugins.ARCHITECTURES, name)
+        return builder
+
+
+ARCHITECTURES = _Builders(
+    {
+        "cocorrrec": _cocorrrec,
+        "din": lambda config: DIN(**_sizes(config)),
+        "gru4rec": _gru4rec,
+        "sasrec": _transformer,
+        "bert4rec": _transformer,
+        "mamba4rec": _mamba4rec,
+    }
+)
+"""The package's architectures, by its name in a config."""
 
 
 @torch.no_grad()

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
 from cocorrrec_export.errors import UsageError, nearest
+from cocorrrec_export.plugins import architecture_names
 from cocorrrec_export.toml import check_types, from_table
 
 Architecture = Literal["cocorrrec", "din", "gru4rec", "sasrec", "bert4rec", "mamba4rec"]
-"""CoCorrRec, and the baselines of its paper."""
+"""CoCorrRec, and the baselines of its paper: those of the package itself."""
 
-TRANSFORMERS: tuple[Architecture, ...] = ("sasrec", "bert4rec")
+TRANSFORMERS: tuple[str, ...] = ("sasrec", "bert4rec")
 """What attention over the clicks makes up."""
 
 PADDING_ID = 0
@@ -23,7 +24,7 @@ _BLOCKS = {
     "scale_embedding": None,
     "output_bias": None,
 }
-_OPTIONS: dict[Architecture, dict[str, Any]] = {
+_OPTIONS: dict[str, dict[str, Any]] = {
     "gru4rec": {
         "num_layers": 1,
         "inner_size": None,
@@ -73,8 +74,9 @@ def check_architecture(name: str) -> None:
     Raises:
         UsageError: with the nearest name, and all of them.
     """
-    if name not in get_args(Architecture):
-        raise UsageError(f"unknown architecture '{name}' ({nearest(name, get_args(Architecture))})")
+    known = (*get_args(Architecture), *architecture_names())
+    if name not in known:
+        raise UsageError(f"unknown architecture '{name}' ({nearest(name, known)})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +94,8 @@ class ModelConfig:
 
     vocab_size: int
     """V: rows of the item table, the padding row 0 included."""
-    architecture: Architecture = "cocorrrec"
+    architecture: str = "cocorrrec"
+    """One of :data:`Architecture`, or of an installed distribution."""
     hidden_size: int = 64
     """D: width of an item embedding and of the user state."""
     num_heads: int = 4
@@ -169,6 +172,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
+        check_architecture(self.architecture)
         if self.architecture == "cocorrrec":
             self._settle_correction()
         else:
@@ -230,6 +234,8 @@ class ModelConfig:
 
     def _settle_options(self) -> None:
         """Refuse options that an architecture does not have; set those that it has no choice of."""
+        if self.architecture in architecture_names():
+            return  # what its options mean, its own builder knows
         options = _OPTIONS.get(self.architecture, {})
         self._refuse(*(name for name in _LAYER_OPTIONS if name not in options))
         for name, released in options.items():

@@ -145,7 +145,7 @@ def test_a_state_per_click_reads_no_later_click(architecture: Architecture, opti
         ({"correction": "vector", "gcn": False}, "correction 'vector' needs the cloud model"),
         ({"correction": "vector", "cloud_length": 9}, "cloud_length must not be below sequence_length"),
         ({"correction": "vector", "remask_correction": True}, "has no meaning in cocorrrec with correction 'vector'"),
-        ({"architecture": "nope"}, "architecture must be one of cocorrrec, din"),
+        ({"architecture": "nope"}, "unknown architecture 'nope'"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(options: dict[str, Any], message: str) -> None:

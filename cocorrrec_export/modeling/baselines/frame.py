@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -74,13 +75,13 @@ class Baseline(Ranker):
         bias = self.item_bias if items is None else self.item_bias[items]
         return torch.cat((vectors, bias.unsqueeze(-1)), dim=-1)
 
-    def match(self, user: Tensor, vectors: Tensor) -> Tensor:
+    def match(self, user: Any, vectors: Tensor) -> Tensor:
         """Logits ``[B, C]`` of items with ``vectors [B, C, ...]``."""
         if self.item_bias is None:
             return super().match(user, vectors)
         return super().match(user, vectors[..., :-1]) + vectors[..., -1]
 
-    def match_all(self, user: Tensor, vectors: Tensor) -> Tensor:
+    def match_all(self, user: Any, vectors: Tensor) -> Tensor:
         """Logits ``[B, C]`` of the same items for every user: ``vectors [C, ...]``."""
         if self.item_bias is None:
             return super().match_all(user, vectors)

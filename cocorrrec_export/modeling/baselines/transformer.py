@@ -6,7 +6,7 @@ paper's released implementation, with padding masked. Letters: B batch, L clicks
 
 import math
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -200,7 +200,7 @@ class Transformer(Baseline):
         vocab_size: int,
         hidden_size: int,
         sequence_length: int,
-        block: dict[str, object],
+        block: dict[str, Any],
         num_layers: int,
         causal: bool = False,
         padding: str = "masked",
@@ -220,15 +220,14 @@ class Transformer(Baseline):
         self.from_end = position_table == "from_end"
         # Released for sasrec: rows beyond the longest history are never read, and no export holds them.
         rows = max(vocab_size, sequence_length) if position_table == "vocabulary" else sequence_length
-        norm, eps = str(block["norm"]), block["layer_norm_eps"]
+        norm, eps = block["norm"], block["layer_norm_eps"]
         self.position_embedding = nn.Embedding(rows, hidden_size)
         self.click_proj = nn.Linear(hidden_size, hidden_size) if click_projection else None
         self.embedding_norm = NORMS[norm](hidden_size, eps=eps) if embedding_norm else None
         self.scale = math.sqrt(hidden_size) if scale_embedding else 1.0
         self.mask_embedding = nn.Parameter(torch.zeros(hidden_size)) if mask_token else None
         self.blocks = nn.ModuleList(
-            TransformerBlock(hidden_size=hidden_size, dropout=dropout, **block)  # type: ignore[arg-type]
-            for _ in range(num_layers)
+            TransformerBlock(hidden_size=hidden_size, dropout=dropout, **block) for _ in range(num_layers)
         )
         self.user_mlp = make_head(
             head,
