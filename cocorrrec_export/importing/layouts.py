@@ -22,6 +22,13 @@ from cocorrrec_export.modeling.config import Architecture, ModelConfig
 
 Tensors = Mapping[str, Tensor]
 
+_RECBOLE_BLOCK = r"trm_encoder\.layer\.(\d+)\..*"
+_RECBOLE_GRU = r"gru_layers\.(?:weight|bias)_[ih]h_l(\d+)"
+_PMIXER_BLOCK = r"(?:attention|forward)_layers\.(\d+)\..*"
+_MAMBA_BLOCK = r"mamba_layers\.(\d+)\..*"
+_RELEASE_GRU = r"_gru_cell\.(?:weight|bias)_[ih]h_l(\d+)"
+_RELEASE_BLOCK = r"transformer_blocks\.(\d+)\..*"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
@@ -40,12 +47,18 @@ class Layout:
     assumed: dict[str, Any]
     """Keys that no tensor tells, with the library's defaults."""
     rules: Callable[[ModelConfig], list[Rule]]
+    numbered: str = ""
+    """Regular expression of the tensors of a layer, whose number is its group; empty where there is one."""
     ignored: str = r"$^"
     """Regular expression of tensors that need not be there and are not read."""
     choices: tuple[str, ...] = ()
     """Keys that sizes decide, and a user may know better."""
     aliases: tuple[str, ...] = ()
     """Further names of the layout."""
+
+    def layers(self, tensors: Tensors) -> dict[str, int]:
+        """The key of a config for how many layers there are, as far as names tell."""
+        return {"num_layers": max(1, _count(tensors, self.numbered))} if self.numbered else {}
 
     def names(self, config: ModelConfig) -> set[str]:
         """All tensors of a model with ``config``."""
@@ -79,7 +92,7 @@ def _table(tensors: Tensors, name: str) -> dict[str, Any]:
 def _recbole_blocks(tensors: Tensors) -> dict[str, Any]:
     return {
         "sequence_length": len(tensors["position_embedding.weight"]),
-        "num_layers": _count(tensors, r"trm_encoder\.layer\.(\d+)\.multi_head_attention\.query\.weight"),
+        "num_layers": _count(tensors, _RECBOLE_BLOCK),
         "inner_size": len(tensors["trm_encoder.layer.0.feed_forward.dense_1.weight"]),
     }
 
@@ -117,7 +130,7 @@ def _recbole_transformer_rules(config: ModelConfig) -> list[Rule]:
 def _recbole_gru4rec_sizes(tensors: Tensors) -> dict[str, Any]:
     return _table(tensors, "item_embedding.weight") | {
         "inner_size": tensors["gru_layers.weight_hh_l0"].shape[1],
-        "num_layers": _count(tensors, r"gru_layers\.weight_hh_l(\d+)"),
+        "num_layers": _count(tensors, _RECBOLE_GRU),
         "gru_bias": "gru_layers.bias_hh_l0" in tensors,
         "head": "linear" if "dense.weight" in tensors else "none",
     }
@@ -155,7 +168,7 @@ def _pmixer_sizes(tensors: Tensors) -> dict[str, Any]:
     padding_row = not bool(positions[0].any())
     return _table(tensors, "item_emb.weight") | {
         "sequence_length": len(positions) - padding_row,
-        "num_layers": _count(tensors, r"attention_layers\.(\d+)\.in_proj_weight"),
+        "num_layers": _count(tensors, _PMIXER_BLOCK),
         "inner_size": len(tensors["forward_layers.0.conv1.weight"]),
         "padding": "visible" if padding_row else "zeroed",
         "norm_position": "post" if padding_row else "query",
@@ -187,7 +200,7 @@ def _mamba4rec_sizes(tensors: Tensors) -> dict[str, Any]:
     inner, states = tensors["mamba_layers.0.mamba.A_log"].shape
     table = _table(tensors, "item_embedding.weight")
     return table | {
-        "num_layers": _count(tensors, r"mamba_layers\.(\d+)\.mamba\.A_log"),
+        "num_layers": _count(tensors, _MAMBA_BLOCK),
         "state_size": states,
         "conv_kernel": tensors["mamba_layers.0.mamba.conv1d.weight"].shape[-1],
         "expand": inner // table["hidden_size"],
@@ -246,7 +259,7 @@ def _release_sasrec_rules(config: ModelConfig) -> list[Rule]:  # noqa: ARG001
 
 
 def _release_gru4rec_sizes(tensors: Tensors) -> dict[str, Any]:
-    return _table(tensors, _ITEMS) | {"num_layers": _count(tensors, r"_gru_cell\.weight_hh_l(\d+)")}
+    return _table(tensors, _ITEMS) | {"num_layers": _count(tensors, _RELEASE_GRU)}
 
 
 def _release_gru4rec_rules(config: ModelConfig) -> list[Rule]:
@@ -273,7 +286,7 @@ def _release_din_rules(config: ModelConfig) -> list[Rule]:  # noqa: ARG001
 def _release_bert4rec_sizes(tensors: Tensors) -> dict[str, Any]:
     return _table(tensors, "embedding.token.weight") | {
         "sequence_length": len(tensors["embedding.position.pe.weight"]),
-        "num_layers": _count(tensors, r"transformer_blocks\.(\d+)\.attention\.output_linear\.weight"),
+        "num_layers": _count(tensors, _RELEASE_BLOCK),
         "inner_size": len(tensors["transformer_blocks.0.feed_forward.w_1.weight"]),
     }
 
@@ -363,6 +376,7 @@ LAYOUTS: tuple[Layout, ...] = (
         sizes=_recbole_sasrec_sizes,
         assumed=_RECBOLE_DEFAULTS,
         rules=_recbole_transformer_rules,
+        numbered=_RECBOLE_BLOCK,
     ),
     Layout(
         name="recbole",
@@ -373,6 +387,7 @@ LAYOUTS: tuple[Layout, ...] = (
         sizes=_recbole_bert4rec_sizes,
         assumed=_RECBOLE_DEFAULTS,
         rules=_recbole_transformer_rules,
+        numbered=_RECBOLE_BLOCK,
     ),
     Layout(
         name="recbole",
@@ -383,6 +398,7 @@ LAYOUTS: tuple[Layout, ...] = (
         sizes=_recbole_gru4rec_sizes,
         assumed=_RECBOLE_LENGTH,
         rules=_recbole_gru4rec_rules,
+        numbered=_RECBOLE_GRU,
     ),
     Layout(
         name="pmixer",
@@ -406,6 +422,7 @@ LAYOUTS: tuple[Layout, ...] = (
         sizes=_pmixer_sizes,
         assumed={"num_heads": 1, "layer_norm_eps": 1e-8},
         rules=_pmixer_rules,
+        numbered=_PMIXER_BLOCK,
         choices=("norm_position",),
     ),
     Layout(
@@ -417,6 +434,7 @@ LAYOUTS: tuple[Layout, ...] = (
         sizes=_mamba4rec_sizes,
         assumed={"layer_norm_eps": 1e-12} | _RECBOLE_LENGTH,
         rules=_mamba4rec_rules,
+        numbered=_MAMBA_BLOCK,
         aliases=("release",),
     ),
     Layout(
@@ -461,6 +479,7 @@ LAYOUTS: tuple[Layout, ...] = (
         sizes=_release_gru4rec_sizes,
         assumed=_PAPER_LENGTH,
         rules=_release_gru4rec_rules,
+        numbered=_RELEASE_GRU,
     ),
     Layout(
         name="release",
@@ -492,6 +511,7 @@ LAYOUTS: tuple[Layout, ...] = (
         sizes=_release_bert4rec_sizes,
         assumed={"num_heads": 4, "layer_norm_eps": 1e-6},
         rules=_release_bert4rec_rules,
+        numbered=_RELEASE_BLOCK,
     ),
 )
 """Every layout but our own, which has the names of a model's own tensors."""

@@ -108,7 +108,7 @@ def _compare(layout: Layout, tensors: dict[str, Tensor]) -> _Comparison:
         sizes = layout.sizes(tensors)
         config = _config(layout, sizes | {"num_heads": sizes.get("num_heads", 1)}, {})
     except (KeyError, IndexError, ValueError, UsageError):
-        sizes, config = None, _config(layout, {"vocab_size": 4}, {})
+        sizes, config = None, _config(layout, {"vocab_size": 4} | layout.layers(tensors), {})
     expected = layout.names(config)
     unexpected = [name for name in tensors if name not in expected and not re.fullmatch(layout.ignored, name)]
     return _Comparison(layout, tensors, sizes, sorted(expected - tensors.keys()), sorted(unexpected))
@@ -163,7 +163,7 @@ def _unknown(path: Path, tensors: dict[str, Tensor], best: _Comparison) -> str:
         _some(kind, names) for kind, names in (("missing", best.missing), ("unexpected", best.unexpected)) if names
     ]
     if not parts:
-        parts = [f"the shape of {best.layout.table} or of a layer's weight is not one of a matrix"]
+        parts = [f"the shape of {best.layout.table} or of a layer's weight is not that of a matrix"]
     return f"{path}: not a layout that is known. Nearest: {best.layout.title}, with " + "; ".join(parts)
 
 
