@@ -87,17 +87,20 @@ def import_model(
             titled = items.file if has_column(items.file, "title") else None
             with publish_file(staging / "items.csv.gz") as file:
                 file.write_bytes(encode_catalogue(item_ids, titles=titled, columns=items.source.columns))
-        folder = save_model(
+        described = ModelFolder(
+            path=staging, name=name or out.resolve().name, config=found.config, sha256="", weights_sha256="", data=facts
+        )
+        held_out = _held_out(described, found, items, evaluation)
+        if held_out is not None:
+            held_out.save(described.evaluation_path)
+        save_model(
             staging,
             model.eval(),
             found.config,
-            name=name or out.resolve().name,
+            name=described.name,
             data=facts,
             training={"imported": _origin(path, found)},
         )
-        held_out = _held_out(folder, found, items, evaluation)
-        if held_out is not None:
-            held_out.save(folder.evaluation_path)
     parameters = sum(x.numel() for x in model.parameters())
     users = 0 if held_out is None else len(held_out)
     return Imported(out, found.layout, found.title, found.config.architecture, found.assumed, parameters, users)
