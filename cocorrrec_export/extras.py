@@ -23,7 +23,7 @@ EXTRAS: dict[str, tuple[str, ...]] = (
     }
     | {row.extra: row.modules for row in TARGETS.values()}
     | {row.runtime_extra: row.runs_with for row in TARGETS.values()}
-    | {"ray": ("ray",)}
+    | {"ray": ("ray",), "pq": ("faiss",)}
 )
 """Each extra of the package, and the modules that it brings; of two that bring a module, the smaller one is first."""
 

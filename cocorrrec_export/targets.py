@@ -25,7 +25,7 @@ class Program:
     name: str
     """Without a suffix it is a folder with one file per entry point."""
     backends: tuple[str, ...]
-    precisions: tuple[str, ...] = ("fp32", "fp16", "int8", "int4")
+    precisions: tuple[str, ...] = ("fp32", "fp16", "int8", "int4", "pq16", "pq8")
     graph_bytes: int
     """Graphs and small constants, as measured; they hardly depend on the model."""
 

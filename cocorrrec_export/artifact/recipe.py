@@ -18,8 +18,8 @@ from cocorrrec_export.resources import RECIPES_DIR
 from cocorrrec_export.targets import ALL_TARGETS, TARGETS, Kind, targets_of
 from cocorrrec_export.toml import read_toml
 
-Precision = Literal["fp32", "fp16", "int8", "int4"]
-Embedding = Literal["fp32", "fp16", "int8-row", "int4-row"]
+Precision = Literal["fp32", "fp16", "int8", "int4", "pq16", "pq8"]
+Embedding = Literal["fp32", "fp16", "int8-row", "int4-row", "pq16", "pq8"]
 Linear = Literal["fp32", "fp16", "int8-channel"]
 Activations = Literal["fp32", "fp16"]
 ItemSide = Literal["computed", "folded"]
@@ -29,7 +29,14 @@ SCN_ENTRY_POINTS = ("encode", "user", "rank", "rank_corrected", "step", "score")
 GCN_ENTRY_POINTS = ("correct",)
 MAX_CANDIDATES = 10_000
 
-_EMBEDDING_OF = {"fp32": "fp32", "fp16": "fp16", "int8": "int8-row", "int4": "int4-row"}
+_EMBEDDING_OF = {
+    "fp32": "fp32",
+    "fp16": "fp16",
+    "int8": "int8-row",
+    "int4": "int4-row",
+    "pq16": "pq16",
+    "pq8": "pq8",
+}
 _SCN_ONLY = ("entry_points", "item_side", "scores", "shapes", "weights.embedding")
 
 
@@ -127,8 +134,11 @@ def expected_bytes(recipe: Recipe, config: ModelConfig) -> int:
             return 4 * (config.vocab_size * D + config.cloud_networks * network) + graphs
         gru, layers = 6 * D * D + 6 * D, 2 * D * D
         return 4 * (2 * (gru + layers) + D * h * K * K + D * K * D) + graphs
-    row = {"fp32": 4 * D, "fp16": 2 * D, "int8-row": D + 2, "int4-row": D // 2 + 2}[recipe.embedding]
-    tables = config.vocab_size * row * (2 if recipe.item_side == "folded" else 1)
+    row = {"fp32": 4 * D, "fp16": 2 * D, "int8-row": D + 2, "int4-row": D // 2 + 2, "pq16": 16, "pq8": 8}[
+        recipe.embedding
+    ]
+    codebooks = 2 * 256 * D + 4 * D * D if recipe.embedding.startswith("pq") else 0
+    tables = (config.vocab_size * row + codebooks) * (2 if recipe.item_side == "folded" else 1)
     tower = config.item_side == "mlp" and recipe.item_side == "computed"
     projections = (6 if tower else 4) * D * D
     each = {"fp32": 4, "fp16": 2, "int8-channel": 1}[recipe.linear]

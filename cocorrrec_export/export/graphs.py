@@ -375,8 +375,10 @@ def part_bytes(graphs: Sequence[GraphSpec], activations: str) -> dict[str, int]:
         return {"gcn": stored(module)}
     device = module.device
     table = stored(device.table)
-    item_tables = [table for table in (device.item_table, device.bias_table) if table is not None]
-    item_side = stored(device.item_mlp) + sum(stored(each) for each in item_tables)
+    beside = [
+        each for each in (device.item_mlp, device.user_side, device.item_table, device.bias_table) if each is not None
+    ]
+    item_side = sum(stored(each) for each in beside)
     return {"table": table, "scn": stored(device) - table - item_side, "item_side": item_side}
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cocorrrec_export.errors import UsageError
-from cocorrrec_export.forms.weights import make_projection, make_table
+from cocorrrec_export.forms.weights import CodedTable, make_projection, make_table
 from cocorrrec_export.modeling.baselines.transformer import DeviationNorm
 from cocorrrec_export.modeling.config import PADDING_ID
 from cocorrrec_export.modeling.ranker import Ranker
@@ -71,6 +71,11 @@ def leading(x: Tensor, rows: int) -> Tensor:
     """The first rows of ``x``."""
     # A slice of the full range becomes an alias, which one converter does not know.
     return x if rows == x.shape[0] else x[:rows]
+
+
+def leading_columns(x: Tensor, columns: int) -> Tensor:
+    """The first columns of ``x``."""
+    return x if columns == x.shape[1] else x[:, :columns]
 
 
 def pick(here: Tensor, x: Tensor) -> Tensor:
@@ -174,6 +179,35 @@ def make_norm(norm: nn.Module) -> nn.Module:
     return DeviceDeviationNorm(norm) if isinstance(norm, DeviationNorm) else DeviceLayerNorm(cast(nn.LayerNorm, norm))
 
 
+def _user_side(layers: list[nn.Module], rotation: Tensor | None, storage: Storage) -> nn.Module | None:
+    """What the user is multiplied by instead of every candidate: the item side's last matrix, which leaves ``layers``.
+
+    With ``h`` before the last layer, ``(W h + b) . u = h . (W^T u) + b . u``. Where nothing is left that could take up
+    the rotation of the candidates' rows, the user takes it too.
+    """
+    matrix, bias = None, None
+    if layers and isinstance(layers[-1], nn.Linear):
+        last = layers.pop()
+        assert isinstance(last, nn.Linear)
+        matrix, bias = last.weight.detach().T, last.bias
+    if rotation is not None and not layers:
+        matrix = rotation if matrix is None else rotation @ matrix
+    if matrix is None:
+        return None
+    return storage.projection(matrix if bias is None else torch.cat((matrix, bias.detach().unsqueeze(0))))
+
+
+def _rotated(layer: nn.Linear, rotation: Tensor) -> nn.Linear:
+    """The layer for rows ``x`` that stand for ``x rotation``."""
+    outputs, inputs = layer.weight.shape
+    made = nn.Linear(inputs, outputs, bias=layer.bias is not None)
+    with torch.no_grad():
+        made.weight.copy_(layer.weight @ rotation.T)
+        if layer.bias is not None:
+            made.bias.copy_(layer.bias)
+    return made
+
+
 class DeviceRanker(nn.Module):
     """The item tables, and the score of an item.
 
@@ -210,7 +244,15 @@ class DeviceRanker(nn.Module):
             self.item_table = storage.table(folded)
         bias = getattr(model, "item_bias", None)
         self.bias_table = None if bias is None else storage.bias_table(bias)
-        self.item_mlp = storage.layers(item_layers if self.item_table is None else ())
+        layers = list(item_layers) if self.item_table is None else []
+        source = self.table if self.item_table is None else self.item_table
+        rotation = source.rotation if isinstance(source, CodedTable) else None
+        by_product = type(self).match is DeviceRanker.match
+        self.user_side = _user_side(layers, rotation, storage) if by_product else None
+        if rotation is not None and layers and isinstance(layers[0], nn.Linear):
+            layers[0] = _rotated(layers[0], rotation)
+        self.late_rotation = rotation is not None and (by_product if not layers else isinstance(layers[0], nn.Linear))
+        self.item_mlp = storage.layers(layers)
         constant(self, "places", torch.arange(sequence_length, dtype=torch.int32))
 
     places: Tensor
@@ -226,7 +268,12 @@ class DeviceRanker(nn.Module):
     def match(self, user: Any, vectors: Tensor) -> Tensor:
         """Logits ``[1, C]`` of items with ``vectors [C, D]``."""
         count = vectors.shape[0]
-        return torch.bmm(vectors.view(1, count, self.hidden), user.view(1, self.hidden, 1)).view(1, count)
+        if self.user_side is None:
+            return torch.bmm(vectors.view(1, count, self.hidden), user.view(1, self.hidden, 1)).view(1, count)
+        user = self.user_side(user)  # [1, n], or [1, n + 1] with what is added to every item's logit
+        size = vectors.shape[1]
+        logits = torch.bmm(vectors.view(1, count, size), leading_columns(user, size).view(1, size, 1)).view(1, count)
+        return logits if user.shape[1] == size else logits + user[:, size:]
 
     def score_rows(self, user: Any, rows: Tensor) -> Tensor:
         """Logits ``[1, C]`` of the candidates' rows ``[C, D]`` of the item table, behind which a bias may be."""
@@ -240,13 +287,18 @@ class DeviceRanker(nn.Module):
         length, count = ids.shape[1], candidates.shape[1]
         if self.item_table is not None:
             return self.table(ids.view(length)), self.candidate_rows(candidates)
-        rows = self.table(torch.cat((ids, candidates), dim=1).view(length + count))
+        both = torch.cat((ids, candidates), dim=1).view(length + count)
+        if isinstance(self.table, CodedTable) and self.late_rotation:
+            rows = self.table.look_up(both)
+            return self.table.rotate(rows[:length]), self._with_bias(rows[length:], candidates)
+        rows = self.table(both)
         return rows[:length], self._with_bias(rows[length:], candidates)
 
     def candidate_rows(self, candidates: Tensor) -> Tensor:
-        """Rows of the candidates ``[1, C]`` alone."""
+        """Rows of the candidates ``[1, C]`` alone; where a matrix has taken up their rotation, without it."""
         table = self.table if self.item_table is None else self.item_table
-        return self._with_bias(table(candidates.view(candidates.shape[1])), candidates)
+        read = table.look_up if isinstance(table, CodedTable) and self.late_rotation else table
+        return self._with_bias(read(candidates.view(candidates.shape[1])), candidates)
 
     def _with_bias(self, rows: Tensor, candidates: Tensor) -> Tensor:
         if self.bias_table is None:

@@ -3,8 +3,14 @@
 import torch
 from torch import Tensor, nn
 
+from cocorrrec_export.forms.quantizer import CENTROIDS, fit_codes
+
+_BLOCK = 65_536
+"""Rows that are quantized at once: so that a large table takes memory for little beside itself."""
 CLIPS = tuple(0.55 + 0.025 * i for i in range(19))
 """Where an int4 row may be clipped, as shares of its largest value."""
+CODEBOOKS = {"pq16": 16, "pq8": 8}
+"""Of a table in product quantization, by its precision in a recipe: as many bytes a row."""
 SMALLEST_HALF = 2.0**-24
 
 
@@ -13,7 +19,7 @@ class FloatTable(nn.Module):
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
-        self.register_buffer("weight", weight.detach().clone())
+        self.register_buffer("weight", weight.detach())  # the model's own: a table of a million items is 256 MB
 
     weight: Tensor
 
@@ -51,11 +57,12 @@ class Int8Table(nn.Module):
 
     def __init__(self, weight: Tensor, *, as_bits: bool = False) -> None:
         super().__init__()
-        weight = weight.detach().double()
-        scale = _half_scale(weight.abs().amax(dim=1, keepdim=True), 127)
-        quantized = (weight / scale.double()).round().clamp(-127, 127)
-        self.register_buffer("quantized", quantized.to(torch.int8))  # [V, D]
-        self.scale = HalfTable(scale, as_bits=as_bits)  # [V, 1]
+        scales, parts = [], []
+        for rows in weight.detach().split(_BLOCK):
+            scales.append(_half_scale(rows.double().abs().amax(dim=1, keepdim=True), 127))
+            parts.append((rows.double() / scales[-1].double()).round().clamp(-127, 127).to(torch.int8))
+        self.register_buffer("quantized", torch.cat(parts))  # [V, D]
+        self.scale = HalfTable(torch.cat(scales), as_bits=as_bits)  # [V, 1]
 
     quantized: Tensor
 
@@ -77,10 +84,14 @@ class Int4Table(nn.Module):
         size = weight.shape[1]
         if size % 2:
             raise ValueError(f"an int4 table needs an even number of features, got {size}")
-        scale, quantized = _least_squares(weight.detach())
-        low, high = (quantized + 8).to(torch.int16).split(size // 2, dim=1)
-        self.register_buffer("packed", (low + 16 * high - 128).to(torch.int8))  # [V, D / 2]
-        self.scale = HalfTable(scale, as_bits=as_bits)  # [V, 1]
+        scales, parts = [], []
+        for rows in weight.detach().split(_BLOCK):
+            scale, quantized = _least_squares(rows)
+            low, high = (quantized + 8).to(torch.int16).split(size // 2, dim=1)
+            scales.append(scale)
+            parts.append((low + 16 * high - 128).to(torch.int8))
+        self.register_buffer("packed", torch.cat(parts))  # [V, D / 2]
+        self.scale = HalfTable(torch.cat(scales), as_bits=as_bits)  # [V, 1]
 
     packed: Tensor
 
@@ -90,6 +101,48 @@ class Int4Table(nn.Module):
         packed = self.packed.index_select(0, ids).to(torch.float32) + 128
         high = torch.floor(packed * (1 / 16))
         return (torch.cat((packed - 16 * high, high), dim=1) - 8) * self.scale(ids)
+
+
+class CodedTable(nn.Module):
+    """One byte for each of M codebooks: product quantization.
+
+    A row is M short vectors of the codebooks side by side, times a rotation. Where a matrix follows, the rotation goes
+    into it: :meth:`look_up` gives rows without.
+
+    Args:
+        weight: ``[V, D]``.
+        books: M.
+        as_bits: as in :class:`HalfTable`.
+    """
+
+    def __init__(self, weight: Tensor, *, books: int, as_bits: bool = False) -> None:
+        super().__init__()
+        fitted = fit_codes(weight, books)
+        size = weight.shape[1]
+        # Less 128: not every converter takes unsigned bytes.
+        self.register_buffer("codes", (fitted.codes.to(torch.int16) - 128).to(torch.int8))  # [V, M]
+        self.codebooks = HalfTable(fitted.codebooks.to(torch.float32).view(-1, size // books), as_bits=as_bits)
+        starts = torch.arange(books, dtype=torch.int32).unsqueeze(0) * CENTROIDS + 128
+        self.register_buffer("starts", starts)  # [1, M] where each codebook's code 0 is
+        self.register_buffer("rotation", fitted.rotation)  # [D, D]
+
+    codes: Tensor
+    starts: Tensor
+    rotation: Tensor
+
+    def look_up(self, ids: Tensor) -> Tensor:
+        """``ids [n]`` int32 to ``[n, D]`` float32, before the rotation."""
+        places = self.codes.index_select(0, ids).to(torch.int32) + self.starts  # [n, M]
+        rows: Tensor = self.codebooks(places.view(-1))
+        return rows.view(ids.shape[0], self.rotation.shape[0])
+
+    def rotate(self, rows: Tensor) -> Tensor:
+        """Rows of :meth:`look_up` to those of the table."""
+        return torch.mm(rows, self.rotation)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """``ids [n]`` int32 to ``[n, D]`` float32."""
+        return self.rotate(self.look_up(ids))
 
 
 def _least_squares(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,6 +169,8 @@ def make_table(weight: Tensor, precision: str, *, as_bits: bool = False) -> nn.M
     """The table module of a recipe's ``weights.embedding``; ``as_bits`` as in :class:`HalfTable`."""
     if precision == "fp32":
         return FloatTable(weight)
+    if precision in CODEBOOKS:
+        return CodedTable(weight, books=CODEBOOKS[precision], as_bits=as_bits)
     halves = {"fp16": HalfTable, "int8-row": Int8Table, "int4-row": Int4Table}
     return halves[precision](weight, as_bits=as_bits)
 

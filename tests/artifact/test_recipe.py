@@ -63,7 +63,7 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
 def test_unknown_names_are_answered_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match="did you mean 'executorch'"):
         choose_recipe("scn", "executorc")
-    with pytest.raises(UsageError, match=r"in 'int5' \(did you mean 'int8'\? known: fp16, fp32, int4, int8"):
+    with pytest.raises(UsageError, match=r"in 'int5' \(did you mean 'int8'\? known: fp16, fp32, int4, int8, pq16, pq8"):
         choose_recipe("scn", "executorch", precision="int5")
     with pytest.raises(UsageError, match="did you mean 'executorch-xnnpack-int8'"):
         shipped_recipe("executorch-xnnpack-int9")

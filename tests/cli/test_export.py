@@ -69,7 +69,7 @@ def test_parity_of_an_export(cli: Cli, tiny: ModelFolder, gcn: Path) -> None:
         (["scn", "--target", "all", "--recipe", "x.toml"], "a recipe is for one target: name it instead of 'all'"),
         (
             ["scn", "--target", "executorch", "--precision", "int5"],
-            "to executorch in 'int5' (did you mean 'int8'? known: fp16, fp32, int4, int8)",
+            "to executorch in 'int5' (did you mean 'int8'? known: fp16, fp32, int4, int8, pq16, pq8)",
         ),
         (["scn", "--target", "executorch", "--precision", "int8", "--recipe", "x.toml"], "give one of them"),
         (["scn", "--target", "executorch", "--candidates", "many"], "Invalid value for '--candidates'"),

@@ -118,8 +118,11 @@ def test_every_shipped_recipe_exports(tiny: ModelFolder, tmp_path: Path, recipe:
     recipe = dataclasses.replace(recipe, item_side=item_side, limits=limits)  # type: ignore[arg-type]
     artifact = pipeline.export(pipeline.open_source(str(tiny.path), None), recipe, tmp_path)
     facts = inspect(artifact.path)
-    bytes_a_row = {"fp32": 256, "fp16": 128, "int8": 66, "int4": 34}[recipe.precision]
-    assert facts.parts["table"] == 60 * bytes_a_row
+    bytes_a_row = {"fp32": 256, "fp16": 128, "int8": 66, "int4": 34, "pq16": 16, "pq8": 8}[recipe.precision]
+    size = 60 * bytes_a_row
+    if recipe.precision.startswith("pq"):
+        size += 256 * 64 * 2 + 64 * 64 * 4 + bytes_a_row * 4  # codebooks, rotation, where each codebook starts
+    assert facts.parts["table"] == size
     if item_side == "folded":
         assert facts.parts["item_side"] == 60 * bytes_a_row
     assert artifact.manifest["recipe"]["item_side"] == facts.facts.metadata["item_side"] == item_side

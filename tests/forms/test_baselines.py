@@ -68,6 +68,24 @@ def test_device_form_equals_the_plain_model(architecture: Architecture, length: 
                 close(Score(device)(model.user_state(ids), candidates.int())[0], expected)
 
 
+@pytest.mark.parametrize("precision", ["pq16", "pq8"])
+@pytest.mark.parametrize("architecture", FORMS)
+@torch.no_grad()
+def test_a_coded_table_scores_as_its_rows_do(architecture: Architecture, precision: str) -> None:
+    """Wherever the rotation has gone, into the item side or the user, the scores are those of the rotated rows."""
+    config = config_of(architecture)
+    model = random_ranker(config)
+    device = device_of(model, config, embedding=precision)
+    model.item_embedding.weight.copy_(device.table(torch.arange(60, dtype=torch.int32)))
+    generator = torch.Generator().manual_seed(0)
+    ids, candidates = (torch.randint(1, 60, (1, n), generator=generator) for n in (10, 9))
+    expected = torch.sigmoid(model(ids, candidates, corrected=False))
+    close(Rank(device)(ids.int(), candidates.int())[0], expected)
+    if architecture in (*STREAMING, "cocorrrec"):
+        user = model.user_state(ids, corrected=False)
+        close(Score(device)(user, candidates.int())[0], expected)
+
+
 @pytest.mark.parametrize("architecture", STREAMING)
 @torch.no_grad()
 def test_step_equals_the_plain_step_and_reading_all(architecture: Architecture) -> None:

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from cocorrrec_export.forms import quantizer, weights
 from cocorrrec_export.forms.weights import (
+    CodedTable,
     HalfProjection,
     Int4Table,
     Int8Projection,
@@ -17,7 +19,7 @@ WEIGHT[0] = 0.0
 IDS = torch.arange(50, dtype=torch.int32)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8-row", "int4-row"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8-row", "int4-row", "pq16", "pq8"])
 def test_padding_stays_zero(precision: str) -> None:
     assert not make_table(WEIGHT, precision)(IDS)[0].any()
 
@@ -54,7 +56,40 @@ def test_int8_projection() -> None:
     assert not torch.equal(quantized, exact)
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8-row", "int4-row"])
+def test_more_rows_than_are_quantized_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = {name: make_table(WEIGHT, name)(IDS) for name in ("int8-row", "int4-row", "pq8")}
+    monkeypatch.setattr(weights, "_BLOCK", 7)
+    monkeypatch.setattr(quantizer, "_BLOCK", 7)
+    for name, rows in whole.items():
+        assert torch.equal(make_table(WEIGHT, name)(IDS), rows)
+
+
+def test_product_quantization_is_near_where_parts_repeat() -> None:
+    """Rows put together from few parts, hidden by a rotation: found again, from more rows than there are centroids."""
+    generator = torch.Generator().manual_seed(4)
+    parts = torch.randn(8, 20, 8, generator=generator)
+    chosen = torch.randint(0, 20, (3000, 8), generator=generator)
+    hidden = torch.cat([parts[m][chosen[:, m]] for m in range(8)], dim=1)
+    rotation = torch.linalg.qr(torch.randn(64, 64, generator=generator))[0]
+    weight = hidden @ rotation
+    weight[0] = 0.0
+    ids = torch.arange(3000, dtype=torch.int32)
+    table = CodedTable(weight, books=8)
+    error = (table(ids) - weight).square().sum() / weight.square().sum()
+    assert error < 0.25
+    sixteen = (CodedTable(weight, books=16)(ids) - weight).square().sum() / weight.square().sum()
+    assert sixteen < error
+    torch.testing.assert_close(table.rotation @ table.rotation.T, torch.eye(64), rtol=0, atol=1e-4)
+    assert table.codes.shape == (3000, 8) and table.codes.dtype == torch.int8
+    torch.testing.assert_close(table.look_up(ids) @ table.rotation, table(ids))
+
+
+def test_codebooks_must_share_the_features() -> None:
+    with pytest.raises(ValueError, match="16 codebooks cannot share 24 features evenly"):
+        CodedTable(torch.zeros(9, 24), books=16)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8-row", "int4-row", "pq16"])
 def test_the_same_rows_from_the_bits(precision: str) -> None:
     bits = make_table(WEIGHT, precision, as_bits=True)
     torch.testing.assert_close(bits(IDS), make_table(WEIGHT, precision)(IDS), rtol=0, atol=0)

@@ -236,7 +236,8 @@ def _choose(raw: Raw, columns: Columns, reading: Reading, *, rating: bool, notes
         chosen["time"] = time
     if not raw.has_header:
         notes.append(
-            "line 1 is not a header; by place: " + ", ".join(f"{what} is column {name}" for what, name in chosen.items())
+            "line 1 is not a header; by place: "
+            + ", ".join(f"{what} is column {name}" for what, name in chosen.items())
         )
     return chosen
 
