@@ -19,6 +19,8 @@ from cocorrrec_export.targets import TARGETS, Kind, find_target
 
 MANIFEST = "manifest.json"
 VECTORS = "vectors.safetensors"
+ITEMS = "items.csv.gz"
+"""The app's ids of the items, and titles, in the order of the program's numbers."""
 SCHEMA_VERSION = 2
 MAX_MANIFEST_BYTES = 1 << 20
 
@@ -215,6 +217,11 @@ def _structure_problems(manifest: Any) -> list[str]:
         wrong.append(f"files does not name {program}")
     if VECTORS not in paths:
         wrong.append(f"files does not name {VECTORS}")
+    items = manifest.get("items")
+    if items is not None and (items["file"], items["sha256"]) not in {
+        (x["path"], x["sha256"]) for x in manifest["files"]
+    }:
+        wrong.append(f"items names {items['file']}, which files does not name with the same sha256")
     values = [manifest["parity"]["tensors"][key] for key in ("max_abs", "max_rel")]
     if not all(math.isfinite(value) for value in values):
         wrong.append("parity.tensors holds a value that is not finite")

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from cocorrrec_export import __version__
 from cocorrrec_export.artifact.copies import checked_copy
 from cocorrrec_export.artifact.manifest import (
+    ITEMS,
     VECTORS,
     Artifact,
     describe_entry_points,
@@ -30,7 +32,7 @@ from cocorrrec_export.export.flops import entry_flops, per_token_of
 from cocorrrec_export.export.graphs import GraphSpec, fit_recipe, gcn_graph, part_bytes, scn_graphs
 from cocorrrec_export.export.vectors import check_vectors
 from cocorrrec_export.extras import quiet
-from cocorrrec_export.files import publish_directory
+from cocorrrec_export.files import publish_directory, sha256_file
 from cocorrrec_export.modeling.flops import gcn_flops, scn_flops
 from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.modeling.store import ModelFolder, find_model, load_model, open_model, shipped_models
@@ -126,8 +128,18 @@ def export(source: Source, recipe: Recipe, out: Path, *, progress: Progress = la
             require_tensors("the traced program, before conversion,", traced, recipe.limits)
             raise
         progress("writing the manifest")
-        artifact = write_manifest(staging, _facts(source, recipe, entry_points, planned, verdict))
+        facts = _facts(source, recipe, entry_points, planned, verdict) | _copy_items(source.folder, recipe, staging)
+        artifact = write_manifest(staging, facts)
     return Artifact(path=destination, manifest=artifact.manifest)
+
+
+def _copy_items(folder: ModelFolder, recipe: Recipe, staging: Path) -> dict[str, Any]:
+    """Put the item ids beside the phone's half, where the model came with them: the manifest's ``items``."""
+    if recipe.kind != "scn" or not folder.items_path.is_file():
+        return {}
+    path = staging / ITEMS
+    shutil.copyfile(folder.items_path, path)
+    return {"items": {"file": ITEMS, "sha256": sha256_file(path), "order": "id"}}
 
 
 def export_each(

@@ -14,12 +14,17 @@ Examples:
 
   cocorr-export inspect scn.tflite
 
+  cocorr-export inspect dist/scn-executorch-int8 --items
+
   cocorr-export inspect app/Resources/scn.mlpackage --json
 """
 
 
 def inspect(
     path: Annotated[Path, typer.Argument(help="An exported file, or the folder of an export.")],
+    items: Annotated[
+        bool, typer.Option("--items", help="Print the app's ids of the items instead, by the program's numbers.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Print what an exported file reports about itself: entry points, shapes, precision, digest, and sizes by part.
@@ -28,6 +33,9 @@ def inspect(
     """
     from cocorrrec_export.artifact.inspect import inspect as read
 
+    if items:
+        _print_items(path, json=json)
+        return
     found = read(path)
     if json:
         console.print_json(found.as_dict())
@@ -46,3 +54,18 @@ def inspect(
     if found.parts:
         sizes = ([part, f"{size:,}", f"{size / found.bytes:.1%}"] for part, size in found.parts.items())
         console.print_table("size by part", ("", "bytes", "share"), sizes)
+
+
+def _print_items(path: Path, *, json: bool) -> None:
+    from cocorrrec_export.artifact.items import open_items
+    from cocorrrec_export.artifact.manifest import open_artifact
+
+    artifact = open_artifact(path)
+    found = open_items(artifact)
+    titles = found.titles or (None,) * len(found)
+    if json:
+        listed = [{"id": n, "item": x, "title": t} for n, (x, t) in enumerate(zip(found.ids, titles, strict=True), 1)]
+        console.print_json(artifact.manifest["items"] | {"items": listed})
+        return
+    rows = ([str(n), x, t or ""] for n, (x, t) in enumerate(zip(found.ids, titles, strict=True), start=1))
+    console.print_table(str(path), ("number", "item", "title"), rows)
