@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cocorrrec_export.data.catalogue import encode_catalogue, read_item_ids
+from cocorrrec_export.data.catalogue import encode_catalogue, item_column, read_catalog
 from cocorrrec_export.data.evaluation_set import EvaluationSet
-from cocorrrec_export.data.files.csv import has_column
+from cocorrrec_export.data.files.columns import Columns
 from cocorrrec_export.data.held_out import CATALOG, held_out_set
 from cocorrrec_export.data.interactions import vocabulary_digest
 from cocorrrec_export.data.sources import DataSource, resolve_source
@@ -80,13 +80,14 @@ def import_model(
     found = recognize(path, read_weights(path), options, layout=layout, architecture=architecture)
     model = build_model(found.config)
     model.load_state_dict(with_todays_names(found.tensors, model))
-    item_ids = [] if items is None else _item_ids(items, found)
+    item_ids, titled = ([], False) if items is None else _item_ids(items, found)
     facts = {} if items is None else _data_facts(items, item_ids)
     with publish_directory(out, lambda _: None) as staging:
         if items is not None:
-            titled = items.file if has_column(items.file, "title") else None
+            named = Columns(item=item_column(items.file, items.source.columns))
+            titles = items.file if titled else None
             with publish_file(staging / "items.csv.gz") as file:
-                file.write_bytes(encode_catalogue(item_ids, titles=titled, columns=items.source.columns))
+                file.write_bytes(encode_catalogue(item_ids, titles=titles, columns=named))
         described = ModelFolder(
             path=staging, name=name or out.resolve().name, config=found.config, sha256="", weights_sha256="", data=facts
         )
@@ -110,14 +111,14 @@ def _origin(path: Path, found: Recognized) -> dict[str, Any]:
     return {"file": path.name, "sha256": sha256_file(path), "layout": found.layout, "assumed": found.assumed}
 
 
-def _item_ids(items: Items, found: Recognized) -> list[str]:
-    item_ids = read_item_ids(items.file, column=items.source.columns.for_file(items.file).item)
+def _item_ids(items: Items, found: Recognized) -> tuple[list[str], bool]:
+    item_ids, titled = read_catalog(items.file, columns=items.source.columns)
     expected = found.config.vocab_size - 1
     if len(item_ids) != expected:
         raise CocorrrecError(
             f"{items.file}: holds {len(item_ids)} items, the model has {expected} behind its row of padding"
         )
-    return item_ids
+    return item_ids, titled
 
 
 def _data_facts(items: Items, item_ids: list[str]) -> dict[str, Any]:

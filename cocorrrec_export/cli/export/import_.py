@@ -23,6 +23,7 @@ Examples:
 """
 
 
+@options.with_data_options
 def import_(
     file: Annotated[Path, typer.Argument(help="A .safetensors file, or a state_dict that torch.save wrote.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the new model; it must be new or empty.")],
@@ -62,14 +63,7 @@ def import_(
         Path | None,
         typer.Option(help="Instead of --data: safetensors file with histories [U, L] and candidates [U, C], int32."),
     ] = None,
-    format: options.DataFormat = None,
-    user_column: options.UserColumn = None,
-    item_column: options.ItemColumn = None,
-    time_column: options.TimeColumn = None,
-    rating_column: options.RatingColumn = None,
-    min_rating: options.MinRating = None,
-    min_item: options.MinItem = None,
-    min_user: options.MinUser = None,
+    data_settings: options.DataSettings = None,
     name: Annotated[str | None, typer.Option(help="Name of the model. Default: the name of --out.")] = None,
     json: options.Json = False,
 ) -> None:
@@ -87,9 +81,6 @@ def import_(
         "norm_position": norm_position,
         "sequence_length": sequence_length,
     }
-    settings = options.data_settings(
-        format, user_column, item_column, time_column, rating_column, min_rating, min_item, min_user
-    )
     imported = import_model(
         file,
         out,
@@ -97,7 +88,7 @@ def import_(
         layout=layout,
         architecture=architecture,
         name=name,
-        items=options.items_of(items, data, settings),
+        items=options.items_of(items, data, data_settings or {}),
         evaluation=evaluation,
     )
     _print(imported, as_json=json)
