@@ -14,7 +14,7 @@ import pytest
 
 from cocorrrec_export.artifact.manifest import Artifact
 from cocorrrec_export.contract import EntryPoint
-from cocorrrec_export.runtime.base import Arrays, check_inputs
+from cocorrrec_export.runtime.base import Arrays, check_inputs, id_problem
 from cocorrrec_export.serving.client import GcnClient
 from cocorrrec_export.serving.phone import Phone
 from mobile_host.scripted_server import SCENARIOS, ScriptedServer, scripted_server
@@ -98,3 +98,34 @@ def test_the_file_has_every_outcome() -> None:
     for name in ("sent", "fused", "alone", "failed", "late", "reranked"):
         assert {outcome["counts"][name] for outcome in outcomes} == {0, 1}, name
     assert all(outcome["corrected"] == (outcome["counts"]["fused"] == 1) for outcome in outcomes)
+
+
+IDS = SCENARIOS.with_name("ids.json")
+BORDER: dict[str, Any] = json.loads(IDS.read_text())
+
+
+def refused(case: dict[str, Any]) -> str | None:
+    """What is wrong with a case, in the words of every runtime; None where nothing is."""
+    (length, vocab_size) = (BORDER["entry_points"][0]["inputs"][0]["shape"][1], BORDER["vocab_size"])
+    ids = np.array([case["ids"]])
+    if ids.shape != (1, length):
+        return f"ids is int32 {list(ids.shape)}, expected int32 {[1, length]}"
+    values = np.array([float(value) for value in case.get("vector", ())])
+    return (
+        id_problem("ids", ids, vocab_size)
+        or id_problem("candidates", np.array([case["candidates"]]), vocab_size)
+        or (None if np.isfinite(values).all() else "vector holds a number that is not finite")
+    )
+
+
+@pytest.mark.parametrize("case", BORDER["cases"], ids=lambda case: case["name"])
+def test_ids_at_the_border_are_refused_in_the_words_of_the_runtimes(case: dict[str, Any]) -> None:
+    if os.environ.get("COCORRREC_WRITE_SCENARIOS"):
+        case["error"] = refused(case)
+        IDS.write_text(json.dumps(BORDER, indent=1) + "\n", encoding="utf-8")
+    assert refused(case) == case["error"]
+
+
+def test_the_border_has_cases_of_both_kinds() -> None:
+    assert {case["error"] is None for case in BORDER["cases"]} == {True, False}
+    assert sum(case["error"] is not None for case in BORDER["cases"]) > 10

@@ -45,12 +45,12 @@ public struct Scn: Sendable {
 
     /// One click of a stream; see `Stream`.
     func step(item: Int32, state: [Tensor]) throws -> [Tensor] {
-        try Border.check(candidates: [item], vocabSize: contract.vocabSize)
+        try Border.check(items: [item], "item", vocabSize: contract.vocabSize)
         return try run("step", [.ints([item])] + state)
     }
 
     private func scores(_ name: String, _ before: [Tensor], _ candidates: [Int32], _ after: [Tensor] = []) throws -> [Float] {
-        try Border.check(candidates: candidates, vocabSize: contract.vocabSize)
+        try Border.check(items: candidates, "candidates", vocabSize: contract.vocabSize)
         var scores: [Float] = []
         for start in stride(from: 0, to: candidates.count, by: contract.candidates) {
             let part = candidates[start..<min(start + contract.candidates, candidates.count)]

@@ -10,7 +10,8 @@ private let server = environment["COCORR_SERVER"].flatMap(URL.init)
 
 /// `vectors.safetensors` of an export: the size of a JSON header, the header, the bytes.
 struct Vectors {
-    private struct Entry: Decodable { let data_offsets: [Int] }
+    /// Nil in the entry of the file's own metadata.
+    private struct Entry: Decodable { let data_offsets: [Int]? }
 
     private let file: Data
     private let header: [String: Entry]
@@ -28,7 +29,7 @@ struct Vectors {
 
     func tensors(_ prefix: String, _ specs: [TensorSpec]) throws -> [Tensor] {
         try specs.enumerated().map { place, spec in
-            let offsets = try #require(header["\(prefix).\(place).\(spec.name)"]).data_offsets
+            let offsets = try #require(header["\(prefix).\(place).\(spec.name)"]?.data_offsets)
             let bits: [UInt32] = file.withUnsafeBytes { bytes in
                 stride(from: start + offsets[0], to: start + offsets[1], by: 4).map {
                     UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: $0, as: UInt32.self))

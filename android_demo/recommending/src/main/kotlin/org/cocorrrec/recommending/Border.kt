@@ -1,27 +1,27 @@
 package org.cocorrrec.recommending
 
-/** What no runtime must see: it would rank another item, cut off a history or crash. */
+/** What no runtime must see: it would rank another item, cut off a history or crash. In the words of the Python package. */
 internal object Border {
+    private const val RULE = "item ids are 1 to vocab_size - 1; 0 is padding, allowed only after the last click of a history"
+
     /** Ids as the program takes them: the last clicks, oldest first, then zeros. */
     fun checkHistory(ids: IntArray, length: Int, vocabSize: Int) {
-        require(ids.size == length) { "a history has $length ids, got ${ids.size}" }
-        for (id in ids) require(id in 0 until vocabSize) { "id $id is outside 0..${vocabSize - 1}" }
-        val padding = ids.indexOf(0)
-        if (padding >= 0) {
-            for (place in padding until ids.size) {
-                require(ids[place] == 0) { "a history is padded on the right: id 0 at place $padding is before id ${ids[place]}" }
-            }
+        require(ids.size == length) { "ids is int32 [1, ${ids.size}], expected int32 [1, $length]" }
+        val wrong = ids.indices.firstOrNull { place ->
+            ids[place] !in 0 until vocabSize || (ids[place] == 0 && place + 1 < length && ids[place + 1] != 0)
         }
+        require(wrong == null) { "ids holds ${ids[checkNotNull(wrong)]} at [0, $wrong]: $RULE (vocab_size $vocabSize)" }
     }
 
-    /** Ids to score. */
-    fun checkCandidates(candidates: IntArray, vocabSize: Int) {
-        require(candidates.isNotEmpty()) { "no candidates" }
-        for (id in candidates) require(id in 1 until vocabSize) { "candidate $id is outside 1..${vocabSize - 1}" }
+    /** Ids to score, or a click. */
+    fun checkItems(name: String, ids: IntArray, vocabSize: Int) {
+        require(ids.isNotEmpty()) { "$name is empty: $RULE" }
+        val wrong = ids.indices.firstOrNull { ids[it] !in 1 until vocabSize }
+        require(wrong == null) { "$name holds ${ids[checkNotNull(wrong)]} at [0, $wrong]: $RULE (vocab_size $vocabSize)" }
     }
 
     /** Numbers of a correction or of a user. */
     fun checkFinite(name: String, values: FloatArray) {
-        for (value in values) require(!value.isNaN() && !value.isInfinite()) { "'$name' has the value $value, which is not finite" }
+        require(values.none { it.isNaN() || it.isInfinite() }) { "$name holds a number that is not finite" }
     }
 }

@@ -36,14 +36,14 @@ class Scn(private val program: Program, val contract: Contract) : AutoCloseable 
 
     /** One click of a stream; see [Stream]. */
     internal fun step(item: Int, state: List<Tensor>): List<Tensor> {
-        Border.checkCandidates(intArrayOf(item), contract.vocabSize)
+        Border.checkItems("item", intArrayOf(item), contract.vocabSize)
         return run("step", listOf(Tensor.Ints(intArrayOf(item))) + state)
     }
 
     override fun close() = program.close()
 
     private fun scores(name: String, before: List<Tensor>, candidates: IntArray, after: List<Tensor> = emptyList()): FloatArray {
-        Border.checkCandidates(candidates, contract.vocabSize)
+        Border.checkItems("candidates", candidates, contract.vocabSize)
         val scores = FloatArray(candidates.size)
         for (start in candidates.indices step contract.candidates) {
             val end = minOf(start + contract.candidates, candidates.size)
