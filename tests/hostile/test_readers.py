@@ -141,18 +141,18 @@ def test_checkpoint(tmp_path: Path, count: int) -> None:
         model = torch.nn.Linear(3, 2)
         return model, torch.optim.Adam(model.parameters())
 
-    model, optimiser = parts()
+    model, optimizer = parts()
     model(torch.ones(1, 3)).sum().backward()  # type: ignore[no-untyped-call]
-    optimiser.step()
+    optimizer.step()
     state = RunState(epoch=2, step=3, loss_sum=0.5, records=[{"loss": 1.0}], best_epoch=1)
     state.best = {name: x.clone() for name, x in model.state_dict().items()}
     path = tmp_path / "checkpoint.safetensors"
-    save_checkpoint(path, model, optimiser, state)
+    save_checkpoint(path, model, [optimizer], state)
 
     def read(file: Path) -> object:
-        (model, optimiser), found = parts(), RunState()
-        load_checkpoint(file, model, optimiser, found)
-        moments = list(optimiser.state_dict()["state"].values())
+        (model, optimizer), found = parts(), RunState()
+        load_checkpoint(file, model, [optimizer], found)
+        moments = list(optimizer.state_dict()["state"].values())
         return [model.state_dict(), moments, found.epoch, found.step, found.loss_sum, found.records, found.best]
 
     with torch.random.fork_rng():
