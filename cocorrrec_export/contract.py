@@ -1,5 +1,7 @@
 """The tensor contract of an entry point: what exporters, runtimes, manifests and parity all mean by one."""
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,3 +78,12 @@ class ParityLimits:
     """Largest relative change of NDCG@10 on the held-out users."""
     ties: float = 0.01
     """Largest mean share of the candidates that the artifact ties with another one, and the reference tells apart."""
+
+    def stricter_of(self, own: Mapping[str, float]) -> "ParityLimits":
+        """These limits, or those of ``own`` by the same names where they allow less."""
+        allowed = {}
+        for field in dataclasses.fields(self):
+            mine = getattr(self, field.name)
+            smaller = max if field.name == "top10_overlap" else min
+            allowed[field.name] = smaller(mine, own.get(field.name, mine))
+        return ParityLimits(**allowed)

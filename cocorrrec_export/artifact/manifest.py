@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cocorrrec_export import strict_json
-from cocorrrec_export.artifact.recipe import folder_prefix
+from cocorrrec_export.artifact.recipe import folder_prefix, shipped_recipes
 from cocorrrec_export.contract import EntryPoint, ParityLimits, TensorSpec
 from cocorrrec_export.errors import CocorrrecError, UsageError
 from cocorrrec_export.files import contained_path, listed_files, sha256_file
@@ -71,8 +71,21 @@ class Artifact:
 
     @property
     def limits(self) -> ParityLimits:
-        """What parity had to hold."""
-        return ParityLimits(**self.manifest["recipe"]["parity"])
+        """What parity must hold: by the recipe that ships for its kind, target and precision, not by its own word.
+
+        The file's own limits count where they are stricter.
+
+        Raises:
+            CocorrrecError: no recipe ships for such a file.
+        """
+        own = self.manifest["recipe"]["parity"]
+        for recipe in shipped_recipes():
+            if (recipe.kind, recipe.target, recipe.precision) == (self.kind, self.target, self.manifest["precision"]):
+                return recipe.limits.stricter_of(own)
+        raise CocorrrecError(
+            f"{self.path}: no recipe ships for a {self.kind} on {self.target} in {self.manifest['precision']}, so "
+            "nothing says what parity must hold"
+        )
 
     @property
     def bytes(self) -> int:

@@ -38,6 +38,9 @@ def history_cases(config: ModelConfig, real: EvaluationSet | None, *, seed: int 
     cases["last_item"] = torch.full((length,), vocab - 1)
     cases["both_ends"] = torch.where(torch.arange(length) % 2 == 0, 1, vocab - 1)
     cases["noise"] = random[0]
+    half = torch.arange(length) < length // 2
+    cases["half_repeated"] = torch.where(half, random[1], random[1][-1])
+    cases["repeated_first"] = torch.where(half, random[2][0], random[2])
     return {name: row.reshape(1, length) for name, row in cases.items()}
 
 

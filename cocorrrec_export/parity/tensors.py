@@ -28,7 +28,7 @@ class Comparison:
     mean_abs: float
     mean_signed: float
     max_rel: float
-    """Largest difference over the largest magnitude of the reference."""
+    """Largest difference over the largest magnitude of the reference; of scores, of those of all cases."""
     sqnr_db: float
     """Signal to quantization noise, decibels; infinite where nothing differs."""
 
@@ -40,8 +40,17 @@ class Comparison:
         )
 
 
-def compare(name: str, reference: NDArray[np.generic], actual: NDArray[np.generic]) -> Comparison:
+def compare(
+    name: str, reference: NDArray[np.generic], actual: NDArray[np.generic], *, scale: float = 0.0
+) -> Comparison:
     """Compare two tensors of one shape.
+
+    Args:
+        name: of the comparison.
+        reference: the float32 model's; what is not finite in it differs from everything.
+        actual: the file's.
+        scale: what the relative difference is over, where it is more than the reference's largest magnitude: few
+            scores can all be near 0.
 
     Raises:
         ValueError: their shapes differ.
@@ -49,10 +58,10 @@ def compare(name: str, reference: NDArray[np.generic], actual: NDArray[np.generi
     if reference.shape != actual.shape:
         raise ValueError(f"{name} is {list(actual.shape)}, the reference is {list(reference.shape)}")
     want, have = reference.astype(np.float64), actual.astype(np.float64)
-    difference = have - want
-    if not np.isfinite(have).all():
+    if not (np.isfinite(have).all() and np.isfinite(want).all()):
         return Comparison(name, want.shape, math.inf, math.inf, math.nan, math.inf, -math.inf)
-    max_abs, largest = float(np.abs(difference).max()), float(np.abs(want).max())
+    difference = have - want
+    max_abs, largest = float(np.abs(difference).max()), max(float(np.abs(want).max()), scale)
     noise, signal = float(np.square(difference).sum()), float(np.square(want).sum())
     relative = 0.0 if max_abs == 0 else max_abs / largest if largest else math.inf
     sqnr = math.inf if noise == 0 else 10 * math.log10(signal / noise) if signal else -math.inf
@@ -71,11 +80,14 @@ class TensorParity:
     top10_overlap: float
     ties: float = 0.0
     """Mean share of the candidates that the file ties with another one, and the reference tells apart."""
+    over_all_rows: float = 0.0
+    """Largest difference of a score of any item, for some users; 0 where it was not looked at."""
 
     @property
     def max_abs(self) -> float:
         """Largest absolute difference of a score; of any output in a file without scores."""
-        return max(c.max_abs for c in self.comparisons if c.name in self.judged_abs or not self.judged_abs)
+        seen = max(c.max_abs for c in self.comparisons if c.name in self.judged_abs or not self.judged_abs)
+        return max(seen, self.over_all_rows)
 
     @property
     def max_rel(self) -> float:
@@ -112,6 +124,8 @@ def tensor_parity(run: Run, cases: Iterable[Case], entry_points: dict[str, Entry
         entry_points: the contracts, for the dtypes of the inputs.
     """
     comparisons, judged, overlaps, ties = [], set(), [], []
+    cases = list(cases)
+    scale = score_scale(cases)
     for case in cases:
         contract = entry_points[case.entry_point]
         inputs = {spec.name: case.inputs[spec.name].astype(spec.dtype) for spec in contract.inputs}
@@ -119,7 +133,8 @@ def tensor_parity(run: Run, cases: Iterable[Case], entry_points: dict[str, Entry
         for spec in contract.outputs:
             name = f"{case.entry_point}.{case.name}.{spec.name}"
             reference = case.expected[spec.name]
-            comparisons.append(compare(name, reference, outputs[spec.name]))
+            own_scale = scale if spec.name == "scores" else 0.0
+            comparisons.append(compare(name, reference, outputs[spec.name], scale=own_scale))
             if spec.name == "scores":
                 overlaps.append(top_overlap(reference[0], outputs[spec.name][0]))
                 ties.append(new_ties(reference[0], outputs[spec.name][0]))
@@ -127,6 +142,11 @@ def tensor_parity(run: Run, cases: Iterable[Case], entry_points: dict[str, Entry
     if not overlaps:
         return TensorParity(tuple(comparisons), frozenset(judged), 1.0)
     return TensorParity(tuple(comparisons), frozenset(judged), float(np.mean(overlaps)), float(np.mean(ties)))
+
+
+def score_scale(cases: Iterable[Case]) -> float:
+    """Largest magnitude of a score that is expected, of all cases: how large scores are, however few one call has."""
+    return max((float(np.abs(x.expected["scores"]).max()) for x in cases if "scores" in x.expected), default=0.0)
 
 
 def new_ties(reference: NDArray[np.generic], actual: NDArray[np.generic]) -> float:

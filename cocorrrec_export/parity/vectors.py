@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from cocorrrec_export.arrays import read_arrays, write_arrays
 from cocorrrec_export.contract import EntryPoint, TensorSpec
 from cocorrrec_export.errors import CocorrrecError
@@ -70,3 +72,5 @@ def _check_against_contract(where: str, specs: tuple[TensorSpec, ...], values: A
             raise CocorrrecError(
                 f"{where}: {spec.name} is {value.dtype} {list(value.shape)}, expected {spec.dtype} {list(shape)}"
             )
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise CocorrrecError(f"{where}: {spec.name} holds a number that is not finite")

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cocorrrec_export.contract import ParityLimits, new_stream
 from cocorrrec_export.data.evaluation_set import EvaluationSet
@@ -13,7 +15,8 @@ from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.parity.cases import stream_items
 from cocorrrec_export.parity.outcome import RankingParity, Verdict, require_tensors
 from cocorrrec_export.parity.ranking import gcn_ranking, scn_ranking
-from cocorrrec_export.parity.tensors import Comparison, compare, tensor_parity
+from cocorrrec_export.parity.rows import MANY_USERS, row_parity
+from cocorrrec_export.parity.tensors import Comparison, compare, score_scale, tensor_parity
 from cocorrrec_export.parity.vectors import Case
 from cocorrrec_export.runtime.base import Arrays, Runtime, score_list
 
@@ -50,10 +53,17 @@ def judge(
     progress("parity of tensors")
     tensors = tensor_parity(runtime.run, cases, runtime.entry_points)
     if {"step", "score"} <= runtime.entry_points.keys():
-        stream = stream_parity(runtime, model, config, held_out, probability=probability)
+        stream = stream_parity(runtime, model, config, held_out, probability=probability, scale=score_scale(cases))
         judged = tensors.judged_abs | {stream.name}
         tensors = replace(tensors, comparisons=(*tensors.comparisons, stream), judged_abs=judged)
     require_tensors(hop, tensors, limits)
+    if "correct" not in runtime.entry_points:
+        progress("parity of every row of the item table")
+        rows = row_parity(runtime, model, _histories(cases, config, held_out), limits, probability=probability)
+        if wrong := [problem for row in rows if (problem := row.problem())]:
+            raise ParityError(f"{hop} does not compute what the float32 model does:\n  " + "\n  ".join(wrong))
+        seen = [row.max_abs for row in rows if row.entry_point == "rank"]
+        tensors = replace(tensors, over_all_rows=max(seen, default=0.0))
     if held_out is None:
         reason = "the model ships no held-out users: give its interactions with --data"
         return Verdict(runtime.executed_by, tensors, RankingParity(0, None, None, reason))
@@ -66,6 +76,16 @@ def judge(
     return Verdict(runtime.executed_by, tensors, ranking)
 
 
+def _histories(cases: list[Case], config: ModelConfig, held_out: EvaluationSet | None) -> NDArray[np.int32]:
+    """Histories to score every item for: held-out users, or those of the cases, the longest first."""
+    if held_out is not None:
+        rows = held_out.histories.numpy().astype(np.int32)
+    else:
+        found = [case.inputs["ids"][0] for case in cases if "ids" in case.inputs]
+        rows = np.stack(found or [np.ones(config.sequence_length)]).astype(np.int32)
+    return rows[np.argsort(-(rows != 0).sum(axis=1), kind="stable")[:MANY_USERS]]
+
+
 @torch.no_grad()
 def stream_parity(
     runtime: Runtime,
@@ -74,8 +94,12 @@ def stream_parity(
     real: EvaluationSet | None,
     *,
     probability: bool = False,
+    scale: float = 0.0,
 ) -> Comparison:
-    """Clicks through the file's ``step``, each fed the last one's state, then ``score``: against all at once."""
+    """Clicks through the file's ``step``, each fed the last one's state, then ``score``: against all at once.
+
+    ``scale`` is what the relative difference is over, as of the other scores.
+    """
     contract = runtime.entry_points["step"]
     items = stream_items(config, real, STREAM_CLICKS)
     names = [spec.name for spec in contract.inputs[1:]]
@@ -91,4 +115,4 @@ def stream_parity(
     expected = model(ids, candidates[None], corrected=False)[0]
     if probability:
         expected = torch.sigmoid(expected)
-    return compare(f"stream.{STREAM_CLICKS}clicks.scores", expected.numpy(), scores)
+    return compare(f"stream.{STREAM_CLICKS}clicks.scores", expected.numpy(), scores, scale=scale)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cocorrrec_export.contract import EntryPoint, TensorSpec
+from cocorrrec_export.runtime.base import id_problem
 from cocorrrec_export.serving.errors import Refusal
 
 Array = NDArray[Any]
@@ -112,8 +113,9 @@ def parse_request(
         names = ", ".join(repr(x.name[:40]) for x in request.inputs[:5]) or "none"
         raise Refusal(f"the model takes the one input '{spec.name}', the request has {names}")
     H = _tensor(request.inputs[0], spec, body, size, max_users)
-    if vocab_size is not None:
-        _check_ids(H, spec.name, vocab_size)
+    # One request with ids that are none must not spoil the batch of all.
+    if vocab_size is not None and (problem := id_problem(spec.name, H, vocab_size)):
+        raise Refusal(f"{contract.name}: {problem}")
     return InferRequest(request.id, H, _wanted(request, contract))
 
 
@@ -171,15 +173,6 @@ def _from_json(data: msgspec.Raw, spec: TensorSpec, shape: list[int], count: int
     if array.size != count or not (flat or list(array.shape) == shape):
         raise Refusal(f"data of input '{name}' hold {array.size} numbers, shape {shape} asks for {count}")
     return array.reshape(shape)
-
-
-def _check_ids(ids: Array, name: str, vocab_size: int) -> None:
-    """Items of the model, then padding: one request with others must not spoil the batch of all."""
-    low, high = int(ids.min()), int(ids.max())
-    if low < 0 or high >= vocab_size:
-        raise Refusal(f"input '{name}' holds {low if low < 0 else high}: items are 1 to {vocab_size - 1}, 0 is padding")
-    if ((ids[:, 1:] != 0) & (ids[:, :-1] == 0)).any():
-        raise Refusal(f"input '{name}' has a 0 before a click: 0 is padding, behind the last click")
 
 
 def _wanted(request: _Request, contract: EntryPoint) -> tuple[tuple[str, bool], ...]:

@@ -125,3 +125,19 @@ def test_scores_that_lost_their_order_are_refused() -> None:
     assert parity.ties > 0.9 and any("are tied with another one" in line for line in parity.problems(loose))
     same = tensor_parity(lambda *_: {"scores": case.expected["scores"]}, [case], {"rank": contract})
     assert same.ties == 0  # what the reference ties is not a fault of the file
+
+
+def test_a_reference_that_is_not_finite_fails() -> None:
+    for value in (np.nan, np.inf):
+        found = compare("x", np.array([1.0, value]), np.array([1.0, value]))
+        assert found.max_abs == found.max_rel == math.inf
+
+
+def test_few_scores_are_judged_on_the_scale_of_all() -> None:
+    """A score near zero, alone in its call, is not a reason to refuse a file: other calls say how large scores are."""
+    contract = EntryPoint("rank", (), (TensorSpec("scores", "float32", (1, 1)),))
+    values = np.array([3.0, 1e-7, -2.0])
+    cases = [Case("rank", str(i), {}, {"scores": np.array([[x]])}) for i, x in enumerate(values)]
+    answers = iter(values + 1e-5)
+    parity = tensor_parity(lambda *_: {"scores": np.array([[next(answers)]])}, cases, {"rank": contract})
+    assert parity.max_rel == pytest.approx(1e-5 / 3.0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from cocorrrec_export.contract import EntryPoint
+from cocorrrec_export.contract import EntryPoint, TensorSpec
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.export.graphs import gcn_contract, scn_contracts
 from cocorrrec_export.modeling.store import read_tensors, write_tensors
@@ -133,3 +133,14 @@ def test_good_ones_and_a_truncated_file(tmp_path: Path) -> None:
 def test_a_file_without_candidates_still_has_cases() -> None:
     only: dict[str, EntryPoint] = {"encode": CONTRACTS["encode"]}
     assert {case.entry_point for case in scn_cases(random_model(), CONFIG, only, None)} == {"encode"}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("side", ["in", "out"])
+def test_vectors_that_are_not_finite_are_refused(tmp_path: Path, side: str, value: float) -> None:
+    spec = (TensorSpec("user", "float32", (2,)),)
+    good, bad = np.zeros(2, np.float32), np.array([0.0, value], np.float32)
+    case = Case("e", "c", {"user": bad if side == "in" else good}, {"user": bad if side == "out" else good})
+    write_vectors(tmp_path / "v.safetensors", [case], {"e": EntryPoint("e", spec, spec)})
+    with pytest.raises(CocorrrecError, match=r"e\.c: user holds a number that is not finite"):
+        read_vectors(tmp_path / "v.safetensors", {"e": EntryPoint("e", spec, spec)})

@@ -1,5 +1,6 @@
 """The verdict, over a runtime that computes with torch and can be told to be wrong."""
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -154,3 +155,36 @@ def test_corrections_that_rank_otherwise_are_found() -> None:
     limits = ParityLimits(max_abs=100, max_rel=100, top10_overlap=0, metrics_abs=1e-9, ndcg10_rel=0)
     with pytest.raises(ParityError, match="corrected: artifact"):
         verdict_on(TorchRuntime([gcn_graph(MODEL, CONFIG)], flipped), limits)
+
+
+def test_every_row_is_looked_at() -> None:
+    """One item's scores, or its upload, are those of another item; no test history or candidate list need have it."""
+    item = 41
+
+    def as_candidate(entry_point: str, inputs: Arrays, outputs: Arrays) -> Arrays:
+        if entry_point == "rank" and inputs["ids"].all():
+            scores = outputs["scores"].copy()
+            scores[inputs["candidates"] == item] += 0.05
+            return {"scores": scores}
+        return outputs
+
+    def as_click(entry_point: str, inputs: Arrays, outputs: Arrays) -> Arrays:
+        if entry_point == "encode":
+            return {"H": outputs["H"] + 0.02 * (inputs["ids"] == item)[:, :, None].astype(np.float32)}
+        return outputs
+
+    loose = dataclasses.replace(LOOSE, max_rel=0.05)
+    for wrong, words in ((as_candidate, "rank differs by 0.05"), (as_click, "encode differs by 0.02")):
+        with pytest.raises(ParityError, match=f"row {item} of the item table: {words}"):
+            verdict_on(scn(wrong), loose)
+    verdict_on(scn(), loose)
+
+
+def test_the_worst_of_all_rows_is_what_the_manifest_says() -> None:
+    def little(entry_point: str, inputs: Arrays, outputs: Arrays) -> Arrays:
+        if entry_point == "rank":
+            return {"scores": outputs["scores"] + 4e-5 * (inputs["candidates"] == 17)}
+        return outputs
+
+    said = verdict_on(scn(little)).as_dict()["tensors"]["max_abs"]
+    assert 3e-5 < said < 6e-5
