@@ -94,9 +94,12 @@ def _read_model(path: Path) -> Any:
     with quiet():
         import onnx
     try:
-        return onnx.load_model(str(path), load_external_data=False)
+        model = onnx.load_model(str(path), load_external_data=False)
     except Exception as error:  # protobuf's errors have no common base but this
         raise CocorrrecError(f"{path}: damaged, or no ONNX model: {first_line(error)}") from error
+    if not model.graph.node:  # no bytes at all are a message without fields
+        raise CocorrrecError(f"{path}: damaged, or no ONNX model: it has no operators")
+    return model
 
 
 def _check_external(path: Path, model: Any) -> None:

@@ -117,3 +117,9 @@ def test_nothing_else_is_refused(opened: tuple[Artifact, Runtime]) -> None:
     assert dataclasses.asdict(contract)["name"] == "step"
     state = valid(runtime, "step") | {"position": np.array([-1], dtype=np.int32)}
     runtime.run("step", state)
+
+
+def test_a_file_of_no_bytes_is_no_program(tmp_path: Path) -> None:
+    (tmp_path / "gcn.onnx").write_bytes(b"")
+    with pytest.raises(CocorrrecError, match="damaged, or no ONNX model: it has no operators"):
+        describe("onnx", tmp_path / "gcn.onnx")
