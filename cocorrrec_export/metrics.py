@@ -15,6 +15,11 @@ FULL_METRICS = (*METRICS, "mrr")
 """Metrics over the whole catalog: those over sampled negatives, and the mean reciprocal rank."""
 
 
+def cutoff(name: str) -> int:
+    """k of a metric such as ``hr@10``; 0: it has none."""
+    return int(name.partition("@")[2] or 0)
+
+
 def per_user_metrics(scores: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
     """Metrics of each user.
 
@@ -69,7 +74,12 @@ class Places:
     def means(self, names: tuple[str, ...] = METRICS) -> dict[str, float]:
         """The mean over users of the metrics ``names``."""
         per_user = self.per_user()
-        return {name: float(per_user[name].mean()) for name in names}
+        return {name: float(per_user[name].mean()) for name in self.meaningful(names)}
+
+    def meaningful(self, names: tuple[str, ...] = METRICS) -> tuple[str, ...]:
+        """Those of ``names`` that some order of a user's candidates could fail: k is below their number."""
+        candidates = int(np.min(self.negatives)) + 1
+        return tuple(name for name in names if cutoff(name) < candidates)
 
 
 def metrics_of_places(

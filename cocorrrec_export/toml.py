@@ -86,6 +86,31 @@ def override(tables: dict[str, Any], values: dict[str, Any], *, where: str) -> N
         table[key] = value
 
 
+Range = tuple[float, float]
+"""Least and largest value, both allowed."""
+
+
+def check_ranges(config: object, ranges: dict[str, Range]) -> None:
+    """Check numbers of a dataclass against a table of ranges; NaN is in none.
+
+    Raises:
+        UsageError: every field that is outside, with the value it has.
+    """
+    problems = [
+        f"{name} must be {_bound(low)} to {_bound(high)}, got {value}"
+        for name, (low, high) in ranges.items()
+        if not low <= (value := getattr(config, name)) <= high
+    ]
+    if problems:
+        raise UsageError("; ".join(problems))
+
+
+def _bound(value: float) -> str:
+    if 0 < value < 1e-300:
+        return "above 0"
+    return "below 1" if 0 < 1 - value < 1e-12 else str(value)
+
+
 def check_types(config: object) -> None:
     """Check each field of a flat dataclass of bool, int, float, str and Literal fields against its type.
 

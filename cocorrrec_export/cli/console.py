@@ -74,8 +74,12 @@ def print_metrics(title: str, ways: dict[str, dict[str, float]], *, full: bool =
     from cocorrrec_export.metrics import FULL_METRICS, METRICS
 
     names = FULL_METRICS if full else METRICS
-    rows = ([way, *(f"{metrics[name]:.4f}" for name in names)] for way, metrics in ways.items())
-    print_table(title, ("", *names), rows)
+    known = [name for name in names if all(name in metrics for metrics in ways.values())]
+    rows = ([way, *(f"{metrics[name]:.4f}" for name in known)] for way, metrics in ways.items())
+    print_table(title, ("", *known), rows)
+    if len(known) < len(names):
+        left = ", ".join(name for name in names if name not in known)
+        log(f"left out: {left}: there are no more candidates than that, so every order would earn it")
 
 
 def print_controls(paired: dict[str, dict[str, Any]]) -> None:

@@ -65,6 +65,10 @@ class TrainingProgress(_Bars, Listener):
         table.add_row(*map("{:,}".format, counts), f"{statistics.interactions_per_user:.1f}", f"{examples:,}")
         self._progress.console.print(table)
 
+    def on_note(self, text: str) -> None:
+        """Print the sentence."""
+        self._progress.console.print(literal(text))
+
     def on_stage(self, name: str, epochs: int) -> None:
         """Print what is trained now."""
         self._epochs = epochs

@@ -6,33 +6,66 @@ from pathlib import Path
 
 import polars as pl
 
-from cocorrrec_export.data.files.columns import Columns
-from cocorrrec_export.data.files.csv import read_table
-from cocorrrec_export.errors import CocorrrecError, listed
+from cocorrrec_export.data.files.columns import KNOWN, Columns, simplified
+from cocorrrec_export.data.files.csv import csv_header, read_table
+from cocorrrec_export.errors import CocorrrecError, UsageError, listed, nearest
 
 PADDING_ITEM = "[PAD]"
 """What RecBole calls the item of row 0."""
 
 
-def encode_catalogue(item_ids: Sequence[str], *, titles: Path | None, columns: Columns) -> bytes:
+def encode_catalogue(
+    item_ids: Sequence[str], *, titles: Path | None, columns: Columns, notes: list[str] | None = None
+) -> bytes:
     """``id,item`` and, with ``titles``, ``title`` as gzipped CSV; internal ids start at 1.
 
     Args:
         item_ids: external ids in the order of the internal ones.
         titles: CSV file with a column of item ids and a column ``title``.
         columns: names the item column of ``titles``.
+        notes: how many titles were found is appended.
 
     Raises:
         UsageError: ``titles`` does not exist, or lacks a column.
-        CocorrrecError: it is damaged, or has a bad row.
+        CocorrrecError: it is damaged, has a bad row, or has no title of any item.
     """
     frame = pl.DataFrame({"id": range(1, len(item_ids) + 1), "item": list(item_ids)})
     if titles is not None:
-        item = columns.item or "item"
-        named = read_table(titles, [item, "title"]).rename({item: "item"})
-        frame = frame.join(named.unique("item", keep="first"), on="item", how="left", maintain_order="left")
+        frame = frame.with_columns(title=_match_titles(titles, frame["item"], columns, notes))
     # No time stamp in the gzip header: the same items give the same bytes.
     return gzip.compress(frame.write_csv().encode(), mtime=0)
+
+
+def _match_titles(path: Path, items: pl.Series, columns: Columns, notes: list[str] | None) -> pl.Series:
+    """The title of each item, by its id; null where the file has none."""
+    header = csv_header(path)
+    names = {simplified(name): name for name in reversed(header)}
+    item = columns.item if columns.item in header else next((names[n] for n in KNOWN["item"] if n in names), "item")
+    named = read_table(path, [item], optional=["title"] if "title" in header else [names.get("title", "title")])
+    if named.width < 2:
+        raise UsageError(f"{path}: no column 'title' ({nearest('title', header)})")
+    table = named.rename(dict(zip(named.columns, ("item", "title"), strict=True)))
+    table = table.with_columns(pl.col("item", "title").str.strip_chars()).unique("item", keep="first")
+    titles = pl.DataFrame({"item": items}).join(table, on="item", how="left", maintain_order="left")["title"]
+    found = int(items.is_in(table["item"].to_list()).sum())
+    if not found:
+        short = pl.Series(_loosely(table["item"])).is_in(_loosely(items).to_list()).sum()
+        hint = f": {short} would fit without leading zeros or a '.0' at the end" if short else ""
+        raise CocorrrecError(
+            f"{path}: none of its {len(table)} ids, such as {table['item'][0]!r}, is one of the {len(items)} items, "
+            f"such as {items[0]!r}{hint}; write the ids as the interactions have them"
+        )
+    if notes is not None:
+        empty = int(titles.is_null().sum()) - (len(items) - found)
+        notes.append(
+            f"{path.name}: {found} of {len(items)} items found"
+            + (f", {empty} of them with an empty title, which are shown by id" if empty else "")
+        )
+    return titles
+
+
+def _loosely(ids: pl.Series) -> pl.Series:
+    return ids.str.replace(r"\.0$", "").str.strip_chars_start("0")
 
 
 def read_catalog(path: Path, *, columns: Columns) -> tuple[list[str], bool]:

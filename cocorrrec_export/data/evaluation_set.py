@@ -65,6 +65,12 @@ class EvaluationSet:
         """Number of users."""
         return len(self.histories)
 
+    def repeated_share(self) -> float:
+        """Share of the users whose target is the last click of their history: recommending it again earns that."""
+        last = (self.histories != 0).sum(1).clamp_min(1) - 1
+        clicked = self.histories.gather(1, last.long()[:, None])[:, 0]
+        return float((clicked == self.candidates[:, 0]).double().mean())
+
     def batches(self, size: int) -> Iterator[slice]:
         """The users in parts of at most ``size``."""
         return (slice(start, min(start + size, len(self))) for start in range(0, len(self), size))

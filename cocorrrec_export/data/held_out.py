@@ -38,8 +38,17 @@ def evaluation_set(
     """
     examples = split.validation if part == VALIDATION else split.test
     rng = np.random.default_rng([seed, part] if part else seed)
-    candidates = evaluation_candidates(examples, sampler, negatives=negatives, rng=rng)
     earlier = EarlierClicks.before_last(interactions, part + 1)
+    can = sampler.free(examples.users) >= negatives
+    if not can.any():
+        raise CocorrrecError(
+            f"no user is left to evaluate: each has fewer than {negatives} items without a click, of "
+            f"{interactions.vocab_size - 1}; use fewer evaluation_negatives"
+        )
+    if not can.all():
+        examples = examples.only(can)
+        earlier = EarlierClicks(earlier.items, earlier.starts[can], earlier.stops[can])
+    candidates = evaluation_candidates(examples, sampler, negatives=negatives, rng=rng)
     return EvaluationSet(torch.from_numpy(examples.histories), torch.from_numpy(candidates), earlier)
 
 

@@ -171,8 +171,8 @@ def prepare(
     """Filter and order interactions; ids are numbered by their sorted external ids, so row order does not matter.
 
     Args:
-        frame: columns ``user``, ``item`` (str or Categorical), ``time``, ``row`` if it is known and, for a least rating,
-            ``rating``.
+        frame: columns ``user``, ``item`` (str or Categorical), ``time``, ``row`` if it is known and, for a least
+            rating, ``rating``.
         filters: what is kept.
         ties: order of one user's clicks at one time: ``shuffle``, the same for the same file, or ``file``.
         notes: what was said of the file already; what the filters did is added.

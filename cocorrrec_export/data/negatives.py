@@ -27,6 +27,10 @@ class NegativeSampler:
         self._key = user * self._stride + below  # sorted: below does not fall within a user
         self._free = self._items - np.diff(self._start)  # [U]
 
+    def free(self, users: NDArray[np.integer]) -> NDArray[np.int64]:
+        """How many items each of ``users`` never interacted with."""
+        return self._free[np.asarray(users, dtype=np.int64)]
+
     def sample(
         self, users: NDArray[np.integer], count: int, *, rng: np.random.Generator, distinct: bool = False
     ) -> NDArray[np.int32]:

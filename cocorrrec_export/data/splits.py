@@ -23,6 +23,10 @@ class Examples:
         """Number of targets."""
         return len(self.targets)
 
+    def only(self, chosen: NDArray[np.bool_]) -> "Examples":
+        """Those of some rows."""
+        return Examples(self.users[chosen], self.histories[chosen], self.targets[chosen])
+
 
 @dataclass(frozen=True)
 class Split:

@@ -1,18 +1,40 @@
 """The sizes and options of a model: the only source of both."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
 from cocorrrec_export.errors import UsageError, nearest
 from cocorrrec_export.plugins import architecture_names
-from cocorrrec_export.toml import check_types, from_table
+from cocorrrec_export.toml import Range, check_ranges, check_types, from_table
 
 Architecture = Literal["cocorrrec", "din", "gru4rec", "sasrec", "bert4rec", "mamba4rec"]
 """CoCorrRec, and the baselines of its paper: those of the package itself."""
 
 TRANSFORMERS: tuple[str, ...] = ("sasrec", "bert4rec")
 """What attention over the clicks makes up."""
+
+_BELOW_1 = math.nextafter(1.0, 0.0)
+RANGES: dict[str, Range] = {
+    "vocab_size": (2, (1 << 31) - 1),
+    "hidden_size": (2, 1 << 14),
+    "num_heads": (1, 1 << 10),
+    "mini_batch": (1, 1 << 10),
+    "sequence_length": (1, 1 << 14),
+    "cloud_length": (1, 1 << 14),
+    "cloud_networks": (1, 64),
+    "dropout": (0.0, _BELOW_1),
+    "cloud_dropout": (0.0, _BELOW_1),
+    "init_std": (0.0, 10.0),
+    "num_layers": (0, 1 << 10),
+    "inner_size": (0, 1 << 16),
+    "state_size": (1, 1 << 10),
+    "conv_kernel": (2, 1 << 10),
+    "expand": (1, 64),
+    "layer_norm_eps": (0.0, 1.0),
+}
+"""Least and largest value of every number."""
 
 PADDING_ID = 0
 """The item id that stands for 'no click'. Real items are 1 .. vocab_size - 1."""
@@ -180,28 +202,8 @@ class ModelConfig:
             object.__setattr__(self, "correction", "none")
             self._refuse("inner_loss", "remask_correction")
         self._settle_options()
-        for name, low in (
-            ("vocab_size", 2),
-            ("hidden_size", 2),
-            ("num_heads", 1),
-            ("mini_batch", 1),
-            ("sequence_length", 1),
-            ("cloud_length", 1),
-            ("cloud_networks", 1),
-            ("num_layers", 0),
-            ("inner_size", 0),
-            ("state_size", 1),
-            ("conv_kernel", 2),
-            ("expand", 1),
-        ):
-            if getattr(self, name) < low:
-                raise UsageError(f"{name} must be at least {low}, got {getattr(self, name)}")
-        if self.layer_norm_eps < 0:
-            raise UsageError(f"layer_norm_eps must not be below 0, got {self.layer_norm_eps}")
+        check_ranges(self, RANGES)
         self._check_heads()
-        for name in ("dropout", "cloud_dropout"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise UsageError(f"{name} must be in [0, 1), got {getattr(self, name)}")
 
     def _settle_correction(self) -> None:
         """``gcn = false`` and ``correction = "none"`` say the same: make both fields agree."""

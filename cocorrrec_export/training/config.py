@@ -1,11 +1,30 @@
 """How a model is trained: the ``[training]`` table of a config file."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from cocorrrec_export.errors import UsageError
-from cocorrrec_export.metrics import BOTH, FULL, FULL_METRICS, METRICS
-from cocorrrec_export.toml import check_types, from_table
+from cocorrrec_export.metrics import BOTH, FULL, FULL_METRICS, METRICS, cutoff
+from cocorrrec_export.toml import Range, check_ranges, check_types, from_table
+
+RANGES: dict[str, Range] = {
+    "seed": (0, (1 << 63) - 1),
+    "epochs": (1, 100_000),
+    "patience": (0, 100_000),
+    "batch_size": (1, 1 << 22),
+    "negatives": (1, 10_000),
+    "sampled_items": (1, 1 << 20),
+    "learning_rate": (math.ulp(0.0), 100.0),
+    "weight_decay": (0.0, 100.0),
+    "table_learning_rate": (0.0, 100.0),
+    "warmup": (0.0, 100_000.0),
+    "average": (0.0, math.nextafter(1.0, 0.0)),
+    "alone_weight": (0.0, 1000.0),
+    "evaluation_negatives": (1, 1 << 20),
+    "evaluation_seed": (0, (1 << 63) - 1),
+}
+"""Least and largest value of every number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,21 +72,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        lows = {"seed": 0, "epochs": 1, "patience": 0, "batch_size": 1, "negatives": 1, "sampled_items": 1}
-        for name, low in lows.items():
-            if getattr(self, name) < low:
-                raise UsageError(f"{name} must be at least {low}, got {getattr(self, name)}")
-        if self.evaluation_negatives < 1:
-            raise UsageError(f"evaluation_negatives must be at least 1, got {self.evaluation_negatives}")
-        if self.learning_rate <= 0 or self.weight_decay < 0:
-            raise UsageError(
-                f"learning_rate must be above 0 and weight_decay not below, "
-                f"got {self.learning_rate} and {self.weight_decay}"
-            )
-        if self.table_learning_rate < 0:
-            raise UsageError(f"table_learning_rate must not be below 0, got {self.table_learning_rate}")
-        if self.alone_weight < 0:
-            raise UsageError(f"alone_weight must not be below 0, got {self.alone_weight}")
+        check_ranges(self, RANGES)
         if not (0 <= self.warmup <= self.epochs and 0 <= self.average < 1):
             raise UsageError(
                 f"warmup must be 0 to epochs and average at least 0 and below 1, got {self.warmup} and {self.average}"
@@ -75,6 +80,13 @@ class TrainConfig:
         names = (*METRICS, *(FULL + name for name in FULL_METRICS), *(BOTH + name for name in METRICS))
         if self.monitor not in names:
             raise UsageError(f"monitor must be one of {', '.join(names)}, got {self.monitor!r}")
+        sampled = not self.monitor.startswith(FULL)
+        if sampled and cutoff(self.monitor) > self.evaluation_negatives:
+            raise UsageError(
+                f"monitor {self.monitor!r} is 1 for every model with {self.evaluation_negatives + 1} candidates "
+                f"(evaluation_negatives {self.evaluation_negatives}): raise evaluation_negatives above "
+                f"{cutoff(self.monitor) - 1}, or choose the epoch by another monitor, such as uauc"
+            )
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], *, where: str) -> Self:

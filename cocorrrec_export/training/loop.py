@@ -47,6 +47,9 @@ class Listener:
     def on_data(self, statistics: Statistics, examples: int) -> None:
         """The data were read; ``examples`` is what an epoch trains on."""
 
+    def on_note(self, text: str) -> None:
+        """Something about the data that the user should know, a sentence."""
+
     def on_stage(self, name: str, epochs: int) -> None:
         """A part of a run starts that has epochs of its own."""
 
@@ -136,10 +139,7 @@ def fit(
             state.loss_sum += loss.item()
             state.step += 1
             if not math.isfinite(state.loss_sum):
-                raise CocorrrecError(
-                    f"the loss is {state.loss_sum} at epoch {state.epoch + 1}, step {state.step}: "
-                    f"try a smaller learning rate than {config.learning_rate}"
-                )
+                raise _diverged("the loss", loss.item(), state, config)
             listener.on_step(state.loss_sum / state.step)
             if checkpoint is not None and clock.is_due() and state.step < steps:
                 save_checkpoint(checkpoint, model, optimizers, state)
@@ -150,6 +150,15 @@ def fit(
     model.load_state_dict(state.best)
     model.eval()
     return state
+
+
+def _diverged(what: str, value: float, state: RunState, config: TrainConfig) -> CocorrrecError:
+    likely = f"a smaller learning_rate than {config.learning_rate:g}"
+    if config.alone_weight > 10:
+        likely += f", or a smaller alone_weight than {config.alone_weight:g}"
+    return CocorrrecError(
+        f"{what} is {value}, not a finite number, at epoch {state.epoch + 1}, step {state.step}: try {likely}"
+    )
 
 
 def _exhausted(state: RunState, config: TrainConfig) -> bool:
@@ -300,7 +309,17 @@ def _finish_epoch(
     if trained is not None:
         model.load_state_dict(state.average)
     model.eval()
-    record = {"epoch": state.epoch + 1, "loss": state.loss_sum / steps} | validate()
+    if not all(bool(x.isfinite().all()) for x in model.parameters()):
+        raise _diverged("a weight", math.nan, state, config)
+    try:
+        record = {"epoch": state.epoch + 1, "loss": state.loss_sum / steps} | validate()
+    except ValueError as error:  # scores that are not numbers, of weights that are
+        raise _diverged(f"a validation score ({error})", math.nan, state, config) from None
+    if config.monitor.removeprefix(BOTH) not in record:
+        raise CocorrrecError(
+            f"monitor {config.monitor!r} cannot be measured: a user has no more candidates than its cutoff; choose the "
+            f"epoch by another monitor, such as uauc"
+        )
     before = monitored(state.records[state.best_epoch - 1], config.monitor) if state.records else -math.inf
     best = monitored(record, config.monitor) > before
     state.records.append(record)

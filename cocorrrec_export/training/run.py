@@ -15,11 +15,11 @@ import torch
 from cocorrrec_export.data.catalogue import encode_catalogue
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.data.held_out import TEST, VALIDATION, evaluation_set
-from cocorrrec_export.data.interactions import Interactions
+from cocorrrec_export.data.interactions import MIN_USER_INTERACTIONS, Interactions
 from cocorrrec_export.data.negatives import NegativeSampler
 from cocorrrec_export.data.sources import DataSource, load_source, resolve_source
 from cocorrrec_export.data.splits import leave_last_out
-from cocorrrec_export.data.statistics import statistics
+from cocorrrec_export.data.statistics import alarms, quality, statistics
 from cocorrrec_export.errors import CocorrrecError, UsageError, nearest
 from cocorrrec_export.files import is_temporary, own_folder, publish_file
 from cocorrrec_export.modeling.build import build_model
@@ -145,7 +145,9 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        if device.type == "meta":
+            raise RuntimeError("it holds no values")
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"device '{name}' cannot be used here ({reason}); use auto, cpu, cuda or mps") from None
     return device
@@ -199,9 +201,14 @@ def train(
     config = dataclasses.replace(config, data=resolve_source(data_file, config.data))
     prepared = _prepare(data_file, config)
     listener.on_data(statistics(prepared.interactions), len(prepared.training.train))
+    for note in (*prepared.interactions.notes, *alarms(quality(prepared.interactions))):
+        listener.on_note(note)
     # Before the training, so that a titles file with a fault does not come to light after it.
     item_ids, columns = prepared.interactions.item_ids, config.data.columns
-    catalogue = None if weights_only else encode_catalogue(item_ids, titles=titles, columns=columns)
+    found: list[str] = []
+    catalogue = None if weights_only else encode_catalogue(item_ids, titles=titles, columns=columns, notes=found)
+    for note in found:
+        listener.on_note(note)
     out.mkdir(parents=True, exist_ok=True)
     _remember_settings(out, config, prepared.interactions, resume=resume)
     trained = _fit(prepared, config, out, torch_device, resume=resume, listener=listener)
@@ -287,6 +294,7 @@ def metrics_of(model: Ranker, test: EvaluationSet) -> dict[str, Any]:
     measured = measure_ways(model, test)
     found: dict[str, Any] = sampled_metrics(measured) | {"full": full_metrics(measured)}
     references = measure_references(test, vocab_size=model.item_embedding.num_embeddings)
+    found["repeated_test"] = test.repeated_share()
     found["references"] = {name: both_protocols(each) for name, each in references.items()}
     if isinstance(model, CoCorrRec) and model.gcn is not None:
         controls, paired = evaluate_controls(model, test, measured["alone"], measured["corrected"])
@@ -309,7 +317,16 @@ def _prepare(data_file: Path, config: RunConfig) -> _Prepared:
     interactions = load_source(data_file, config.data)
     model_config = ModelConfig.from_dict(config.model | {"vocab_size": interactions.vocab_size}, where="[model]")
     split = leave_last_out(interactions, sequence_length=model_config.sequence_length)
+    if not len(split.train):
+        raise CocorrrecError(
+            f"{data_file}: every one of the {interactions.num_users} users has {MIN_USER_INTERACTIONS} clicks: one for "
+            f"testing, one for validation, and none before the one that is left to be predicted; at least one user "
+            f"needs {MIN_USER_INTERACTIONS + 1}"
+        )
     sampler = NegativeSampler(interactions)
+    # A user with every item has no negative; with another objective than "bce" none is asked for.
+    free = sampler.free(split.train.users) > 0
+    train = split.train if free.all() or model_config.objective != "bce" else split.train.only(free)
     validation, test = (
         evaluation_set(
             interactions,
@@ -321,7 +338,7 @@ def _prepare(data_file: Path, config: RunConfig) -> _Prepared:
         )
         for part in (VALIDATION, TEST)
     )
-    return _Prepared(interactions, model_config, TrainingData(interactions, split.train, sampler, validation), test)
+    return _Prepared(interactions, model_config, TrainingData(interactions, train, sampler, validation), test)
 
 
 def _provenance(config: RunConfig, prepared: _Prepared) -> dict[str, Any]:

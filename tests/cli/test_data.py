@@ -23,7 +23,8 @@ def test_prepare_and_statistics_agree(cli: Cli, tmp_path: Path, release: str) ->
     assert ended.code == 0, ended.stderr
     made = json.loads(ended.stdout)
     assert made["path"] == str(out) and made["bytes"] == out.stat().st_size
-    assert made["filters"] == {"min_item_interactions": 4, "min_user_interactions": 5, "min_rating": 2.0}
+    expected = {"min_item_interactions": 4, "min_user_interactions": 5, "min_rating": 2.0}
+    assert made["filters"] == made["filters"] | expected
     of_cut, of_file = (json.loads(cli("data", "statistics", *x, "--json").stdout) for x in ([out], [file, *FILTERS]))
     assert of_cut["statistics"] == of_file["statistics"] == made["statistics"]
     assert of_cut["filters"] == of_file["filters"] == made["filters"]

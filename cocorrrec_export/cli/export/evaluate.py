@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cocorrrec_export.cli import console, options
+from cocorrrec_export.cli.export.train import repeats_line
 from cocorrrec_export.errors import UsageError
 from cocorrrec_export.extras import require
 
@@ -110,6 +111,7 @@ def evaluate(
             "sha256": folder.sha256,
             "verified": folder.verified,
             "users": len(held_out),
+            "repeated_test": held_out.repeated_share(),
             "metrics": metrics,
             "full": full,
             "references": {name: both_protocols(each) for name, each in references.items()},
@@ -128,6 +130,7 @@ def evaluate(
     if full:
         whole = full | {name: full_metrics(each)[name] for name, each in rows_of.items()}
         console.print_metrics(f"{title} the whole catalog", whole, full=True)
+    console.log(repeats_line(held_out.repeated_share()))
     if controls:
         console.print_controls(paired)
     if late:

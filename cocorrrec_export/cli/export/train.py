@@ -110,6 +110,11 @@ def train(
         console.log(f"model: {folder.path}")
 
 
+def repeats_line(share: float) -> str:
+    """What stands next to every table of metrics."""
+    return f"{share:.1%} of the test targets are the item that the user clicked right before"
+
+
 def _print_metrics(name: str, metrics: dict[str, Any]) -> None:
     own = {way: metrics[way] for way in ("corrected", "alone") if way in metrics}
     references = metrics["references"]
@@ -117,5 +122,6 @@ def _print_metrics(name: str, metrics: dict[str, Any]) -> None:
     console.print_metrics(f"{name}: test metrics, one item among sampled ones", sampled)
     full = metrics["full"] | {row: found["full"] for row, found in references.items() if "full" in found}
     console.print_metrics(f"{name}: test metrics, one item in the whole catalog", full, full=True)
+    console.log(repeats_line(metrics["repeated_test"]))
     if "paired" in metrics:
         console.print_controls(metrics["paired"])

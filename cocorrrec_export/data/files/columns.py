@@ -23,9 +23,10 @@ NAMES = {
     "rating": "rating ratings stars overall score bookrating",
     "event": "event eventtype behavior behaviortype behaviour action type interactiontype",
 }
-"""Headers that are taken where the user names none, the likeliest first: small, without anything but letters and digits."""
-_KNOWN = {what: tuple(names.split()) for what, names in NAMES.items()}
-_ALL_NAMES = frozenset(name for names in _KNOWN.values() for name in names)
+"""Headers that are taken where the user names none, the likeliest first, in small letters and digits alone."""
+KNOWN = {what: tuple(names.split()) for what, names in NAMES.items()}
+"""The same, one by one."""
+_ALL_NAMES = frozenset(name for names in KNOWN.values() for name in names)
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,9 @@ def interpret(
         notes: what was found and counted is appended, a sentence each.
 
     Returns:
-        Columns ``user`` and ``item`` (str), ``time`` (Datetime[ns]; Int64 or Float64 of an order that is not a date; or
-        ``row`` again where rows count in order), ``row`` (UInt32, from 1, of the file's rows) and, if asked for, ``rating`` (Float64), in the order of the file.
+        Columns ``user`` and ``item`` (str), ``time`` (Datetime[ns]; Int64 or Float64 of an order that is no date; or
+        ``row`` again where rows count in order), ``row`` (UInt32, from 1, of the file's rows) and,
+        if asked for, ``rating`` (Float64), in the order of the file.
 
     Raises:
         UsageError: a column is missing, or it is not clear which one orders the clicks.
@@ -211,7 +213,7 @@ def _find(raw: Raw, what: str, name: str) -> str:
 
 def _by_name(raw: Raw, what: str) -> list[str]:
     found = {simplified(column): column for column in reversed(raw.frame.columns)}
-    return [found[name] for name in _KNOWN[what] if name in found]
+    return [found[name] for name in KNOWN[what] if name in found]
 
 
 def _choose(raw: Raw, columns: Columns, reading: Reading, *, rating: bool, notes: list[str]) -> dict[str, str]:
@@ -298,7 +300,7 @@ def _choose_by_place(raw: Raw, columns: Columns, reading: Reading, chosen: dict[
     if not likely and "item" not in chosen:
         shown = ", ".join(f"{name} {str(raw.frame[name][0])[:24]!r}" for name in header[:12])
         raise UsageError(
-            f"{raw.where}: line 1 is not a header that is known, and its columns are {shown}: say which one the item is "
+            f"{raw.where}: line 1 is not a known header, and its columns are {shown}: say which one the item is "
             f"with --item-column PLACE, and the user with --user-column PLACE where it is not column 1"
         )
     chosen.setdefault("user", header[0])

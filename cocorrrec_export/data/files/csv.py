@@ -107,6 +107,16 @@ def read_table(
     return frame
 
 
+def csv_header(path: Path) -> list[str]:
+    """The names of a file's columns.
+
+    Raises:
+        UsageError: it does not exist.
+        CocorrrecError: it is empty, or damaged.
+    """
+    return _read_header(_open(path, Reading(header="yes"), Columns(), None))
+
+
 def _parse(text: _Text) -> tuple[list[str], pl.DataFrame]:
     """The names of the columns, and the fields as text."""
     path, separator, data = text.path, text.separator, text.data
@@ -190,7 +200,7 @@ def _find_separator(path: Path, data: bytes, reading: Reading) -> str:
     bare = [re.sub(r'"[^"]*"', '""', line) for line in lines]
     counts = {sign: {line.count(sign) for line in bare} for sign in candidates}
     even = [sign for sign in candidates if len(counts[sign]) == 1 and counts[sign] != {0}]
-    return even[0] if even and not counts[usual] - {0} == counts[usual] else usual
+    return even[0] if even and counts[usual] - {0} != counts[usual] else usual
 
 
 def _is_quoted(text: _Text) -> bool:
@@ -287,8 +297,8 @@ def _check_rows(text: _Text, width: int) -> list[int]:
     for number, row in enumerate(_rows(text)):
         if row.quotes % 2:
             raise CocorrrecError(
-                f"{text.path}, line {row.line}: an odd number of double quotes; write one inside a field as two, and the "
-                f"field in quotes"
+                f"{text.path}, line {row.line}: an odd number of double quotes; write one inside a field as two, and "
+                f"the field in quotes"
             )
         if not row.fields:
             blank.append(number)

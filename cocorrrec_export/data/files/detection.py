@@ -43,7 +43,7 @@ def parts_of(path: Path) -> list[Path]:
             raise UsageError(f"{path}: is a folder without a file to read")
         return found
     if glob.has_magic(str(path)):
-        found = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+        found = sorted(file for file in map(Path, glob.iglob(str(path), recursive=True)) if file.is_file())  # noqa: PTH207
         if not found:
             raise UsageError(f"{path}: no such file; the pattern fits none")
         return found

@@ -14,7 +14,7 @@ PARQUET, ARROW, JSON = "parquet", "arrow", "json"
 _DEPTH = 4
 
 _STRANGERS = (
-    (b"SQLite format 3\0", "an SQLite database: sqlite3 -header -csv FILE \"select user, item, time from TABLE\" > new.csv"),
+    (b"SQLite format 3\0", "an SQLite database: sqlite3 -header -csv FILE \"select * from TABLE\" > new.csv"),
     (b"\x89HDF", "HDF5: python -c \"import pandas; pandas.read_hdf('FILE').to_parquet('new.parquet')\""),
     (b"\x80\x04\x95", "a pickle, which could run any code and is not opened: where you trust it, python -c "
      "\"import pandas; pandas.read_pickle('FILE').to_parquet('new.parquet')\""),
@@ -23,7 +23,7 @@ _STRANGERS = (
     (b"Obj\x01", "Avro: python -c \"import polars; polars.read_avro('FILE').write_parquet('new.parquet')\""),
     (b"ORC", "ORC: python -c \"import pandas; pandas.read_orc('FILE').to_parquet('new.parquet')\""),
     (b"\xd0\xcf\x11\xe0", "an old spreadsheet: save it as CSV"),
-    (b"\x93NUMPY", "a NumPy array: python -c \"import numpy; numpy.savetxt('new.csv', numpy.load('FILE'), '%s', ',')\""),
+    (b"\x93NUMPY", "a NumPy array: write it as CSV with numpy.savetxt"),
     (b"%PDF", "a PDF: there is nothing to read"),
 )  # fmt: skip
 

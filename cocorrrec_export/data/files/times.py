@@ -79,6 +79,7 @@ def parse_times(raw: pl.Series, reading: Reading, locate: Locate) -> Times:
         return _parse_pattern(raw, text, unknown, form, locate)
     whole, number = text.cast(pl.Int64, strict=False), text.cast(pl.Float64, strict=False)
     finite = number.is_finite().fill_null(value=False)
+    number = number.set(~finite, None)
     if (finite | unknown).all():
         return _parse_numbers(raw, text, whole, number, form, locate)
     if form:
@@ -131,16 +132,11 @@ def _parse_numbers(
     if rounded.sum() > len(raw) // 2:
         row = int(rounded.arg_true()[0])
         raise CocorrrecError(
-            f"{locate(row)}: {raw.name} is {_shown(raw, row)}: {int(rounded.sum())} of {len(raw)} times are rounded, as "
-            f"a spreadsheet writes them, and no longer order the clicks; export the file again with whole numbers, or "
+            f"{locate(row)}: {raw.name} is {_shown(raw, row)}: {int(rounded.sum())} of {len(raw)} times are rounded, "
+            f"as a spreadsheet writes them, and no longer order the clicks; export the file with whole numbers, or "
             f"confirm with --time-format number"
         )
-    fits = {
-        unit: ((magnitude * ns >= _FIRST_S * 1e9) & (magnitude * ns < _LAST_S * 1e9) & (number > 0)).fill_null(
-            value=False
-        )
-        for unit, ns in UNITS.items()
-    }
+    fits = {unit: _is_date(number, float(ns)).fill_null(value=False) for unit, ns in UNITS.items()}
     counts = {unit: int(found.sum()) for unit, found in fits.items()}
     if not any(counts.values()):
         return _parse_ordinals(raw, text, values, locate)
@@ -163,6 +159,10 @@ def _parse_numbers(
     return Times(dated, f"{raw.name} is in {unit} since 1970")
 
 
+def _is_date(number: pl.Series, ns: float) -> pl.Series:
+    return (number * ns >= _FIRST_S * 1e9) & (number * ns < _LAST_S * 1e9)
+
+
 def _parse_ordinals(raw: pl.Series, text: pl.Series, values: pl.Series, locate: Locate) -> Times:
     """Numbers that no unit turns into a plausible date: days as 20140723, or places in an order."""
     days = _to_datetime(text, "%Y%m%d")
@@ -183,7 +183,7 @@ def _parse_ordinals(raw: pl.Series, text: pl.Series, values: pl.Series, locate: 
 
 def _in_unit(values: pl.Series, unit: str) -> pl.Series:
     if values.dtype == pl.Int64:
-        limit = (1 << 63) // UNITS[unit]
+        limit = ((1 << 63) - 1) // UNITS[unit]
         safe = values.set((values.abs() >= limit).fill_null(value=False), None)
         return (safe * UNITS[unit]).cast(pl.Datetime("ns"))
     # Whole nanoseconds of a float of seconds are not exact: microseconds are what it can hold.
@@ -204,7 +204,7 @@ def _parse_dates(raw: pl.Series, text: pl.Series, unknown: pl.Series, finite: pl
         best = max(tries, key=lambda each: len(each[1]) - each[1].null_count(), default=None)
         bad = ~unknown if best is None or best[1].null_count() == len(raw) else best[1].is_null() & ~unknown
         if finite.any() and not finite.all():  # most rows are numbers: the dates are the odd ones
-            bad = ~(finite | unknown) if finite.sum() * 2 > len(raw) else bad
+            bad = ~(finite | unknown) if finite.sum() * 2 >= len(raw) else bad
         row = int(bad.arg_true()[0]) if bad.any() else 0
         raise CocorrrecError(
             f"{locate(row)}: {raw.name} is {_shown(raw, row)}, expected {KNOWN_FORMS}, the same in every row; say "
@@ -215,7 +215,7 @@ def _parse_dates(raw: pl.Series, text: pl.Series, unknown: pl.Series, finite: pl
         others = [each for each in fitting[1:] if each[2] == swapped]
         if others and not values.equals(others[0][1]):
             raise UsageError(
-                f"{locate(0)}: {raw.name} is {_shown(raw, 0)}: the day not significantly different from the month in any row; give "
+                f"{locate(0)}: {raw.name} is {_shown(raw, 0)}: day and month look alike in every row; give "
                 f"--time-format '{form}' or --time-format '{swapped}'"
             )
     return _check_range(raw, values, locate, example)
