@@ -3,11 +3,16 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cocorrrec_export.cli.export.evaluate import _rates
+from cocorrrec_export.data.held_out import TEST, evaluation_set
+from cocorrrec_export.data.negatives import NegativeSampler
+from cocorrrec_export.data.splits import leave_last_out
 from cocorrrec_export.modeling.store import ModelFolder
 from tests.commands import Cli
+from tests.data.test_windows import made
 from tests.models import model_folder
 
 
@@ -50,4 +55,29 @@ def test_wrong_usage(cli: Cli, tmp_path: Path) -> None:
         assert ended.code == 2 and f"{option}: only with --late-rate" in ended.stderr
     alone = model_folder(tmp_path / "alone", gcn=False)
     ended = cli("evaluate", "--model", alone.path, "--late-rate", "0.5")
+    assert ended.code == 2 and "does not have a cloud model" in ended.stderr
+
+
+def test_controls(cli: Cli, tmp_path: Path) -> None:
+    """The keys that scripts rely on; the numbers are those of the library, which has tests of its own."""
+    folder = model_folder(tmp_path / "vector", users=False, correction="vector", cloud_length=15)
+    rng = np.random.default_rng(3)
+    data = made([rng.permutation(np.arange(1, 60))[:20].tolist() for _ in range(25)], 59)
+    split = leave_last_out(data, sequence_length=10)
+    users = evaluation_set(data, split, NegativeSampler(data), part=TEST, negatives=20, seed=0)
+    users.save(folder.evaluation_path)
+    found = json.loads(cli("evaluate", "--model", folder.path, "--controls", "--json").stdout)
+    assert found["metrics"].keys() == found["full"].keys() == {"corrected", "alone"}
+    assert found["full"]["alone"].keys() - found["metrics"]["alone"].keys() == {"mrr"}
+    assert found["controls"].keys() == {"other", "mean", "short"}
+    assert all(each.keys() == {"sampled", "full"} for each in found["controls"].values())
+    assert found["paired"].keys() == {"own", "other", "mean", "short"}
+    difference, error = found["paired"]["own"]["sampled:ndcg@10"]
+    assert difference == pytest.approx(found["metrics"]["corrected"]["ndcg@10"] - found["metrics"]["alone"]["ndcg@10"])
+    assert error > 0
+    assert found["references"].keys() == {"popularity", "item neighbors"}
+    shown = cli("evaluate", "--model", folder.path, "--controls").stdout
+    assert "another user's" in shown and "whole catalog" in shown
+    alone = model_folder(tmp_path / "alone", gcn=False)
+    ended = cli("evaluate", "--model", alone.path, "--controls")
     assert ended.code == 2 and "does not have a cloud model" in ended.stderr

@@ -148,3 +148,41 @@ def test_an_answer_that_lies_about_its_sizes_is_no_answer() -> None:
         head = b'{"outputs": [{"name": "k", "shape": [1], "datatype": "FP32", "parameters": {"binary_data_size": %s}}]}'
         with pytest.raises(ValueError, match=r"binary_data_size|too many"):
             parse_response(head % size + b"\0" * 4, len(head % size))
+
+
+IDS = EntryPoint("correct", (TensorSpec("ids", "int32", ("N", 5)),), (TensorSpec("vector", "float32", ("N", 64)),))
+
+
+def parse_ids(body: bytes, size: int | None = None) -> InferRequest:
+    return parse_request(body, None if size is None else str(size).encode(), IDS, max_users=8, vocab_size=40)
+
+
+def test_ids_survive_the_way_there_in_both_forms() -> None:
+    ids = np.array([[1, 39, 7, 0, 0], [2, 2, 2, 2, 2]], dtype=np.int32)
+    body, size = encode_request(ids)
+    assert len(body) - size == 40
+    given = parse_ids(body, size)
+    np.testing.assert_array_equal(given.H, ids)
+    assert given.H.dtype == np.int32
+    for data in (ids.tolist(), ids.ravel().tolist()):
+        tensor = {"name": "ids", "shape": [2, 5], "datatype": "INT32", "data": data}
+        np.testing.assert_array_equal(parse_ids(json.dumps({"inputs": [tensor]}).encode()).H, ids)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": [1, 2, 40, 0, 0]}, "holds 40: items are 1 to 39, 0 is padding"),
+        ({"data": [1, -3, 4, 0, 0]}, "holds -3: items are 1 to 39"),
+        ({"data": [1, 0, 4, 0, 0]}, "has a 0 before a click"),
+        ({"data": [0, 0, 0, 0, 9]}, "has a 0 before a click"),
+        ({"data": [1, 2.5, 4, 0, 0]}, "are not numbers"),
+        ({"data": [1, 2**31, 4, 0, 0]}, "are not numbers"),
+        ({"data": [1, 2, 4, 0, 0], "datatype": "FP32"}, "has datatype 'FP32', expected INT32"),
+    ],
+)
+def test_ids_that_are_none_of_the_model_are_refused(changes: dict[str, object], message: str) -> None:
+    """One request with a wrong id must not reach the model, where it would fail the batch of all."""
+    tensor = {"name": "ids", "shape": [1, 5], "datatype": "INT32"} | changes
+    with pytest.raises(Refusal, match=message):
+        parse_ids(json.dumps({"inputs": [tensor]}).encode())
