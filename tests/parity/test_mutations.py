@@ -153,3 +153,54 @@ def test_parity_sees_it(name: str, request: pytest.FixtureRequest, tiny: ModelFo
     with pytest.raises(CocorrrecError) as raised:
         pipeline.check(folder, model=str(tiny.path), data=None)
     assert "does not compute" in str(raised.value), raised.value
+
+
+def changed_row(seed: int, change: str) -> Mutation:
+    """One row of the table of a ``.tflite`` or of ONNX's shared weights: replaced, or two rows swapped."""
+
+    def mutate(folder: Path) -> None:
+        generator = np.random.default_rng(seed)
+        first, second = generator.choice(np.arange(1, 60), 2, replace=False)
+        data = np.frombuffer(artifact_bytes(folder), np.int8).copy()
+        start = table_start(folder, data)
+        rows = data[start : start + 60 * 64].reshape(60, 64)
+        if change == "swap":
+            rows[[first, second]] = rows[[second, first]]
+        else:
+            rows[first] = generator.integers(-127, 128, 64)
+        artifact_file(folder).write_bytes(data.tobytes())
+
+    return mutate
+
+
+def artifact_file(folder: Path) -> Path:
+    return folder / "scn.tflite" if (folder / "scn.tflite").is_file() else folder / "scn" / "weights.bin"
+
+
+def artifact_bytes(folder: Path) -> bytes:
+    return artifact_file(folder).read_bytes()
+
+
+def table_start(folder: Path, data: Any) -> int:
+    """Where the int8 item table stands in a program."""
+    if artifact_file(folder).suffix == ".bin":
+        import onnx
+
+        model = onnx.load(folder / "scn" / "rank.onnx", load_external_data=False)
+        (tensor,) = [x for x in model.graph.initializer if list(x.dims) == [60, 64]]
+        return int({entry.key: entry.value for entry in tensor.external_data}["offset"])
+    model = read_flatbuffer(folder / "scn.tflite")
+    tables = [x for x in model.buffers if x.data is not None and len(x.data) == 60 * 64]
+    return data.tobytes().index(bytes(bytearray(tables[0].data)))
+
+
+@pytest.mark.parametrize("change", ["replace", "swap"])
+@pytest.mark.parametrize("kind", ["tflite_int8", "onnx_int8"])
+def test_single_rows(kind: str, change: str, request: pytest.FixtureRequest, tiny: ModelFolder, tmp_path: Path) -> None:
+    for seed in range(3):
+        folder = tmp_path / str(seed)
+        shutil.copytree(request.getfixturevalue(kind).path, folder)
+        changed_row(seed, change)(folder)
+        rehash(folder)
+        with pytest.raises(CocorrrecError, match=r"does not compute"):
+            pipeline.check(folder, model=str(tiny.path), data=None)
