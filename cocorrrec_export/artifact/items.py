@@ -1,4 +1,4 @@
-"""The items of an export by the app's own ids: what stands between them and the numbers in the program."""
+"""The items of an export by the app's own ids: what is between them and the numbers in the program."""
 
 import csv
 import gzip

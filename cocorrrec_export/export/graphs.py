@@ -375,10 +375,10 @@ def part_bytes(graphs: Sequence[GraphSpec], activations: str) -> dict[str, int]:
         return {"gcn": stored(module)}
     device = module.device
     table = stored(device.table)
-    beside = [
+    stored_parts = [
         each for each in (device.item_mlp, device.user_side, device.item_table, device.bias_table) if each is not None
     ]
-    item_side = sum(stored(each) for each in beside)
+    item_side = sum(stored(each) for each in stored_parts)
     return {"table": table, "scn": stored(device) - table - item_side, "item_side": item_side}
 
 

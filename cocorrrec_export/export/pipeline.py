@@ -134,7 +134,7 @@ def export(source: Source, recipe: Recipe, out: Path, *, progress: Progress = la
 
 
 def _copy_items(folder: ModelFolder, recipe: Recipe, staging: Path) -> dict[str, Any]:
-    """Put the item ids beside the phone's half, where the model came with them: the manifest's ``items``."""
+    """Put the item ids next to the on-device model, where the model came with them: the manifest's ``items``."""
     if recipe.kind != "scn" or not folder.items_path.is_file():
         return {}
     path = staging / ITEMS

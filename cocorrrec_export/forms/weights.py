@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from cocorrrec_export.forms.quantizer import CENTROIDS, fit_codes
 
 _BLOCK = 65_536
-"""Rows that are quantized at once: so that a large table takes memory for little beside itself."""
+"""Rows that are quantized at once: so that a large table takes little memory on top of its own."""
 CLIPS = tuple(0.55 + 0.025 * i for i in range(19))
 """Where an int4 row may be clipped, as shares of its largest value."""
 CODEBOOKS = {"pq16": 16, "pq8": 8}

@@ -14,7 +14,7 @@ from cocorrrec_export.files import publish_file
 from cocorrrec_export.modeling.store import read_tensors, write_tensors
 
 _NESTED = ("state_dict", "model_state_dict", "model")
-"""Where a checkpoint keeps the tensors of the model, beside those of the optimizer and the epoch."""
+"""Where a checkpoint keeps the tensors of the model, next to those of the optimizer and the epoch."""
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 
 

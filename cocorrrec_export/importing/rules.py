@@ -64,7 +64,7 @@ def with_last_row(ours: str, row: str, theirs: str) -> Rule:
 
 
 def behind_zeros(ours: str, theirs: str) -> Rule:
-    """Theirs has a first row of zeros, for padding, that ours has not."""
+    """Theirs has a first row of zeros, for padding, that ours does not have."""
     return Rule((ours,), (theirs,), lambda x: [x[0][1:]], lambda x: [torch.cat((torch.zeros_like(x[0][:1]), x[0]))])
 
 

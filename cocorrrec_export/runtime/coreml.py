@@ -69,7 +69,7 @@ def describe(path: Path) -> ProgramFacts:
 def _vocab_size(package: Package) -> int:
     text = package.metadata.get("vocab_size", "0")
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise CocorrrecError(f"{package.path}: its metadata says vocab_size {text[:60]!r}, which is no number")
+        raise CocorrrecError(f"{package.path}: its metadata says vocab_size {text[:60]!r}, which is not a number")
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""Item ids beside an export: an app's ids to the program's numbers, and back."""
+"""Item ids next to an export: an app's ids to the program's numbers, and back."""
 
 import dataclasses
 import gzip

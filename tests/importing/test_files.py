@@ -1,4 +1,4 @@
-"""Files that are no weights: one clear error each, and no code in them is run."""
+"""Files that are not weights: one clear error each, and no code in them is run."""
 
 import json
 import os
