@@ -240,7 +240,7 @@ class DeviceRanker(nn.Module):
         self.item_table: nn.Module | None = None
         if storage.item_side == "folded":
             with torch.no_grad():
-                folded = model.item_vectors(torch.arange(model.item_embedding.num_embeddings))
+                folded = model.item_side(model.item_embedding.weight)
             self.item_table = storage.table(folded)
         bias = getattr(model, "item_bias", None)
         self.bias_table = None if bias is None else storage.bias_table(bias)
