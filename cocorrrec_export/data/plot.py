@@ -22,7 +22,7 @@ def plot_data(interactions: Interactions, path: Path) -> None:
         bins = np.unique(np.geomspace(1, counts.max() + 1, 30).astype(int))
         axis.hist(counts, bins=bins if len(bins) > 1 else 10)
         axis.set(xscale="log", yscale="log", xlabel=f"clicks of one of the {what}", ylabel=what)
-    if has_dates:
+    if has_dates and interactions.times is not None:
         axes[2].hist(interactions.times.astype("datetime64[ns]").astype("datetime64[s]"), bins=50)
         axes[2].set(xlabel="time", ylabel="clicks")
         axes[2].tick_params(axis="x", rotation=30)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +61,7 @@ def check_inputs(
         if spec.name not in inputs:
             problems.append(f"missing input {spec.name}")
             continue
-        array = inputs[spec.name]
+        array: Any = inputs[spec.name]
         if not isinstance(array, np.ndarray):
             kind = type(array).__name__
             problems.append(f"{spec.name} is a {kind}, expected a numpy array {spec.dtype} {list(spec.shape)}")

@@ -245,7 +245,7 @@ def test_usual_names_of_times(tmp_path: Path, name: str) -> None:
 
 def test_two_times_are_asked_about(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("user,item,date,time\nu,a,2019-01-02,12:30\n")
-    with pytest.raises(UsageError, match="date and time|time and date"):
+    with pytest.raises(UsageError, match=r"date and time|time and date"):
         read(tmp_path / "a.csv")
 
 
@@ -461,7 +461,7 @@ def test_clicks_are_shown_as_they_were_read(tmp_path: Path) -> None:
 def test_titles_are_counted(tmp_path: Path) -> None:
     items, path = ["007", "008", "010"], tmp_path / "titles.csv"
     path.write_text("item,title\n7,Seven\n8,Eight\n")
-    with pytest.raises(CocorrrecError, match="none of its 2 ids.*2 would fit without leading zeros"):
+    with pytest.raises(CocorrrecError, match=r"none of its 2 ids.*2 would fit without leading zeros"):
         encode_catalogue(items, titles=path, columns=Columns())
     path.write_text("item,title\n007,Seven\n 008 ,\n")
     notes: list[str] = []

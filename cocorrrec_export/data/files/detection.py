@@ -102,7 +102,7 @@ def read_file(
         frame = _read_part(part, format, columns, reading, rating, keep, progress, found)
         kinds = pl.col("user", "item").cast(pl.String)
         frames.append(frame.with_columns(kinds, row=(pl.col("row") + before).cast(pl.UInt32)))
-        before += int(frame["row"].max() or 0)  # type: ignore[call-overload]
+        before += int(frame["row"].max() or 0)  # type: ignore[arg-type]
         notes.extend(note for note in found if note not in notes)
     if len({frame["time"].dtype for frame in frames}) > 1:
         raise CocorrrecError(f"{path}: some of its {len(parts)} files have dates, others numbers; say --time-format")
@@ -125,7 +125,7 @@ def _read_part(
         format = _detect(path, columns, reading)
     dump = {amazon.FORMAT: amazon.read_amazon_ratings, **dict.fromkeys(jsonl.KEYS, _reviews(format))}.get(format)
     if dump is not None and not keep and reading.order == "time":
-        frame = dump(path, columns=columns, rating=rating, progress=progress)  # type: ignore[operator]
+        frame = dump(path, columns=columns, rating=rating, progress=progress)
         return _finish_dump(path, frame, reading, notes)
     if format in (tables.PARQUET, tables.ARROW):
         raw = tables.read_raw_table(path, format, progress=progress)

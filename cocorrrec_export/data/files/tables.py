@@ -76,7 +76,7 @@ def read_raw_table(path: Path, format: str, *, progress: Progress | None = None)
 
 def _read_arrow(path: Path) -> pl.DataFrame:
     stream = first_bytes(path).startswith(b"\xff\xff\xff\xff")
-    return pl.read_ipc_stream(path) if stream else pl.read_ipc(path, memory_map=False)
+    return pl.read_ipc_stream(path) if stream else pl.read_ipc(path)
 
 
 def _read_json(path: Path, progress: Progress | None) -> pl.DataFrame:

@@ -170,13 +170,13 @@ def _parse_ordinals(raw: pl.Series, text: pl.Series, values: pl.Series, locate: 
         return Times(days, f"{raw.name} holds days as 20140723")
     if values.null_count():
         return Times(values, f"{raw.name} holds numbers that are not dates")
-    low, high = values.min(), values.max()
-    if low < 0 or high >= _FIRST_S:  # type: ignore[operator]
-        row = int((values == (low if low < 0 else high)).arg_true()[0])  # type: ignore[operator]
+    low, high = float(values.min()), float(values.max())  # type: ignore[arg-type]  # numbers, and there are some
+    if low < 0 or high >= _FIRST_S:
+        row = int((values.arg_min() if low < 0 else values.arg_max()) or 0)
         raise CocorrrecError(
             f"{locate(row)}: {raw.name} is {_shown(raw, row)}: no unit since 1970 makes the {len(raw)} times, "
-            f"{low} to {high}, dates from {FIRST.year} to {LAST.year}; name another column with --time-column, or "
-            f"confirm that they order as they are with --time-format number"
+            f"{low:.15g} to {high:.15g}, dates from {FIRST.year} to {LAST.year}; name another column with "
+            f"--time-column, or confirm that they order as they are with --time-format number"
         )
     return Times(values, f"{raw.name} holds numbers from {low:g} to {high:g} that are not dates; they order the clicks")
 
@@ -236,7 +236,7 @@ def _family(text: pl.Series, unknown: pl.Series, forms: tuple[str, ...]) -> tupl
 
 def _plausible(values: pl.Series) -> bool:
     low, high = values.min(), values.max()
-    return low is not None and low >= datetime(1900, 1, 1) and high < datetime(2200, 1, 1)  # type: ignore[operator]
+    return bool(low is not None and low >= datetime(1900, 1, 1) and high < datetime(2200, 1, 1))  # type: ignore[operator]
 
 
 def _check_range(raw: pl.Series, values: pl.Series, locate: Locate, form: str) -> Times:

@@ -155,7 +155,7 @@ FAULTS = [
     ("a.json", '{"business_id": "b", "name": "n"}\n', "no column 'rating'|no column 'user'"),
     ("a.json", LOOSE, "line 1: holds a Python literal, not JSON.*ast.literal_eval"),
     ("a.json", amazon() + LOOSE, "line 2: holds a Python literal"),
-    ("a.json", amazon() + amazon(unixReviewTime="1"), r"line 2: Expected 'int \| float', got 'str' - at '\$.unixReviewTime'"),
+    ("a.json", amazon() + amazon(unixReviewTime="1"), r"line 2: Expected 'int \| float', got 'str' - at '\$.unix"),
     ("a.json", amazon() + amazon(unixReviewTime=1 << 70), "line 2: Expected 'int' <="),
     ("a.csv", RATING + f"{USER},{ITEM},5.0\n", "line 2: 3 fields, expected 4"),
     ("a.csv", RATING + "\n" + RATING.strip() + ",\n", "line 3: 5 fields, expected 4"),
