@@ -111,7 +111,7 @@ def train(
 
 
 def repeats_line(share: float) -> str:
-    """What stands next to every table of metrics."""
+    """What is printed with every table of metrics."""
     return f"{share:.1%} of the test targets are the item that the user clicked right before"
 
 

@@ -94,7 +94,7 @@ def interpret(
         notes: what was found and counted is appended, a sentence each.
 
     Returns:
-        Columns ``user`` and ``item`` (str), ``time`` (Datetime[ns]; Int64 or Float64 of an order that is no date; or
+        Columns ``user`` and ``item`` (str), ``time`` (Datetime[ns]; Int64 or Float64 of an order that is not a date; or
         ``row`` again where rows count in order), ``row`` (UInt32, from 1, of the file's rows) and,
         if asked for, ``rating`` (Float64), in the order of the file.
 
