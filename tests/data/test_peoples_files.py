@@ -209,10 +209,10 @@ def test_long_text_and_loose_quotes(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_forms_of_times(tmp_path: Path, form: str) -> None:
     path = tmp_path / "a.csv"
-    lines = [f"{u},{i},{stamp(form)(t + 20 * 86_400)}" for u, i, t in CLICKS]
+    lines = [f"{u},{i},{stamp(form)(t)}" for u, i, t in CLICKS]
     path.write_text("user,item,timestamp\n" + "\n".join(lines))
     options = {"reading": Reading(time_format=form)} if form == "%Y%m%d%H%M%S" else {}
-    assert [row[2] for row in read(path, **options)[0]] == [t + 20 * 86_400 for _, _, t in CLICKS]
+    assert [row[2] for row in read(path, **options)[0]] == [t for _, _, t in CLICKS]
 
 
 def test_day_and_month_that_cannot_be_told_apart(tmp_path: Path) -> None:
@@ -220,10 +220,8 @@ def test_day_and_month_that_cannot_be_told_apart(tmp_path: Path) -> None:
     path.write_text("user,item,date\n" + "".join(f"u,i{k},0{k}/0{9 - k}/2019\n" for k in range(1, 7)))
     with pytest.raises(UsageError, match="the day cannot be told from the month"):
         read(path)
-    assert (
-        read(path, reading=Reading(time_format="%d/%m/%Y"))[0][0][2]
-        < read(path, reading=Reading(time_format="%m/%d/%Y"))[0][5][2]
-    )
+    day_first, month_first = (read(path, reading=Reading(time_format=f))[0] for f in ("%d/%m/%Y", "%m/%d/%Y"))
+    assert month_first[0][2] < day_first[0][2]
 
 
 @pytest.mark.parametrize("header", ["user,item,moment", "user,item,created_by_system", "uid,iid,rating"])
@@ -245,7 +243,7 @@ def test_usual_names_of_times(tmp_path: Path, name: str) -> None:
 
 def test_two_times_are_asked_about(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("user,item,date,time\nu,a,2019-01-02,12:30\n")
-    with pytest.raises(UsageError, match=r"date and time|time and date"):
+    with pytest.raises(UsageError, match=r"time and date may each be the time"):
         read(tmp_path / "a.csv")
 
 

@@ -41,7 +41,9 @@ def unfold(raw: Raw, notes: list[str]) -> Raw:
     histories = histories.filter(pl.col("item") != "").with_columns(
         back=pl.len().over("user") - pl.int_range(pl.len()).over("user")
     )
-    histories = histories.with_columns(time=pl.col("time") - pl.duration(seconds=pl.col("back")))
+    histories = histories.with_columns(
+        time=(pl.col("time") - pl.duration(seconds=pl.col("back"))).cast(pl.Datetime("ns"))
+    )
     shown = frame.with_columns(item=pl.col("shown").str.split(" ")).explode("item").drop_nulls("item")
     clicks = shown.filter(pl.col("item").str.ends_with("-1")).with_columns(item=pl.col("item").str.strip_suffix("-1"))
     names = ["user", "item", "time", "row"]
