@@ -62,11 +62,20 @@ def load_source(path: Path, source: DataSource, *, progress: Progress | None = N
         UsageError: the file does not exist, lacks a column, or is a prepared data set with other filters.
         CocorrrecError: it is damaged, has a bad row, or nothing is left of it.
     """
+    return read_source(path, source, progress=progress)[0]
+
+
+def read_source(path: Path, source: DataSource, *, progress: Progress | None = None) -> tuple[Interactions, DataSource]:
+    """:func:`load_source` and :func:`resolve_source` in one reading.
+
+    Raises:
+        UsageError: as there.
+        CocorrrecError: as there.
+    """
     if is_cut(path):
         cut = read_cut(path)
-        _made_with(path, cut, source)
-        return cut.interactions
-    return load_interactions(
+        return cut.interactions, _made_with(path, cut, source)
+    interactions = load_interactions(
         path,
         columns=source.columns,
         reading=source.reading,
@@ -74,6 +83,7 @@ def load_source(path: Path, source: DataSource, *, progress: Progress | None = N
         format=source.format,
         progress=progress,
     )
+    return interactions, source
 
 
 def resolve_source(path: Path, source: DataSource) -> DataSource:

@@ -17,7 +17,7 @@ from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.data.held_out import TEST, VALIDATION, evaluation_set
 from cocorrrec_export.data.interactions import MIN_USER_INTERACTIONS, Interactions
 from cocorrrec_export.data.negatives import NegativeSampler
-from cocorrrec_export.data.sources import DataSource, load_source, resolve_source
+from cocorrrec_export.data.sources import DataSource, read_source
 from cocorrrec_export.data.splits import leave_last_out
 from cocorrrec_export.data.statistics import alarms, quality, statistics
 from cocorrrec_export.errors import CocorrrecError, UsageError, nearest
@@ -198,8 +198,9 @@ def train(
     listener = listener or Listener()
     _check_folder(out, checkpoint, resume=resume)
     torch_device = resolve_device(device)
-    config = dataclasses.replace(config, data=resolve_source(data_file, config.data))
-    prepared = _prepare(data_file, config)
+    interactions, source = read_source(data_file, config.data)
+    config = dataclasses.replace(config, data=source)
+    prepared = _prepare(data_file, interactions, config)
     listener.on_data(statistics(prepared.interactions), len(prepared.training.train))
     for note in (*prepared.interactions.notes, *alarms(quality(prepared.interactions))):
         listener.on_note(note)
@@ -313,8 +314,7 @@ class _Prepared:
     test: EvaluationSet
 
 
-def _prepare(data_file: Path, config: RunConfig) -> _Prepared:
-    interactions = load_source(data_file, config.data)
+def _prepare(data_file: Path, interactions: Interactions, config: RunConfig) -> _Prepared:
     model_config = ModelConfig.from_dict(config.model | {"vocab_size": interactions.vocab_size}, where="[model]")
     split = leave_last_out(interactions, sequence_length=model_config.sequence_length)
     if not len(split.train):

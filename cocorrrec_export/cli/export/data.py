@@ -95,7 +95,7 @@ def statistics(
 
     Ties in time, repeats, test targets that nobody's training clicks have, and the share of the heaviest user.
     """
-    from cocorrrec_export.data.sources import load_source, resolve_source
+    from cocorrrec_export.data.sources import read_source
     from cocorrrec_export.files import publish_file, require_writable
 
     if plot:
@@ -103,13 +103,13 @@ def statistics(
 
     source = _source(data_settings)
     with console.reading() as progress:
-        interactions = load_source(file, source, progress=progress)
+        interactions, source = read_source(file, source, progress=progress)
     if plot:
         from cocorrrec_export.data.plot import plot_data
 
         with publish_file(plot) as staging:
             plot_data(interactions, staging)
-    facts = {"path": str(file), "filters": resolve_source(file, source).as_table()["filters"]}
+    facts = {"path": str(file), "filters": source.as_table()["filters"]}
     _print(str(file), facts, interactions, as_json=json)
 
 
