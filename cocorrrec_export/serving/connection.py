@@ -7,7 +7,8 @@ from typing import Any
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from cocorrrec_export.serving.protocol import encode_error
@@ -50,6 +51,7 @@ class Connection(HttpToolsProtocol):
         self._made = False
         self._early: list[bytes] = []
         self._upgrading = False
+        self._answering: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Refuse one too many."""
@@ -68,6 +70,10 @@ class Connection(HttpToolsProtocol):
             return
         # Requests that the client had sent ahead are not begun: there is nobody to answer.
         self.pipeline.clear()
+        # Of requests sent ahead, uvicorn tells the last one alone, and not the one that is being answered.
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -121,6 +127,10 @@ class Connection(HttpToolsProtocol):
         with contextlib.suppress(AttributeError):  # as uvicorn does: a first request is answered whatever follows it
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._feed(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_message_begin(self) -> None:
         """A request begins: its time runs."""
