@@ -54,6 +54,7 @@ def cost(name: str) -> dict[str, Any]:
         "step_us": latency.get("step"),
         "machine": f"{profile['machine']['soc']}, {profile['machine']['os']}",
         "runtime": profile["runner"]["runtime"],
+        "iterations": profile["settings"]["iterations"],
     }
 
 
