@@ -16,7 +16,7 @@ DISTRIBUTION = "cocorrrec-export"
 
 EXTRAS: dict[str, tuple[str, ...]] = (
     {
-        "data": ("polars", "msgspec"),
+        "data": ("polars", "msgspec", "zstandard"),
         "profile": ("matplotlib",),
         "train": ("torch", "polars", "msgspec", "matplotlib"),
         "serve": ("onnxruntime", "aiohttp", "httptools", "msgspec", "prometheus_client", "uvicorn"),
