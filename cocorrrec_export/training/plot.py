@@ -25,6 +25,8 @@ def plot_training(records: list[dict[str, float]], best_epoch: int, path: Path) 
     loss.plot(epochs, [record["loss"] for record in records], marker=".")
     loss.set_title("training loss")
     for name, label in (("ndcg@10", "NDCG@10"), ("hr@10", "HR@10"), ("uauc", "UAUC")):
+        if name not in records[0]:  # with so few candidates every order would earn it
+            continue
         (line,) = ranking.plot(epochs, [record[name] for record in records], marker=".", label=label)
         alone = [record.get(f"{name}_without_correction") for record in records]
         if alone[0] is not None:

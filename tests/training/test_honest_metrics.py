@@ -22,7 +22,7 @@ from tests.conftest import SHARED, need
 def test_every_training_number_has_a_range(name: str) -> None:
     low, high = RANGES[name]
     kind = type(getattr(TrainConfig(), name))
-    outside = [low - 1, high * 2 + 1] + ([math.nan, math.inf, -math.inf] if kind is float else [2**64, 10**9 * 10**9])
+    outside = [low - 1, high * 2 + 1] + ([math.nan, math.inf, -math.inf] if kind is float else [2**64])
     for value in outside:
         with pytest.raises(UsageError, match=f"{name} must be"):
             TrainConfig(**{name: kind(value)})
@@ -83,7 +83,7 @@ def test_a_user_with_every_item_is_left_out_of_the_evaluation(cli: Cli, tmp_path
 
 @pytest.mark.parametrize(("rate", "weight"), [("50", "0"), ("100", "1000")])
 def test_weights_that_are_no_numbers_name_the_settings(cli: Cli, tmp_path: Path, rate: str, weight: str) -> None:
-    path = write(tmp_path / "a.csv", [(f"u{u}", f"i{(u * 5 + k) % 140}", k) for u in range(20) for k in range(9)])
+    path = write(tmp_path / "a.csv", [(f"u{u}", f"i{(u * 7 + k) % 140}", k) for u in range(20) for k in range(9)])
     config = tmp_path / "c.toml"
     config.write_text(f"[training]\nepochs = 2\nlearning_rate = {rate}\nalone_weight = {weight}\nbatch_size = 8\n")
     ended = cli("train", "--data", path, "--config", config, "--recipe", "paper", "--out", tmp_path / "m")
