@@ -79,11 +79,11 @@ def read_file(
         reading: how, where it is not to be found.
         rating: read the ratings too.
         keep: the events that are kept, ``COLUMN=VALUE,VALUE``.
-        progress: hears of the bytes read.
+        progress: receives the bytes read.
         notes: what was found, guessed and counted is appended, a sentence each.
 
     Returns:
-        Columns ``user`` and ``item`` (str or Categorical), ``time`` (Datetime[ns]; or a number where it is no date),
+        Columns ``user`` and ``item`` (str or Categorical), ``time`` (Datetime[ns]; or a number where it is not a date),
         ``row`` (from 1) and, if asked for, ``rating``, in the order of the file.
 
     Raises:

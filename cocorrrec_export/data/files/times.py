@@ -48,7 +48,7 @@ Locate = Callable[[int], str]
 class Times(NamedTuple):
     """What a column of times is."""
 
-    values: pl.Series  # Datetime[ns], or Int64 or Float64 of numbers that are no dates; null: unknown
+    values: pl.Series  # Datetime[ns], or Int64 or Float64 of numbers that are not dates; null: unknown
     note: str
 
 
@@ -169,7 +169,7 @@ def _parse_ordinals(raw: pl.Series, text: pl.Series, values: pl.Series, locate: 
     if not days.null_count() and days.min() >= FIRST and days.max() < LAST:  # type: ignore[operator]
         return Times(days, f"{raw.name} holds days as 20140723")
     if values.null_count():
-        return Times(values, f"{raw.name} holds numbers that are no dates")
+        return Times(values, f"{raw.name} holds numbers that are not dates")
     low, high = float(values.min() or 0), float(values.max() or 0)  # type: ignore[arg-type]
     if low < 0 or high >= _FIRST_S:
         row = int(values.arg_min() or 0) if low < 0 else int(values.arg_max() or 0)
@@ -178,7 +178,7 @@ def _parse_ordinals(raw: pl.Series, text: pl.Series, values: pl.Series, locate: 
             f"{low:g} to {high:g}, dates from {FIRST.year} to {LAST.year}; name another column with --time-column, or "
             f"confirm that they order as they are with --time-format number"
         )
-    return Times(values, f"{raw.name} holds numbers from {low:g} to {high:g} that are no dates; they order the clicks")
+    return Times(values, f"{raw.name} holds numbers from {low:g} to {high:g} that are not dates; they order the clicks")
 
 
 def _in_unit(values: pl.Series, unit: str) -> pl.Series:
@@ -215,7 +215,7 @@ def _parse_dates(raw: pl.Series, text: pl.Series, unknown: pl.Series, finite: pl
         others = [each for each in fitting[1:] if each[2] == swapped]
         if others and not values.equals(others[0][1]):
             raise UsageError(
-                f"{locate(0)}: {raw.name} is {_shown(raw, 0)}: the day cannot be told from the month in any row; give "
+                f"{locate(0)}: {raw.name} is {_shown(raw, 0)}: day and month look alike in every row; give "
                 f"--time-format '{form}' or --time-format '{swapped}'"
             )
     return _check_range(raw, values, locate, example)

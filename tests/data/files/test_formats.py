@@ -108,7 +108,7 @@ def test_columns_can_be_named_by_key_by_header_and_by_place(tmp_path: Path) -> N
         frame = read_file(path, format=name, columns=Columns(user="parent_asin", item="user_id"))
         assert frame["user"].to_list() == [row.item for row in made]
     path = write(tmp_path / "unlike.csv", "1,2,5.0,7\n")
-    with pytest.raises(UsageError, match="users cannot be told from items by their form: give --user-column 1"):
+    with pytest.raises(UsageError, match="users and items cannot be distinguished by their form: give --user-column 1"):
         read_file(path, format="amazon-ratings")
     frame = read_file(path, format="amazon-ratings", columns=Columns("2", "1"))
     assert frame.select("user", "item", "time").rows() == [("2", "1", 7)]
@@ -193,7 +193,7 @@ def test_a_named_format_is_held_to(tmp_path: Path) -> None:
         read_file(ratings, format="yelp-reviews")
     with pytest.raises(CocorrrecError, match="a header and no row"):
         read_file(ratings, format="csv", reading=Reading(header="yes"))
-    with pytest.raises(UsageError, match="users cannot be told"):
+    with pytest.raises(UsageError, match="users and items cannot be distinguished"):
         read_file(reviews, format="amazon-ratings")
     with pytest.raises(UsageError, match="format 'yelp'"):
         read_file(reviews, format="yelp")
