@@ -63,4 +63,6 @@ def test_a_fifth_target_exports_runs_and_passes_parity(tmp_path: Path, monkeypat
     assert (again.target, again.program.name) == ("pt2", "scn")
     # Its process of its own would not know a row that only this one has.
     monkeypatch.setattr(pipeline, "in_child", lambda _what, function, *arguments: function(*arguments))
-    assert pipeline.check(made.path, model=str(tmp_path / "tiny"), data=None).as_dict()["verdict"] == "pass"
+    limits = load_recipe(tmp_path / "pt2.toml").limits
+    checked = pipeline.check(made.path, model=str(tmp_path / "tiny"), data=None, limits=limits)
+    assert checked.as_dict()["verdict"] == "pass"

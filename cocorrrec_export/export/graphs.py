@@ -260,8 +260,13 @@ def scn_contracts(config: ModelConfig, *, candidates: int) -> dict[str, EntryPoi
     return {entry.name: entry for entry in entry_points if entry.name in known}
 
 
+OF_ONE_CORRECTION = ("encode", "user")
+
+
 def fit_recipe(recipe: Recipe, config: ModelConfig) -> Recipe:
     """The recipe with the entry points that the architecture has; those of a shipped recipe are the SCN's.
+
+    ``encode`` and ``user`` belong to the two kinds of correction: a recipe may name both, and a model has one of them.
 
     Raises:
         UsageError: a recipe of the user's own asks for another.
@@ -270,11 +275,13 @@ def fit_recipe(recipe: Recipe, config: ModelConfig) -> Recipe:
     missing = [name for name in recipe.entry_points if name not in known]
     if recipe.kind == "gcn" or not missing:
         return recipe
+    both = config.architecture == "cocorrrec" and set(OF_ONE_CORRECTION) <= set(recipe.entry_points)
     kept = tuple(name for name in recipe.entry_points if name in known)
-    if not recipe.shipped or not kept:
+    refused = [name for name in missing if not (both and name in OF_ONE_CORRECTION)]
+    if not kept or (refused and not recipe.shipped):
         raise UsageError(
-            f"recipe {recipe.name}: {_described(config)} does not have the entry point {', '.join(missing)}: "
-            f"it has {', '.join(known)}"
+            f"recipe {recipe.name}: {_described(config)} does not have the entry point "
+            f"{', '.join(refused or missing)}: it has {', '.join(known)}"
         )
     return replace(recipe, entry_points=kept)
 

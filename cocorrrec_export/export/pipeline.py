@@ -23,7 +23,7 @@ from cocorrrec_export.artifact.manifest import (
     write_manifest,
 )
 from cocorrrec_export.artifact.recipe import Recipe
-from cocorrrec_export.contract import ID_RULE, PART_PREFIX, TENSOR_NAMES, EntryPoint
+from cocorrrec_export.contract import ID_RULE, PART_PREFIX, TENSOR_NAMES, EntryPoint, ParityLimits
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.data.held_out import held_out_set
 from cocorrrec_export.errors import CocorrrecError, ParityError, UsageError
@@ -170,6 +170,7 @@ def check(
     model: str | None,
     data: Path | None,
     architecture: str | None = None,
+    limits: ParityLimits | None = None,
     progress: Progress = lambda _: None,
 ) -> Verdict:
     """Check an artifact again: its hashes, then levels 1 and 2 from the file through its runtime.
@@ -179,10 +180,11 @@ def check(
         model: the model it was made from; by default the shipped one of the manifest's name.
         data: interactions, for the ranking of a model that ships no held-out users.
         architecture: of which artifact and model must be; None takes any.
+        limits: what must hold; None takes those of the recipe that ships for such a file.
         progress: receives what is being done.
 
     Raises:
-        ParityError: the file is beyond its recipe's limits.
+        ParityError: the file is beyond the limits.
         UsageError: artifact or model is of another architecture, or the model is another one than it was made from.
         CocorrrecError: a file is missing, changed or damaged.
     """
@@ -196,7 +198,7 @@ def check(
             f"{source.folder.sha256[:16]}...: give the right one with --model"
         )
     with checked_copy(artifact) as program:
-        runtime, _ = check_vectors(artifact, program, progress)
+        runtime, _ = check_vectors(artifact, program, progress, limits=limits)
         # The vectors came with the file; what the model says of it is computed again.
         probability = artifact.manifest["recipe"].get("scores") == "probability"
         return judge(
@@ -204,7 +206,7 @@ def check(
             source.model,
             source.folder.config,
             _cases(source, artifact.entry_points, probability=probability),
-            artifact.limits,
+            limits or artifact.limits,
             source.held_out,
             probability=probability,
             progress=progress,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cocorrrec_export.artifact.manifest import VECTORS, Artifact
+from cocorrrec_export.contract import ParityLimits
 from cocorrrec_export.isolation import in_child
 from cocorrrec_export.parity.outcome import Verdict, judge_vectors
 from cocorrrec_export.parity.vectors import read_vectors
@@ -12,7 +13,11 @@ from cocorrrec_export.runtime.open import open_runtime, rehearse
 
 
 def check_vectors(
-    artifact: Artifact, program: Path, progress: Callable[[str], None] = lambda _: None
+    artifact: Artifact,
+    program: Path,
+    progress: Callable[[str], None] = lambda _: None,
+    *,
+    limits: ParityLimits | None = None,
 ) -> tuple[Runtime, Verdict]:
     """Run an export on its own vectors, through its own runtime.
 
@@ -20,6 +25,7 @@ def check_vectors(
         artifact: an export whose hashes were checked.
         program: the copy of its program that is loaded: see :func:`~cocorrrec_export.artifact.copies.checked_copy`.
         progress: called with each step.
+        limits: what must hold; None takes those of the recipe that ships for such a file.
 
     Returns:
         The loaded file, and what was found.
@@ -34,4 +40,4 @@ def check_vectors(
     in_child(f"running {artifact.program}", rehearse, artifact.target, program, artifact.entry_points)
     runtime = open_runtime(artifact.target, program, artifact.entry_points)
     progress("parity of the shipped vectors")
-    return runtime, judge_vectors(runtime, vectors, contracts, artifact.limits)
+    return runtime, judge_vectors(runtime, vectors, contracts, limits or artifact.limits)

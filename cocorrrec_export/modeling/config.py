@@ -201,8 +201,8 @@ class ModelConfig:
             object.__setattr__(self, "gcn", False)
             object.__setattr__(self, "correction", "none")
             self._refuse("inner_loss", "remask_correction")
-        self._settle_options()
         check_ranges(self, RANGES)
+        self._settle_options()
         self._check_heads()
 
     def _settle_correction(self) -> None:

@@ -55,7 +55,7 @@ def test_one_clear_error(tmp_path: Path, arguments: list[str], code: int, messag
 def test_out_is_a_file(tiny: ModelFolder, tmp_path: Path) -> None:
     (tmp_path / "gcn-onnx-fp32").write_text("mine")
     status, _, err = run("gcn", "--model", tiny.path, "--out", tmp_path)
-    assert status == 1 and "is a file" in err
+    assert status == 2 and "is a file" in err
     assert (tmp_path / "gcn-onnx-fp32").read_text() == "mine"
 
 

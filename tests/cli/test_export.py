@@ -103,7 +103,7 @@ def flip(name: str) -> Callable[[Path], object]:
         (flip("weights.safetensors"), "weights.safetensors: damaged or replaced"),
         (truncate("model.toml"), "model.toml"),
         (lambda folder: (folder / "weights.safetensors").unlink(), "weights.safetensors is missing"),
-        (truncate("evaluation.safetensors"), "evaluation.safetensors: not a complete safetensors file"),
+        (truncate("evaluation.safetensors"), "evaluation.safetensors: damaged or replaced"),
         (lambda folder: (folder / "model.toml").write_bytes(b"\x00" * (2 << 20)), "this is not a file of ours"),
     ],
 )

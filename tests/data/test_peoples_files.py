@@ -86,11 +86,11 @@ def test_the_reported_numbered_layouts_are_read(name: str) -> None:
 
 
 def test_the_reported_lastfm_file_is_read_by_places() -> None:
-    with pytest.raises(UsageError, match=r"line 1 is no header that is known.*--item-column PLACE"):
+    with pytest.raises(UsageError, match=r"line 1 is not a known header.*--item-column PLACE"):
         read(fault("lastfm-1k.tsv"))
     found, notes = read(fault("lastfm-1k.tsv"), columns=Columns(item="6"))
     assert found[0][:2] == ("user_000000", "i082") and len(found) == 288
-    assert any("line 1 is no header" in note for note in notes)
+    assert any("line 1 is not a header" in note for note in notes)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_separators_and_headers(tmp_path: Path, separator: str, name: str, heade
     path.write_text(table(separator, header))
     found, notes = read(path)
     assert found == CLICKS
-    assert header or any("line 1 is no header" in note for note in notes)
+    assert header or any("line 1 is not a header" in note for note in notes)
 
 
 def pack(path: Path, data: bytes) -> None:

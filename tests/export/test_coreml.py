@@ -96,7 +96,7 @@ def test_names_dtypes_and_shapes_are_the_contracts(
     package = open_package(coreml_exports.artifact(precision, item_side).program)
     contracts = scn_contracts(CONFIG, candidates=100)
     asked = recipe(precision, item_side).entry_points
-    assert package.entry_points() == {name: contracts[name] for name in asked}
+    assert package.entry_points() == {name: contracts[name] for name in asked if name in contracts}
     assert package.model.description.defaultFunctionName == "rank"
     assert package.model.specificationVersion == 9  # iOS 18, macOS 15
     for name, function in package.functions.items():

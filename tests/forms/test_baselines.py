@@ -250,7 +250,13 @@ def test_a_baseline_exports(tmp_path: Path, architecture: Architecture, target: 
     held_to_its_contract(artifact, architecture)
     assert newest_artifact(tmp_path / "dist") == artifact.path
     assert newest_artifact(tmp_path / "dist", architecture=architecture) == artifact.path
-    verdict = pipeline.check(artifact.path, model=str(tmp_path / "model"), data=None, architecture=architecture)
+    verdict = pipeline.check(
+        artifact.path,
+        model=str(tmp_path / "model"),
+        data=None,
+        architecture=architecture,
+        limits=wide(choose_recipe("scn", target, precision=precision)).limits,
+    )
     assert verdict.as_dict() == artifact.manifest["parity"]
     with pytest.raises(UsageError, match=f"is an export of {architecture}, not of sasrec"):
         pipeline.check(artifact.path, model=None, data=None, architecture="sasrec")

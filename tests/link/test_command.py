@@ -97,6 +97,7 @@ def test_wrong_usage(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     scn_fp32: Artifact,
+    gcn_fp32: Artifact,
     tmp_path: Path,
     arguments: tuple[str, ...],
     code: int,
@@ -107,7 +108,7 @@ def test_wrong_usage(
     other["entry_points"] = [entry for entry in other["entry_points"] if entry["name"] != "rank"]
     write_profile(tmp_path, other).rename("other.json")
     Path("bad.json").write_text('{"entry_points": [{"name": "rank", "runs": []}]}')
-    halves = () if "--scn" in arguments else ("--scn", scn_fp32.path)
+    halves = ("--gcn", gcn_fp32.path, *(() if "--scn" in arguments else ("--scn", scn_fp32.path)))
     assert run(monkeypatch, *halves, *arguments) == code
     captured = capfd.readouterr()
     assert message in captured.err and "Traceback" not in captured.err and not captured.out

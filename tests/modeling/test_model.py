@@ -132,9 +132,9 @@ def test_initialisation_follows_the_generator_and_leaves_the_global_one_alone() 
     [
         ({"hiden_size": 32}, "unknown key 'hiden_size' .did you mean 'hidden_size'"),
         ({"hidden_size": 60, "num_heads": 8}, "got hidden_size 60 and num_heads 8"),
-        ({"mini_batch": 0}, "mini_batch must be at least 1, got 0"),
+        ({"mini_batch": 0}, "mini_batch must be 1 to 1024, got 0"),
         ({"mini_batch": 2.5}, "mini_batch must be int, got 2.5"),
-        ({"dropout": 1.0}, "dropout must be in"),
+        ({"dropout": 1.0}, "dropout must be 0.0 to below 1, got 1.0"),
         ({"inner_loss": "mse"}, "inner_loss must be one of layernorm_l2, sigmoid, got 'mse'"),
         ({"gcn": 1}, "gcn must be bool, got 1"),
     ],

@@ -35,7 +35,7 @@ def test_health_and_metadata(client: triton.InferenceServerClient, server: Runni
     assert client.get_server_metadata() == {
         "name": "cocorr-serve",
         "version": __version__,
-        "extensions": ["binary_tensor_data"],
+        "extensions": ["binary_tensor_data", "model_configuration", "statistics", "model_repository"],
     }
     expected = {
         "name": "gcn",

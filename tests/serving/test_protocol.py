@@ -73,9 +73,9 @@ def test_json_data_may_be_flat_or_nested_and_integers() -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"", "no JSON"),
-        (b"{", "no JSON"),
-        (b"\xff\xfe", "no JSON"),
+        (b"", "is not JSON"),
+        (b"{", "is not JSON"),
+        (b"\xff\xfe", "is not JSON"),
         (b"[]", "Expected `object`, got `array`"),
         (b"[" * 100_000, "inference request"),
         (b'{"inputs": ' + b"[" * 100_000, "inference request"),
@@ -88,7 +88,7 @@ def test_json_data_may_be_flat_or_nested_and_integers() -> None:
         (request(shape=[1, 64, 10]), "shape [1, 64, 10], expected [N, 10, 64]"),
         (request(shape=[0, 10, 64], data=[]), "0 users, one request takes 1 to 64"),
         (request(shape=[-1, 10, 64]), "-1 users"),
-        (request(shape=[10**30, 10, 64]), "no inference request"),
+        (request(shape=[10**30, 10, 64]), "is not an inference request"),
         (b'{"inputs": [{"name": "H", "datatype": "FP32", "shape": [' + b"9" * 5000 + b"]}]}", "request"),
         (b'{"parameters": {"x": ' + b"9" * 5000 + b"}, " + request(name="h")[1:], "request"),
         (request(shape=[2, 10, 64]), "hold 640 numbers, shape [2, 10, 64] asks for 1280"),

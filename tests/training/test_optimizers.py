@@ -148,5 +148,5 @@ def test_rowwise_adagrad_learns_with_a_gradient_for_every_row() -> None:
 
 
 def test_a_negative_learning_rate_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"table_learning_rate must not be below 0, got -0\.1"):
+    with pytest.raises(UsageError, match=r"table_learning_rate must be 0\.0 to 100\.0, got -0\.1"):
         TrainConfig(table_learning_rate=-0.1)

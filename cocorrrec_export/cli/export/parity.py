@@ -19,6 +19,8 @@ Examples:
   cocorr-export parity dist/gcn-onnx-fp32 --vectors
 
   cocorr-export parity dist/gcn-onnx-fp32 --model models/mine --json
+
+  cocorr-export parity dist/scn-tflite-int8 --recipe my-recipe.toml
 """
 
 
@@ -31,6 +33,10 @@ def parity(
         str | None, typer.Option(help="The model it was made from. Default: the shipped one of the manifest's name.")
     ] = None,
     data: options.Data = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option("--recipe", help="Your own recipe: its limits count instead of the shipped one's."),
+    ] = None,
     vectors: Annotated[
         bool, typer.Option("--vectors", help="Compare the test vectors alone: needs neither the model nor torch.")
     ] = False,
@@ -40,7 +46,9 @@ def parity(
     if vectors and (model or data):
         raise UsageError("--vectors compares with the test vectors alone: leave --model and --data out")
     from cocorrrec_export.artifact.manifest import newest_artifact, open_artifact
+    from cocorrrec_export.artifact.recipe import load_recipe
 
+    limits = load_recipe(recipe).limits if recipe else None
     path = artifact or newest_artifact(Path("dist"), architecture=architecture)
     with console.steps() as progress:
         if vectors:
@@ -50,12 +58,14 @@ def parity(
             progress("checking hashes")
             opened = open_artifact(path, architecture=architecture)
             with checked_copy(opened) as program:
-                _, verdict = check_vectors(opened, program, progress)
+                _, verdict = check_vectors(opened, program, progress, limits=limits)
         else:
             require("train", "or compare the test vectors alone with --vectors")
             from cocorrrec_export.export import pipeline
 
-            verdict = pipeline.check(path, model=model, data=data, architecture=architecture, progress=progress)
+            verdict = pipeline.check(
+                path, model=model, data=data, architecture=architecture, limits=limits, progress=progress
+            )
     if json:
         console.print_json({"path": str(path), "parity": verdict.as_dict()})
     else:
