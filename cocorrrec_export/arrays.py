@@ -19,13 +19,16 @@ DIGEST = "sha256"
 """Metadata of a file: the :func:`digest_of` its content."""
 
 
-def read_named(path: Path, framework: Literal["numpy", "pt"], *, sha256: str | None = None) -> dict[str, Any]:
+def read_named(
+    path: Path, framework: Literal["numpy", "pt"], *, sha256: str | None = None, foreign: bool = False
+) -> dict[str, Any]:
     """All tensors of a file, as arrays of numpy or tensors of torch.
 
     Args:
         path: the file; it is read once, so that what is checked is what is loaded.
         framework: what to make of it.
         sha256: what the file's digest must be; None takes any.
+        foreign: the file may be another program's, whose header has entries of its own.
 
     Raises:
         CocorrrecError: the file is missing, truncated, damaged, not the one of that digest, or holds a dtype that the
@@ -44,7 +47,7 @@ def read_named(path: Path, framework: Literal["numpy", "pt"], *, sha256: str | N
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise CocorrrecError(f"{path}: not a complete safetensors file: {error}") from None
     # A name that nobody writes is the digest's own, damaged: the file would pass for an older one, which has none.
-    strange = metadata.keys() - {DIGEST, "format"}
+    strange = set() if foreign else metadata.keys() - {DIGEST, "format"}
     if strange or (DIGEST in metadata and metadata[DIGEST] != digest_of(tensors)):
         raise CocorrrecError(f"{path}: damaged: it is not what its own digest says; make or copy it again")
     return tensors
@@ -77,10 +80,11 @@ def read_arrays(path: Path, *, sha256: str | None = None) -> dict[str, NDArray[n
 
 
 def write_arrays(arrays: dict[str, NDArray[np.generic]], path: Path) -> None:
-    """Write a file, whole or not at all.
+    """Write a file with the digest of its content, whole or not at all; the same arrays give the same bytes.
 
     Raises:
         CocorrrecError: the disk is full or read-only.
     """
+    plain = {name: np.ascontiguousarray(x) for name, x in arrays.items()}
     with publish_file(path) as staging:
-        staging.write_bytes(save({name: np.ascontiguousarray(x) for name, x in arrays.items()}))
+        staging.write_bytes(save(plain, metadata={DIGEST: digest_of(plain)}))

@@ -16,6 +16,8 @@ from cocorrrec_export.modeling.store import read_tensors, write_tensors
 _NESTED = ("state_dict", "model_state_dict", "model")
 """Where a checkpoint keeps the tensors of the model, next to those of the optimizer and the epoch."""
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
+_SAFETENSORS = b"\0\0\0\0{"
+"""From its fifth byte on: the upper half of the header's length, and the header."""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -34,10 +36,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         start = file.read(9)
     if not start:
         raise CocorrrecError(f"{path}: the file is empty")
-    if start[:4] == _ZIP or start[:1] == _PICKLE:
+    # The first byte of a safetensors file is of its header's length, and may be a pickle's.
+    if start[4:] == _SAFETENSORS or (start[8:] == b"{" and start[:1] != _PICKLE):
+        tensors = read_tensors(path, foreign=True)
+    elif start[:4] == _ZIP or start[:1] == _PICKLE:
         tensors = _read_torch(path, zipped=start[:4] == _ZIP)
-    elif start[8:] == b"{":
-        tensors = read_tensors(path)
     else:
         raise CocorrrecError(
             f"{path}: neither a safetensors file nor one that torch.save wrote, by its first bytes {start[:4].hex(' ')}"

@@ -245,17 +245,18 @@ def count_parameters(folder: ModelFolder) -> int:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
 
 
-def read_tensors(path: Path, *, sha256: str | None = None) -> "dict[str, Tensor]":
+def read_tensors(path: Path, *, sha256: str | None = None, foreign: bool = False) -> "dict[str, Tensor]":
     """All tensors of a safetensors file.
 
     Args:
         path: the file; it is read once, so that what is checked is what is loaded.
         sha256: what its digest must be; None takes any.
+        foreign: the file may be another program's, whose header has entries of its own.
 
     Raises:
         CocorrrecError: the file is missing, truncated, damaged, or not the one of that digest.
     """
-    return read_named(path, "pt", sha256=sha256)
+    return read_named(path, "pt", sha256=sha256, foreign=foreign)
 
 
 def write_tensors(tensors: "dict[str, Tensor]", path: Path, *, metadata: dict[str, str] | None = None) -> None:

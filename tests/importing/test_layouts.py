@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from cocorrrec_export.contract import new_stream
+from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.export.graphs import FORMS, Rank, Score, Step, scn_contracts
 from cocorrrec_export.forms.frame import Storage
 from cocorrrec_export.importing.files import read_weights
@@ -198,6 +200,45 @@ def test_our_own_layout_carries_its_config(tmp_path: Path, options: dict[str, An
     assert (imported.layout, imported.assumed, again.config) == ("plain", {}, folder.config)
     ours, theirs = load_model(folder).state_dict(), load_model(again).state_dict()
     assert all(torch.equal(theirs[name], x) for name, x in ours.items())
+
+
+def test_a_header_of_another_program_is_no_damage(tmp_path: Path) -> None:
+    model = build_model(ModelConfig(vocab_size=V, architecture="gru4rec", hidden_size=12))
+    entries = {"format": "pt", "library": "somebody's", "sha256_of_the_data": "7"}
+    save_file(model.state_dict(), tmp_path / "weights.safetensors", metadata=entries)
+    imported = import_model(tmp_path / "weights.safetensors", tmp_path / "model", {})
+    assert (imported.layout, open_model(imported.path).config.hidden_size) == ("plain", 12)
+
+
+@pytest.mark.parametrize("size", [24, 64])
+def test_our_own_file_with_other_weights_is_damaged(tmp_path: Path, size: int) -> None:
+    """Its digest is checked among the header's other entries."""
+    from tests.models import model_folder
+
+    path = tmp_path / "weights.safetensors"
+    folder = model_folder(tmp_path / "model", users=False, architecture="gru4rec", hidden_size=size)
+    export_weights(folder, "plain", path)
+    data = bytearray(path.read_bytes())
+    data[-2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CocorrrecError, match="its own digest"):
+        import_model(path, tmp_path / "again", {})
+
+
+def test_a_safetensors_header_as_long_as_a_pickle_begins(tmp_path: Path) -> None:
+    """Whatever the first byte of its length is; a header may be padded with blanks."""
+    path, model = tmp_path / "w.safetensors", build_model(ModelConfig(vocab_size=V, architecture="din", hidden_size=8))
+    save_file(model.state_dict(), path)
+    data = path.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    padded = size + (0x80 - size) % 256
+    path.write_bytes(padded.to_bytes(8, "little") + data[8 : 8 + size].ljust(padded) + data[8 + size :])
+    assert path.read_bytes()[:1] == b"\x80"
+    found = read_weights(path)
+    assert all(torch.equal(found[name], x) for name, x in model.state_dict().items())
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CocorrrecError, match="not a complete safetensors file"):
+        read_weights(path)
 
 
 def test_our_own_state_dict_as_torch_saves_it(tmp_path: Path) -> None:
