@@ -24,6 +24,12 @@ from cocorrrec_export.training.scoring import measure, ways
 RESULT = "result.json"
 PLACES = "places.safetensors"
 MODEL = "model"
+_BEFORE: dict[str, Any] = {
+    "training": {"table_optimizer": "adamw"},
+    "data": {"reading": {"ties": "file"}},
+}
+"""Settings that earlier versions did not have and whose default is not what they did: what they did. A model's are not
+here: its defaults stay those of the released implementation."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ def read_result(run: Run, folder: Path, settings: dict[str, Any], data: str) -> 
         return None
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-        same = _with_defaults(facts["settings"], path) == settings and facts["data"] == data
+        same = _as_trained(facts["settings"], path) == settings and facts["data"] == data
     except (ValueError, KeyError, TypeError) as error:
         raise CocorrrecError(f"{path}: damaged ({error}): remove the folder, and it is run again") from None
     if not same:
@@ -79,9 +85,17 @@ def read_result(run: Run, folder: Path, settings: dict[str, Any], data: str) -> 
     return Result(run, facts, {name: tensor.numpy().astype(np.int64) for name, tensor in tensors.items()})
 
 
-def _with_defaults(settings: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Settings as this version writes them: a key that an earlier one did not have is at its default."""
-    return settings_of(training.RunConfig.from_tables(settings, {}, where=f"{path}, settings"))
+def _as_trained(settings: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Settings as this version writes them: a key that an earlier one did not have is at what that one did."""
+    return settings_of(training.RunConfig.from_tables(_filled(settings, _BEFORE), {}, where=f"{path}, settings"))
+
+
+def _filled(table: dict[str, Any], missing: dict[str, Any]) -> dict[str, Any]:
+    """``table`` with what it does not say, in the tables within it too."""
+    return table | {
+        key: _filled(table.get(key, {}), value) if isinstance(value, dict) else table.get(key, value)
+        for key, value in missing.items()
+    }
 
 
 def perform(
