@@ -156,7 +156,7 @@ def use(path: Path, entry_points: tuple[EntryPoint, ...]) -> None:
     package.weight_bytes()
     runtime = CoreMLRuntime(path, entry_points)
     for entry in entry_points:
-        runtime.run(entry.name, {x.name: np.zeros(tuple(map(int, x.shape)), x.dtype) for x in entry.inputs})
+        runtime.run(entry.name, {x.name: np.ones(tuple(map(int, x.shape)), x.dtype) for x in entry.inputs})
 
 
 def refusal(path: Path, entry_points: tuple[EntryPoint, ...]) -> str | None:

@@ -76,7 +76,7 @@ def test_which_toolchain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     a_library(root / "usr/lib/aarch64-linux-gnu" / "libc.so.6", 183)
     monkeypatch.setattr(runner_package.importlib.util, "find_spec", lambda _: True)
     with_zig = find(phone, root)
-    assert with_zig.command[1:3] == ("-m", "ziglang") and "aarch64-linux-gnu.2.34" in with_zig.command
+    assert with_zig.command[1:4] == ("-P", "-m", "ziglang") and "aarch64-linux-gnu.2.34" in with_zig.command
     assert with_zig.runtime_file("libc.so.6") == root / "usr/lib/aarch64-linux-gnu" / "libc.so.6"
     assert (with_zig.system, with_zig.suffix) == (root, "")
     with pytest.raises(CocorrrecError, match=r"arm64 holds no libm\.so\.6 for aarch64"):
