@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from cocorrrec_export.artifact.recipe import Recipe
 from cocorrrec_export.contract import EntryPoint
@@ -63,30 +64,59 @@ class EntryFlops:
         }
 
 
+@dataclass(frozen=True)
+class _Call:
+    read: list[Tensor]
+    made: list[Tensor]
+    cost: Operations
+
+
 class _Counter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
-        self.products = 0
-        self.elementwise = 0
+        self.calls: list[_Call] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        operator = func.overloadpacket
-        if operator in _UNKNOWN:
-            raise TypeError(f"no formula for {func}: forms are put together from matrix products and element-wise ones")
-        if operator in _FACTORS:
-            left = _FACTORS[operator]
-            self.products += 2 * result.numel() * args[left].shape[-1]
-            self.elementwise += left * result.numel()
-        elif not isinstance(result, Tensor) or not result.is_floating_point():
-            pass
-        elif operator in (_aten._softmax, _aten._log_softmax):
-            self.elementwise += _SOFTMAX_OPERATIONS * result.numel()
-        elif operator in _REDUCTIONS:
-            self.elementwise += args[0].numel()
-        elif torch.Tag.pointwise in func.tags and operator not in _COPIES:
-            self.elementwise += result.numel()
+        self.calls.append(_Call(_tensors((args, kwargs)), _tensors(result), _cost(func, args, result)))
         return result
+
+    def needed_for(self, outputs: Any) -> Operations:
+        """Without what no output is made of, which exporters leave out; views are known by the storage they share."""
+        needed = {_storage(x) for x in _tensors(outputs)}
+        products = elementwise = 0
+        for call in reversed(self.calls):
+            if needed.isdisjoint(map(_storage, call.made)):
+                continue
+            needed.update(map(_storage, call.read))
+            products += call.cost.products
+            elementwise += call.cost.elementwise
+        return Operations(products, elementwise)
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [x for x in tree_leaves(values) if isinstance(x, Tensor)]
+
+
+def _storage(x: Tensor) -> int:
+    return int(x.untyped_storage()._cdata)
+
+
+def _cost(func: Any, args: Any, result: Any) -> Operations:
+    operator = func.overloadpacket
+    if operator in _UNKNOWN:
+        raise TypeError(f"no formula for {func}: forms are put together from matrix products and element-wise ones")
+    if operator in _FACTORS:
+        left = _FACTORS[operator]
+        return Operations(2 * result.numel() * args[left].shape[-1], left * result.numel())
+    if not isinstance(result, Tensor) or not result.is_floating_point():
+        return Operations(0, 0)
+    if operator in (_aten._softmax, _aten._log_softmax):
+        return Operations(0, _SOFTMAX_OPERATIONS * result.numel())
+    if operator in _REDUCTIONS:
+        return Operations(0, args[0].numel())
+    pointwise = torch.Tag.pointwise in func.tags and operator not in _COPIES
+    return Operations(0, result.numel() if pointwise else 0)
 
 
 @torch.no_grad()
@@ -97,8 +127,8 @@ def count(graph: GraphSpec) -> Operations:
         for spec, x in zip(graph.contract.inputs, graph.example, strict=True)
     )
     with _Counter() as counter:
-        graph.module(*one_user)
-    return Operations(counter.products, counter.elementwise)
+        outputs = graph.module(*one_user)
+    return counter.needed_for(outputs)
 
 
 @functools.lru_cache(maxsize=32)
