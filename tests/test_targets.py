@@ -8,7 +8,7 @@ from cocorrrec_export import targets
 from cocorrrec_export.artifact.manifest import open_artifact
 from cocorrrec_export.artifact.recipe import load_recipe, shipped_recipes
 from cocorrrec_export.errors import UsageError
-from cocorrrec_export.export import pipeline
+from cocorrrec_export.export import pipeline, vectors
 from cocorrrec_export.resources import RECIPES_DIR
 from cocorrrec_export.targets import TARGETS, Program, Target, find_target
 from tests.conftest import ROOT
@@ -62,7 +62,7 @@ def test_a_fifth_target_exports_runs_and_passes_parity(tmp_path: Path, monkeypat
     again = open_artifact(made.path)
     assert (again.target, again.program.name) == ("pt2", "scn")
     # Its process of its own would not know a row that only this one has.
-    monkeypatch.setattr(pipeline, "in_child", lambda _what, function, *arguments: function(*arguments))
+    monkeypatch.setattr(vectors, "in_child", lambda _what, function, *arguments: function(*arguments))
     limits = load_recipe(tmp_path / "pt2.toml").limits
     checked = pipeline.check(made.path, model=str(tmp_path / "tiny"), data=None, limits=limits)
     assert checked.as_dict()["verdict"] == "pass"
