@@ -35,32 +35,26 @@ def print_examples(epilog: str | None) -> None:
         typer.echo(re.sub(r"\n\n+(?=  )", "\n", inspect.cleandoc(epilog)) + "\n")
 
 
-class Command(TyperCommand):
-    """A command whose help page is shown as it is written: it wraps as prose, with examples that do not."""
+class _Page:
+    """A help page that is shown as it is written: it wraps as prose, with examples that do not."""
 
     def __init__(self, *args: Any, help: str | None = None, epilog: str | None = None, **options: Any) -> None:
-        super().__init__(*args, help=prose(help), **options)
+        super().__init__(*args, help=prose(help), **options)  # type: ignore[call-arg]  # typer's class comes next
         _take_literally(self)
         self.examples = epilog
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the page."""
-        super().format_help(ctx, formatter)
+        super().format_help(ctx, formatter)  # type: ignore[misc]
         print_examples(self.examples)
 
 
-class Group(TyperGroup):
+class Command(_Page, TyperCommand):
+    """A command with such a page."""
+
+
+class Group(_Page, TyperGroup):
     """The same for commands of commands."""
-
-    def __init__(self, *args: Any, help: str | None = None, epilog: str | None = None, **options: Any) -> None:
-        super().__init__(*args, help=prose(help), **options)
-        _take_literally(self)
-        self.examples = epilog
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print the page."""
-        super().format_help(ctx, formatter)
-        print_examples(self.examples)
 
 
 class App(typer.Typer):
