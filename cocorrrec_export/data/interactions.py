@@ -15,7 +15,7 @@ from cocorrrec_export.data.encoding import encode, number
 from cocorrrec_export.data.files.columns import Columns, parse_keep
 from cocorrrec_export.data.files.detection import AUTO, read_file
 from cocorrrec_export.data.files.reading import Reading
-from cocorrrec_export.data.files.streaming import Progress
+from cocorrrec_export.data.files.streaming import OnBytes
 from cocorrrec_export.errors import CocorrrecError, UsageError, listed
 from cocorrrec_export.toml import check_types
 
@@ -140,7 +140,7 @@ def load_interactions(
     reading: Reading | None = None,
     filters: Filters | None = None,
     format: str = AUTO,
-    progress: Progress | None = None,
+    progress: OnBytes | None = None,
 ) -> Interactions:
     """Read, filter and order the interactions of a file; ``format`` as in :func:`read_file`.
 

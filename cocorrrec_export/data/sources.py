@@ -8,7 +8,7 @@ from cocorrrec_export import __version__
 from cocorrrec_export.data.files.columns import Columns
 from cocorrrec_export.data.files.detection import AUTO, check_format, facts_of
 from cocorrrec_export.data.files.reading import Reading
-from cocorrrec_export.data.files.streaming import Progress
+from cocorrrec_export.data.files.streaming import OnBytes
 from cocorrrec_export.data.interactions import Filters, Interactions, load_interactions
 from cocorrrec_export.data.prepared import Cut, is_cut, read_cut, write_cut
 from cocorrrec_export.errors import CocorrrecError, UsageError
@@ -55,7 +55,7 @@ class DataSource:
         }
 
 
-def load_source(path: Path, source: DataSource, *, progress: Progress | None = None) -> Interactions:
+def load_source(path: Path, source: DataSource, *, progress: OnBytes | None = None) -> Interactions:
     """Read, filter and order the interactions of ``path``; a prepared data set is all of that already.
 
     Raises:
@@ -65,7 +65,7 @@ def load_source(path: Path, source: DataSource, *, progress: Progress | None = N
     return read_source(path, source, progress=progress)[0]
 
 
-def read_source(path: Path, source: DataSource, *, progress: Progress | None = None) -> tuple[Interactions, DataSource]:
+def read_source(path: Path, source: DataSource, *, progress: OnBytes | None = None) -> tuple[Interactions, DataSource]:
     """:func:`load_source` and :func:`resolve_source` in one reading.
 
     Raises:
@@ -97,7 +97,7 @@ def resolve_source(path: Path, source: DataSource) -> DataSource:
 
 
 def make_cut(
-    path: Path, source: DataSource, out: Path, *, user_ids: bool = True, progress: Progress | None = None
+    path: Path, source: DataSource, out: Path, *, user_ids: bool = True, progress: OnBytes | None = None
 ) -> Interactions:
     """Read a file, and write its cut.
 

@@ -48,8 +48,6 @@ from cocorrrec_export.runtime.seal import PLACEHOLDER as SEAL_PLACEHOLDER
 from cocorrrec_export.runtime.seal import seal
 from cocorrrec_export.targets import find_target
 
-Progress = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Source:
@@ -77,7 +75,7 @@ def open_source(model: str | None, data: Path | None, *, architecture: str | Non
     return Source(folder, load_model(folder), held_out_set(folder, data) if has_users else None)
 
 
-def export(source: Source, recipe: Recipe, out: Path, *, progress: Progress = lambda _: None) -> Artifact:
+def export(source: Source, recipe: Recipe, out: Path, *, progress: Callable[[str], None] = lambda _: None) -> Artifact:
     """Export one half of a model, prove parity, and publish the folder ``out/<kind>-<target>-<precision>``.
 
     A baseline's folder starts with its architecture instead.
@@ -143,7 +141,7 @@ def _copy_items(folder: ModelFolder, recipe: Recipe, staging: Path) -> dict[str,
 
 
 def export_each(
-    source: Source, recipes: Sequence[Recipe], out: Path, *, progress: Progress = lambda _: None
+    source: Source, recipes: Sequence[Recipe], out: Path, *, progress: Callable[[str], None] = lambda _: None
 ) -> tuple[list[Artifact], dict[str, str]]:
     """Export by several recipes; one that fails does not stop the others.
 
@@ -153,7 +151,7 @@ def export_each(
     made: list[Artifact] = []
     failed: dict[str, str] = {}
 
-    def named(target: str) -> Progress:
+    def named(target: str) -> Callable[[str], None]:
         return lambda step: progress(f"{target}: {step}")
 
     for recipe in recipes:
@@ -171,7 +169,7 @@ def check(
     data: Path | None,
     architecture: str | None = None,
     limits: ParityLimits | None = None,
-    progress: Progress = lambda _: None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Verdict:
     """Check an artifact again: its hashes, then levels 1 and 2 from the file through its runtime.
 

@@ -17,7 +17,6 @@ from cocorrrec_export.profiling.machines.runs import MEMORY_STAGES, Call, Machin
 from cocorrrec_export.profiling.machines.traces import operator_times
 from cocorrrec_export.runtime.base import Arrays
 
-Progress = Callable[[str], None]
 COLD_LOADS = 3
 SHAPE_RUNS = 5
 """Fresh processes for each shape: one peak is a multiple of pages, and their median says more."""
@@ -70,7 +69,7 @@ def chosen_entry_points(program: Program, names: Sequence[str]) -> list[str]:
     return [name for name in known if not names or name in names]
 
 
-def measure(machine: Machine, subject: Subject, settings: Settings, progress: Progress) -> dict[str, Any]:
+def measure(machine: Machine, subject: Subject, settings: Settings, progress: Callable[[str], None]) -> dict[str, Any]:
     """Parity on the machine, then time and memory of each entry point.
 
     Returns:
@@ -110,7 +109,12 @@ def measure(machine: Machine, subject: Subject, settings: Settings, progress: Pr
 
 
 def _measure_entry(
-    machine: Machine, program: Program, name: str, cases: list[Arrays], settings: Settings, progress: Progress
+    machine: Machine,
+    program: Program,
+    name: str,
+    cases: list[Arrays],
+    settings: Settings,
+    progress: Callable[[str], None],
 ) -> tuple[dict[str, Any], Measured]:
     contract = program.contract(name)
     inputs, one = pack(contract, cases), pack(contract, cases[:1])
@@ -155,7 +159,7 @@ def _measure_entry(
 
 
 def measure_shapes(
-    machine: Machine, shapes: Sequence[Shape], settings: Settings, progress: Progress
+    machine: Machine, shapes: Sequence[Shape], settings: Settings, progress: Callable[[str], None]
 ) -> list[dict[str, Any]]:
     """Time and memory of the same model for other sequence lengths and numbers of candidates.
 

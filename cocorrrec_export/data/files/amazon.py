@@ -12,7 +12,7 @@ import polars as pl
 
 from cocorrrec_export.data.encoding import collect
 from cocorrrec_export.data.files.columns import Columns
-from cocorrrec_export.data.files.streaming import Block, Progress, filled_lines, read_blocks
+from cocorrrec_export.data.files.streaming import Block, OnBytes, filled_lines, read_blocks
 from cocorrrec_export.errors import CocorrrecError, UsageError, listed
 
 FORMAT = "amazon-ratings"
@@ -46,7 +46,7 @@ def is_amazon_ratings(first_line: str) -> bool:
 
 
 def read_amazon_ratings(
-    path: Path, *, columns: Columns | None = None, rating: bool = False, progress: Progress | None = None
+    path: Path, *, columns: Columns | None = None, rating: bool = False, progress: OnBytes | None = None
 ) -> pl.DataFrame:
     """Read a file of Amazon's ratings: ``user,item,rating,timestamp`` (2014), ``item,user,rating,timestamp`` (2018).
 
@@ -69,7 +69,7 @@ def read_amazon_ratings(
     return collect(path, _parts(path, columns or Columns(), rating, progress))
 
 
-def _parts(path: Path, columns: Columns, rating: bool, progress: Progress | None) -> Iterator[pl.DataFrame]:
+def _parts(path: Path, columns: Columns, rating: bool, progress: OnBytes | None) -> Iterator[pl.DataFrame]:
     blocks = (block for block in read_blocks(path, progress=progress) if not block.data.isspace())
     first = next(blocks)
     layout = _find_layout(path, first, columns, rating=rating)

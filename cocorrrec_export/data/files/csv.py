@@ -14,7 +14,7 @@ import polars as pl
 
 from cocorrrec_export.data.files.columns import Columns, Raw, known_names
 from cocorrrec_export.data.files.reading import SEPARATORS, Reading
-from cocorrrec_export.data.files.streaming import Progress, check_zero_bytes, plain_name, read_chunks
+from cocorrrec_export.data.files.streaming import OnBytes, check_zero_bytes, plain_name, read_chunks
 from cocorrrec_export.errors import CocorrrecError, UsageError, nearest
 
 MAX_BYTES = 4 << 30
@@ -42,7 +42,7 @@ def read_raw(
     *,
     columns: Columns,
     reading: Reading,
-    progress: Progress | None = None,
+    progress: OnBytes | None = None,
     notes: list[str] | None = None,
 ) -> Raw:
     """Read a file of text with separators.
@@ -79,7 +79,7 @@ def read_table(
     *,
     optional: Sequence[str] = (),
     encoding: str = "",
-    progress: Progress | None = None,
+    progress: OnBytes | None = None,
 ) -> pl.DataFrame:
     """Columns of a file with a header as text. Blank lines are left out.
 
@@ -148,7 +148,7 @@ def _parse(text: _Text) -> tuple[list[str], pl.DataFrame]:
     return header if text.header else places, frame
 
 
-def _open(path: Path, reading: Reading, columns: Columns, progress: Progress | None) -> _Text:
+def _open(path: Path, reading: Reading, columns: Columns, progress: OnBytes | None) -> _Text:
     data = _decode(path, b"".join(read_chunks(path, limit=MAX_BYTES, progress=progress)), reading.encoding)
     if not data.strip():
         raise CocorrrecError(f"{path}: is empty")

@@ -11,7 +11,7 @@ from cocorrrec_export.data.files import amazon, jsonl, mind, tables
 from cocorrrec_export.data.files.columns import Columns, interpret, parse_keep, settle_unknown
 from cocorrrec_export.data.files.csv import inner_suffix, read_raw
 from cocorrrec_export.data.files.reading import Reading
-from cocorrrec_export.data.files.streaming import MAX_STREAM_BYTES, Progress, read_chunks
+from cocorrrec_export.data.files.streaming import MAX_STREAM_BYTES, OnBytes, read_chunks
 from cocorrrec_export.data.files.times import parse_times
 from cocorrrec_export.errors import CocorrrecError, UsageError, nearest
 from cocorrrec_export.files import sha256_file
@@ -67,7 +67,7 @@ def read_file(
     reading: Reading | None = None,
     rating: bool = False,
     keep: str = "",
-    progress: Progress | None = None,
+    progress: OnBytes | None = None,
     notes: list[str] | None = None,
 ) -> pl.DataFrame:
     """Read a file of interactions of any known format, or the parts of one.
@@ -118,7 +118,7 @@ def _read_part(
     reading: Reading,
     rating: bool,
     keep: str,
-    progress: Progress | None,
+    progress: OnBytes | None,
     notes: list[str],
 ) -> pl.DataFrame:
     if format == AUTO:

@@ -12,7 +12,7 @@ import polars as pl
 
 from cocorrrec_export.data.encoding import collect
 from cocorrrec_export.data.files.columns import Columns
-from cocorrrec_export.data.files.streaming import Block, Progress, filled_lines, read_blocks
+from cocorrrec_export.data.files.streaming import Block, OnBytes, filled_lines, read_blocks
 from cocorrrec_export.errors import CocorrrecError, UsageError, listed
 
 
@@ -59,7 +59,7 @@ def find_format(path: Path, number: int, first_line: bytes) -> str | None:
 
 
 def read_reviews(
-    path: Path, *, format: str, columns: Columns | None = None, rating: bool = False, progress: Progress | None = None
+    path: Path, *, format: str, columns: Columns | None = None, rating: bool = False, progress: OnBytes | None = None
 ) -> pl.DataFrame:
     """Read a file of reviews.
 
@@ -81,9 +81,7 @@ def read_reviews(
     return collect(path, _parts(path, format, columns or Columns(), rating, progress))
 
 
-def _parts(
-    path: Path, format: str, columns: Columns, rating: bool, progress: Progress | None
-) -> Iterator[pl.DataFrame]:
+def _parts(path: Path, format: str, columns: Columns, rating: bool, progress: OnBytes | None) -> Iterator[pl.DataFrame]:
     decoder = None
     for block in read_blocks(path, progress=progress):
         if decoder is None:

@@ -11,7 +11,7 @@ from typing import IO, NamedTuple
 
 from cocorrrec_export.errors import CocorrrecError, UsageError
 
-Progress = Callable[[int, int], None]
+OnBytes = Callable[[int, int], None]
 """Called with the bytes of the file that were read, and its size."""
 
 MAX_STREAM_BYTES = 64 << 30
@@ -69,7 +69,7 @@ def first_bytes(path: Path, count: int = 64) -> bytes:
         raise CocorrrecError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def read_chunks(path: Path, *, limit: int, progress: Progress | None = None) -> Iterator[bytes]:
+def read_chunks(path: Path, *, limit: int, progress: OnBytes | None = None) -> Iterator[bytes]:
     """The bytes of a file, decompressed where it is gzip, bzip2, xz, zstd or a zip of one file.
 
     Raises:
@@ -162,7 +162,7 @@ class _Zstd:
         return b""
 
 
-def read_blocks(path: Path, *, progress: Progress | None = None) -> Iterator[Block]:
+def read_blocks(path: Path, *, progress: OnBytes | None = None) -> Iterator[Block]:
     """A file of lines, in blocks of a few MiB: no more than that is held, whatever the size of the file.
 
     Raises:

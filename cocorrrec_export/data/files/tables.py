@@ -7,7 +7,7 @@ import polars as pl
 
 from cocorrrec_export.data.files.columns import Raw
 from cocorrrec_export.data.files.csv import MAX_BYTES
-from cocorrrec_export.data.files.streaming import Progress, check_zero_bytes, first_bytes, read_chunks
+from cocorrrec_export.data.files.streaming import OnBytes, check_zero_bytes, first_bytes, read_chunks
 from cocorrrec_export.errors import CocorrrecError, UsageError
 
 PARQUET, ARROW, JSON = "parquet", "arrow", "json"
@@ -47,7 +47,7 @@ def find_table_format(path: Path) -> str | None:
     return None
 
 
-def read_raw_table(path: Path, format: str, *, progress: Progress | None = None) -> Raw:
+def read_raw_table(path: Path, format: str, *, progress: OnBytes | None = None) -> Raw:
     """Read every column of a file.
 
     Args:
@@ -79,7 +79,7 @@ def _read_arrow(path: Path) -> pl.DataFrame:
     return pl.read_ipc_stream(path) if stream else pl.read_ipc(path)
 
 
-def _read_json(path: Path, progress: Progress | None) -> pl.DataFrame:
+def _read_json(path: Path, progress: OnBytes | None) -> pl.DataFrame:
     data = b"".join(read_chunks(path, limit=MAX_BYTES, progress=progress))
     check_zero_bytes(path, data)
     if data.lstrip().startswith(b"["):
