@@ -99,17 +99,16 @@ def test_a_prefix_and_a_checkpoint_around_the_tensors(tmp_path: Path, golden_dir
         assert imported.assumed == {"num_heads": 2, "hidden_act": "gelu", "layer_norm_eps": 1e-12}
 
 
+TARGETS = ("executorch", "coreml", "tflite", "onnx")
+# Every model on every target in float32, where scores have to agree; then every other precision on every target, each
+# time of the next model, so that every precision meets every model and every target.
 EXPORTS = [
-    *((name, "onnx", "fp32") for name in RECBOLE),
-    ("bert4rec_L20_n2_h2_gelu", "executorch", "fp32"),
-    ("sasrec_L20_n2_h2_gelu", "tflite", "int8"),
-]
-MORE = [
-    (name, target, precision)
-    for name in RECBOLE
-    for target in ("executorch", "coreml", "tflite", "onnx")
-    for precision in ("fp32", "fp16", "int8", "int4")
-    if (name, target, precision) not in EXPORTS
+    *((name, target, "fp32") for name in RECBOLE for target in TARGETS),
+    *(
+        (RECBOLE[(row + column) % len(RECBOLE)], target, precision)
+        for row, precision in enumerate(("fp16", "int8", "int4"))
+        for column, target in enumerate(TARGETS)
+    ),
 ]
 
 
@@ -136,12 +135,12 @@ def check_exported_scores(actual: Tensor, expected: Tensor, precision: str) -> N
     assert overlap >= {"fp32": 1.0, "fp16": 0.99, "int8": 0.97, "int4": 0.7}[precision]
 
 
-@pytest.mark.parametrize(("name", "target", "precision"), EXPORTS[1:2])
+@pytest.mark.parametrize(("name", "target", "precision"), [("sasrec_L20_n1_h4_relu", "onnx", "fp32")])
 def test_an_imported_model_exports(tmp_path: Path, golden_dir: Path, name: str, target: str, precision: str) -> None:
     check_exported_scores(*exported_scores(tmp_path, golden_dir, name, target, precision), precision)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "target", "precision"), EXPORTS + MORE)
+@pytest.mark.parametrize(("name", "target", "precision"), EXPORTS)
 def test_every_imported_model_exports(tmp_path: Path, golden_dir: Path, name: str, target: str, precision: str) -> None:
     check_exported_scores(*exported_scores(tmp_path, golden_dir, name, target, precision), precision)
