@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cocorrrec_export import __version__
-from cocorrrec_export.apps.bundle import ITEMS, copy_model, copy_sources, literal, publish_bundle, write
-from cocorrrec_export.apps.model import AppModel, open_app_model
+from cocorrrec_export.apps.bundle import ITEMS, PAGE, System, after_the_steps, copy_sources, literal, write
+from cocorrrec_export.apps.model import AppModel
 from cocorrrec_export.artifact.manifest import MANIFEST
 from cocorrrec_export.resources import ANDROID_DEMO
 
@@ -39,40 +39,19 @@ _BACKENDS = {
 }
 
 
-def bundle_android(artifact: Path, out: Path, *, model: str | None) -> dict[str, str]:
-    """Write the module.
+def _fill(model: AppModel, folder: Path) -> None:
+    backend = _BACKENDS[model.artifact.target]
+    main = folder / "src" / "main"
+    for module, package in (("recommending", "recommending"), (backend.module, backend.package)):
+        kotlin = Path("kotlin", "org", "cocorrrec", package)
+        copy_sources(ANDROID_DEMO / module / "src" / "main" / kotlin, main / kotlin)
+    write(main / "kotlin" / "org" / "cocorrrec" / "model" / "ScnModel.kt", constants(model))
+    write(main / "AndroidManifest.xml", _MANIFEST)
+    write(folder / "build.gradle.kts", _GRADLE.format(dependency=backend.dependency))
+    write(folder / PAGE, page(model, backend))
 
-    Args:
-        artifact: folder of an export for TensorFlow Lite or ExecuTorch.
-        out: the module's folder; replaced if it is a bundle, and nothing else is in it.
-        model: name or folder of the model that was exported, where it is not a shipped one.
 
-    Returns:
-        What was written, for the command's table.
-
-    Raises:
-        UsageError: another kind of export, or ``out`` holds other files.
-        CocorrrecError: a file of the export is missing or changed.
-    """
-    opened = open_app_model(artifact, targets=tuple(_BACKENDS), system="Android", model=model)
-    backend = _BACKENDS[opened.artifact.target]
-    with publish_bundle(out, "android") as staging:
-        main = staging / "src" / "main"
-        copy_model(opened, main / "assets" / ASSETS)
-        for module, package in (("recommending", "recommending"), (backend.module, backend.package)):
-            kotlin = Path("kotlin", "org", "cocorrrec", package)
-            copy_sources(ANDROID_DEMO / module / "src" / "main" / kotlin, main / kotlin)
-        write(main / "kotlin" / "org" / "cocorrrec" / "model" / "ScnModel.kt", constants(opened))
-        write(main / "AndroidManifest.xml", _MANIFEST)
-        write(staging / "build.gradle.kts", _GRADLE.format(dependency=backend.dependency))
-        write(staging / "README.md", page(opened, backend))
-    return {
-        "bundle": str(out),
-        "program": opened.artifact.program.name,
-        "correction": opened.correction,
-        "items": f"{len(opened.items):,}" + ("" if opened.has_titles else ", by their numbers: the model has no items"),
-        "start with": str(out / "README.md"),
-    }
+ANDROID = System("Android", tuple(_BACKENDS), Path("src", "main", "assets", ASSETS), _fill)
 
 
 def constants(model: AppModel) -> str:
@@ -140,7 +119,6 @@ dependencies {{ api("{dependency}") }}
 def page(model: AppModel, backend: _Backend) -> str:
     """The page of three steps."""
     manifest = model.artifact.manifest
-    program = model.artifact.program.name
     return f"""# {manifest["model"]["name"]}, {manifest["precision"]}, in an Android app
 
 Written by `cocorr-export bundle android` {__version__}. The folder is a Gradle module: the model, the sources that run
@@ -184,15 +162,4 @@ it, and their one dependency, `{backend.dependency}`. Android 8 (API 26) or late
    val best = best(10, scores).map {{ items.key(candidates[it]) }}
    ```
 
-With a cloud: `Phone` sends what the server needs, waits until its deadline at most, and ranks with what is there.
-`Recommender` does all of it for a screen.
-
-| | |
-|---|---|
-| program | `src/main/assets/{ASSETS}/{program}`, {model.artifact.bytes:,} bytes |
-| version | `{model.version}`; the server must have the same |
-| ids | 1 to {int(model.metadata["vocab_size"]) - 1}; 0 is padding, on the right |
-| clicks read, candidates per call | {model.metadata["sequence_length"]}, {model.metadata["candidates"]} |
-| correction | {model.correction} |
-| items | {model.items_note} |
-"""
+{after_the_steps(model, ANDROID.model_folder)}"""

@@ -2,35 +2,89 @@
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from cocorrrec_export.apps.model import AppModel
+from cocorrrec_export.apps.model import AppModel, open_app_model
 from cocorrrec_export.artifact.manifest import MANIFEST
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.files import listed_files, publish_directory, sha256_file
 
 INDEX = "bundle.json"
 ITEMS = "items.json"
+PAGE = "README.md"
 
 
-@contextmanager
-def publish_bundle(out: Path, system: str) -> Iterator[Path]:
-    """A folder that takes the place of ``out`` when the block ends, with an index of its files.
+@dataclass(frozen=True)
+class System:
+    """What the bundles of one system have of their own."""
+
+    name: str
+    """As its maker writes it; in small letters, the name of the command."""
+    targets: tuple[str, ...]
+    """Of exports that it runs."""
+    model_folder: Path
+    """Where program, manifest and items are in the bundle."""
+    fill: Callable[[AppModel, Path], None]
+    """Writes the rest, the page of three steps included, into the folder given."""
+
+
+def write_bundle(system: System, artifact: Path, out: Path, *, model: str | None) -> dict[str, str]:
+    """Write the folder to drop into an app, with an index of its files.
+
+    Args:
+        system: whose bundle it is.
+        artifact: folder of an export for one of the system's targets.
+        out: the bundle's folder; replaced if it is a bundle, and nothing else is in it.
+        model: name or folder of the model that was exported, where it is not a shipped one.
+
+    Returns:
+        What was written, for the command's table.
 
     Raises:
-        UsageError: ``out`` holds files that no bundle lists.
+        UsageError: another kind of export, or ``out`` holds files that no bundle lists.
+        CocorrrecError: a file of the export is missing or changed.
     """
+    opened = open_app_model(artifact, targets=system.targets, system=system.name, model=model)
     with publish_directory(out, lambda folder: listed_files(folder, INDEX)) as staging:
-        yield staging
-        files = [
-            {"path": path.relative_to(staging).as_posix(), "bytes": path.stat().st_size, "sha256": sha256_file(path)}
-            for path in sorted(staging.rglob("*"))
-            if path.is_file()
-        ]
-        index = {"system": system, "files": files}
-        (staging / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        _copy_model(opened, staging / system.model_folder)
+        system.fill(opened, staging)
+        _write_index(system, staging)
+    return {
+        "bundle": str(out),
+        "program": opened.artifact.program.name,
+        "correction": opened.correction,
+        "items": f"{len(opened.items):,}" + ("" if opened.has_titles else ", by their numbers: the model has no items"),
+        "start with": str(out / PAGE),
+    }
+
+
+def _write_index(system: System, folder: Path) -> None:
+    files = [
+        {"path": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size, "sha256": sha256_file(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    ]
+    write(folder / INDEX, json.dumps({"system": system.name.lower(), "files": files}, indent=2) + "\n")
+
+
+def after_the_steps(model: AppModel, model_folder: Path) -> str:
+    """The end of a bundle's page: the cloud, and a table of what is in the bundle."""
+    program = model_folder / model.artifact.program.name
+    return f"""\
+With a cloud: `Phone` sends what the server needs, waits until its deadline at most, and ranks with what is there.
+`Recommender` does all of it for a screen.
+
+| | |
+|---|---|
+| program | `{program.as_posix()}`, {model.artifact.bytes:,} bytes |
+| version | `{model.version}`; the server must have the same |
+| ids | 1 to {int(model.metadata["vocab_size"]) - 1}; 0 is padding, on the right |
+| clicks read, candidates per call | {model.metadata["sequence_length"]}, {model.metadata["candidates"]} |
+| correction | {model.correction} |
+| items | {model.items_note} |
+"""
 
 
 def write(path: Path, text: str) -> None:
@@ -39,7 +93,7 @@ def write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def copy_model(model: AppModel, folder: Path) -> None:
+def _copy_model(model: AppModel, folder: Path) -> None:
     """Program, manifest and items."""
     folder.mkdir(parents=True)
     program = model.artifact.program

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cocorrrec_export import __version__
-from cocorrrec_export.apps.bundle import ITEMS, copy_model, copy_sources, literal, publish_bundle, write
-from cocorrrec_export.apps.model import AppModel, open_app_model
+from cocorrrec_export.apps.bundle import ITEMS, PAGE, System, after_the_steps, copy_sources, literal, write
+from cocorrrec_export.apps.model import AppModel
 from cocorrrec_export.artifact.manifest import MANIFEST
 from cocorrrec_export.resources import IOS_DEMO
 
@@ -46,37 +46,16 @@ _BACKENDS = {
 }
 
 
-def bundle_ios(artifact: Path, out: Path, *, model: str | None) -> dict[str, str]:
-    """Write the package.
+def _fill(model: AppModel, folder: Path) -> None:
+    backend = _BACKENDS[model.artifact.target]
+    for module in ("Recommending", "CloudClient", backend.module):
+        copy_sources(IOS_DEMO / "Sources" / module, folder / "Sources" / module)
+    write(folder / "Sources" / "ScnModel" / "ScnModel.swift", constants(model))
+    write(folder / "Package.swift", _package(model, backend))
+    write(folder / PAGE, page(model, backend))
 
-    Args:
-        artifact: folder of an export for ExecuTorch or Core ML.
-        out: the package's folder; replaced if it is a bundle, and nothing else is in it.
-        model: name or folder of the model that was exported, where it is not a shipped one.
 
-    Returns:
-        What was written, for the command's table.
-
-    Raises:
-        UsageError: another kind of export, or ``out`` holds other files.
-        CocorrrecError: a file of the export is missing or changed.
-    """
-    opened = open_app_model(artifact, targets=tuple(_BACKENDS), system="iOS", model=model)
-    backend = _BACKENDS[opened.artifact.target]
-    with publish_bundle(out, "ios") as staging:
-        copy_model(opened, staging / "Sources" / "ScnModel" / "Resources")
-        for module in ("Recommending", "CloudClient", backend.module):
-            copy_sources(IOS_DEMO / "Sources" / module, staging / "Sources" / module)
-        write(staging / "Sources" / "ScnModel" / "ScnModel.swift", constants(opened))
-        write(staging / "Package.swift", _package(opened, backend))
-        write(staging / "README.md", page(opened, backend))
-    return {
-        "bundle": str(out),
-        "program": opened.artifact.program.name,
-        "correction": opened.correction,
-        "items": f"{len(opened.items):,}" + ("" if opened.has_titles else ", by their numbers: the model has no items"),
-        "start with": str(out / "README.md"),
-    }
+IOS = System("iOS", tuple(_BACKENDS), Path("Sources", "ScnModel", "Resources"), _fill)
 
 
 def _compiled(program: str) -> str:
@@ -148,7 +127,6 @@ let package = Package(
 def page(model: AppModel, backend: _Backend) -> str:
     """The page of three steps."""
     manifest = model.artifact.manifest
-    program = model.artifact.program.name
     return f"""# {manifest["model"]["name"]}, {manifest["precision"]}, in an iOS app
 
 Written by `cocorr-export bundle ios` {__version__}. The folder is a Swift package: the model, and the sources that run
@@ -180,15 +158,4 @@ it. iOS 18 or later, Swift 6.
    let best = best(10, of: scores).map {{ items.key(candidates[$0]) }}
    ```
 
-With a cloud: `Phone` sends what the server needs, waits until its deadline at most, and ranks with what is there.
-`Recommender` does all of it for a screen.
-
-| | |
-|---|---|
-| program | `Sources/ScnModel/Resources/{program}`, {model.artifact.bytes:,} bytes |
-| version | `{model.version}`; the server must have the same |
-| ids | 1 to {int(model.metadata["vocab_size"]) - 1}; 0 is padding, on the right |
-| clicks read, candidates per call | {model.metadata["sequence_length"]}, {model.metadata["candidates"]} |
-| correction | {model.correction} |
-| items | {model.items_note} |
-"""
+{after_the_steps(model, IOS.model_folder)}"""

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from cocorrrec_export.apps.android import bundle_android
-from cocorrrec_export.apps.bundle import literal
-from cocorrrec_export.apps.ios import bundle_ios
+from cocorrrec_export.apps.android import ANDROID
+from cocorrrec_export.apps.bundle import literal, write_bundle
+from cocorrrec_export.apps.ios import IOS
 from cocorrrec_export.artifact.manifest import Artifact
 from cocorrrec_export.files import sha256_file
 from cocorrrec_export.modeling.store import ModelFolder
@@ -31,7 +31,7 @@ def system(request: pytest.FixtureRequest) -> str:
 def bundle(scn_int8: Artifact, system: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One that tests only read."""
     out = tmp_path_factory.mktemp("bundles") / system
-    made = {"android": bundle_android, "ios": bundle_ios}[system](scn_int8.path, out, model=None)
+    made = write_bundle({"android": ANDROID, "ios": IOS}[system], scn_int8.path, out, model=None)
     assert made["bundle"] == str(out)
     return out
 

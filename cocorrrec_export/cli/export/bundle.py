@@ -91,11 +91,12 @@ def android(
     json: options.Json = False,
 ) -> None:
     """Write a Gradle module with the model, the Kotlin sources that run it, and a page of three steps."""
-    from cocorrrec_export.apps.android import bundle_android
+    from cocorrrec_export.apps.android import ANDROID
+    from cocorrrec_export.apps.bundle import write_bundle
     from cocorrrec_export.artifact.manifest import newest_artifact
 
-    chosen = artifact or newest_artifact(Path("dist"), kind="scn", targets=("tflite", "executorch"))
-    _print("Module for Android", bundle_android(chosen, out, model=model), json)
+    chosen = artifact or newest_artifact(Path("dist"), kind="scn", targets=ANDROID.targets)
+    _print("Module for Android", write_bundle(ANDROID, chosen, out, model=model), json)
 
 
 @app.command(epilog=IOS_EPILOG)
@@ -106,11 +107,12 @@ def ios(
     json: options.Json = False,
 ) -> None:
     """Write a Swift package with the model, the sources that run it, and a page of three steps."""
-    from cocorrrec_export.apps.ios import bundle_ios
+    from cocorrrec_export.apps.bundle import write_bundle
+    from cocorrrec_export.apps.ios import IOS
     from cocorrrec_export.artifact.manifest import newest_artifact
 
-    chosen = artifact or newest_artifact(Path("dist"), kind="scn", targets=("executorch", "coreml"))
-    _print("Package for iOS", bundle_ios(chosen, out, model=model), json)
+    chosen = artifact or newest_artifact(Path("dist"), kind="scn", targets=IOS.targets)
+    _print("Package for iOS", write_bundle(IOS, chosen, out, model=model), json)
 
 
 def _print(title: str, made: dict[str, str], as_json: bool) -> None:
