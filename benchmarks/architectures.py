@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pages
 import plain
 import torch
 from torch import Tensor
@@ -194,50 +195,38 @@ def table(rows: list[dict], target: str, lengths: list[int], cell, title: str) -
     return [*lines, ""]
 
 
-def page(results: dict) -> str:
+def blocks(results: dict) -> dict[str, list[str]]:
+    """What the page has between its marks: one block per target."""
+    machine = (
+        f"{CANDIDATES} candidates, {VOCABULARY:,} items; the quietest of {results['turns']} turns; "
+        f"{results['machine']}; " + ", ".join(f"{k} {v}" for k, v in results["versions"].items()) + "."
+    )
+    measured = results["targets"]
+    made = {x: tables(results, x) if x in measured else pages.kept(PAGE, x) for x in TARGETS}
+    return {"machine": [machine]} | made
+
+
+def tables(results: dict, target: str) -> list[str]:
     rows, lengths = results["rows"], results["lengths"]
-    lines = [
-        "# Architectures on the device",
-        "",
-        "Written by `python benchmarks/architectures.py`: one run, one machine, one thread, int8, "
-        f"{CANDIDATES} candidates, {VOCABULARY:,} items, random weights, the native runner. The machine does other "
-        f"work too: each is measured in {results['turns']} turns, minutes apart, and that of the smallest median is "
-        "shown. Read ratios.",
-        "",
-        f"{results['machine']}; " + ", ".join(f"{k} {v}" for k, v in results["versions"].items()) + ".",
-        "",
-        "What each export computes for a `rank`: the SCN every mini-batch of ten clicks, one after the other; SASRec "
-        "keys and values of all clicks and one query; BERT4Rec one whole block and one query of the second; GRU4Rec "
-        "and Mamba4Rec one click after the other; DIN keys and values, to which each candidate attends.",
-        "",
-        "![latency and memory](architectures.png)",
-        "",
-    ]
-    for target in results["targets"]:
-        lines += [f"## {target}", ""]
-        lines += table(
-            rows, target, lengths, lambda row: f"{row['p50_us']:.0f} / {row['p99_us']:.0f}", "Latency, p50 / p99 in us"
-        )
-        lines += table(
-            rows,
-            target,
-            lengths,
-            lambda row: f"{statistics.median(row['heap_over_idle_bytes']) / 2**20:.2f}",
-            "Heap of loading and calling, MiB",
-        )
-        if target == "executorch":
-            lines += table(
-                rows, target, lengths, lambda row: f"{row['planned_bytes'] / 1024:.0f}", "Planned arena, KiB"
-            )
-        lines += table(rows, target, lengths, lambda row: f"{row['program_bytes'] / 1e6:.2f}", "File, MB")
-        lines += comparison(rows, target, lengths)
-    return "\n".join(lines)
+    lines = table(
+        rows, target, lengths, lambda row: f"{row['p50_us']:.0f} / {row['p99_us']:.0f}", "Latency, p50 / p99 in us"
+    )
+    lines += table(
+        rows,
+        target,
+        lengths,
+        lambda row: f"{statistics.median(row['heap_over_idle_bytes']) / 2**20:.2f}",
+        "Heap of loading and calling, MiB",
+    )
+    if target == "executorch":
+        lines += table(rows, target, lengths, lambda row: f"{row['planned_bytes'] / 1024:.0f}", "Planned arena, KiB")
+    lines += table(rows, target, lengths, lambda row: f"{row['program_bytes'] / 1e6:.2f}", "File, MB")
+    return lines + comparison(rows, target, lengths)
 
 
 def comparison(rows: list[dict], target: str, lengths: list[int]) -> list[str]:
     lines = [
-        "**The SCN against SASRec.** `rank`: latency of the SCN's by that of SASRec's, as exported and as it is "
-        "trained (every position, float32). A click: `step` of the SCN by both of SASRec for one candidate.",
+        "**The SCN against SASRec**",
         "",
         "| L | `rank` / SASRec | / every position | a click / SASRec | / every position |",
         "|---|---|---|---|---|",
@@ -316,8 +305,7 @@ def main() -> None:
     run(arguments.architectures, arguments.lengths, arguments.targets, arguments.turns, rows, keep)
     with publish_file(PICTURE) as staging:
         plot(results, staging)
-    with publish_file(PAGE) as staging:
-        staging.write_text(page(results) + "\n")
+    pages.fill(PAGE, blocks(results))
 
 
 if __name__ == "__main__":

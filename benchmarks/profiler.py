@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pages
 import torch
 from torch import nn
 
@@ -259,7 +260,7 @@ def draw(times: dict[str, dict[str, list[int]]], medians: dict[str, list[float]]
         FigureCanvasSVG(figure).print_svg(PICTURE, metadata={"Date": None})
 
 
-def page(
+def blocks(
     empty: list[int],
     times: dict,
     medians: dict,
@@ -267,20 +268,30 @@ def page(
     profiles: list[dict],
     package: RunnerPackage,
     artifact: Artifact,
-    rows: list[dict],
-) -> str:
+) -> dict[str, list[str]]:
+    """What the page has between its marks, but for the faults."""
     p50, p99 = (np.percentile(empty, q) / 1000 for q in (50, 99))
+    machine = (
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {package.runtime}, runner {package.id}, "
+        f"{artifact.path.name}, one thread; {CALLS} calls, and {PROFILES} profiles in a row. A call of the runner that "
+        f"copies one number takes {p50:.2f} us (p99 {p99:.2f} us)."
+    )
+    return {
+        "machine": [machine],
+        "in-turns": in_turns_table(times),
+        "in-a-row": in_a_row_table(medians),
+        "heap": heap_table(terms),
+        "exports": [
+            "| export | file, bytes | entry point | p50, us | p99, us | cold load, ms | peak, kB | heap, bytes "
+            "| planned | parity: largest difference |",
+            "|---|---|---|---|---|---|---|---|---|---|",
+            *(profile_row(profile, entry) for profile in profiles for entry in profile["entry_points"]),
+        ],
+    }
+
+
+def in_turns_table(times: dict) -> list[str]:
     lines = [
-        "# How far the profiler's figures can be trusted",
-        "",
-        f"Written by `benchmarks/profiler.py` on {platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
-        f"{package.runtime}, runner {package.id}, {artifact.path.name}, one thread.",
-        "",
-        f"A call of the runner that copies one number takes {p50:.2f} us (p99 {p99:.2f} us): what every figure below "
-        "holds next to the model.",
-        "",
-        f"The same file through the runner and through the Python runtime, in turns, {CALLS} calls of each:",
-        "",
         "| entry point | runner p50, us | Python p50, us | Python / runner, 95% interval |",
         "|---|---|---|---|",
     ]
@@ -288,47 +299,31 @@ def page(
         runner, python = (np.asarray(sides[side]) / 1000 for side in ("runner", "python"))
         low, high = median_ratio_interval(runner, python)
         lines.append(f"| `{name}` | {np.median(runner):.1f} | {np.median(python):.1f} | {low:.2f} to {high:.2f} |")
-    lines += [
-        "",
-        f"{PROFILES} profiles in a row, 200 calls each, every one in a process of its own:",
-        "",
-        "| entry point | smallest p50, us | median | largest | spread |",
-        "|---|---|---|---|---|",
-    ]
+    return lines
+
+
+def in_a_row_table(medians: dict) -> list[str]:
+    lines = ["| entry point | smallest p50, us | median | largest | spread |", "|---|---|---|---|---|"]
     for name, values in medians.items():
         middle = statistics.median(values)
         spread = (max(values) - min(values)) / middle
         lines.append(f"| `{name}` | {min(values):.2f} | {middle:.2f} | {max(values):.2f} | {spread:.1%} |")
-    lines += ["", f"![medians]({PICTURE.name})", ""]
+    return lines
+
+
+def heap_table(terms: dict[str, int]) -> list[str]:
     total = sum(terms.values())
-    lines += [
-        "The heap of `rank`, every block of it, one case:",
-        "",
-        "| what | bytes | share |",
-        "|---|---|---|",
-        *(f"| {name} | {size:,} | {size / total:.1%} |" for name, size in terms.items()),
-        f"| all | {total:,} | |",
-        "",
-        "Every export through `cocorr-profile --host`, one run:",
-        "",
-        "| export | file, bytes | entry point | p50, us | p99, us | cold load, ms | peak, kB | heap, bytes | planned "
-        "| parity: largest difference |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-        *(profile_row(profile, entry) for profile in profiles for entry in profile["entry_points"]),
-        "",
-    ]
-    if rows:
-        lines += [
-            "Faults of the device, with a real adb and a real adbd (`tests/device`); seconds from the fault, "
-            "from the call that hangs, or from the start of the command, to its end:",
-            "",
-            "| test | what is said | exit code | seconds |",
-            "|---|---|---|---|",
-            *(f"| {row['test'].removeprefix('test_').split('[')[0].replace('_', ' ')} | {_cell(row['said'])} | "
-              f"{row['code']} | {row['seconds']} |" for row in rows),
-            "",
-        ]  # fmt: skip
-    return "\n".join(lines)
+    rows = (f"| {name} | {size:,} | {size / total:.1%} |" for name, size in terms.items())
+    return ["| what | bytes | share |", "|---|---|---|", *rows, f"| all | {total:,} | |"]
+
+
+def faults_table(rows: list[dict]) -> list[str]:
+    """Of --faults; a run without it leaves the page's table as it is."""
+    lines = ["| test | what is said | exit code | seconds |", "|---|---|---|---|"]
+    for row in rows:
+        test = row["test"].removeprefix("test_").split("[")[0].replace("_", " ")
+        lines.append(f"| {test} | {_cell(row['said'])} | {row['code']} | {row['seconds']} |")
+    return lines
 
 
 def profile_row(profile: dict, entry: dict) -> str:
@@ -369,7 +364,9 @@ def main() -> None:
     profiles = host_profiles([artifact, *(open_artifact(path) for path in options.others)])
     rows = faults() if options.faults else []
     draw(times, medians)
-    PAGE.write_text(page(empty, times, medians, terms, profiles, package, artifact, rows), encoding="utf-8")
+    found = blocks(empty, times, medians, terms, profiles, package, artifact)
+    found["faults"] = faults_table(rows) if rows else pages.kept(PAGE, "faults")
+    pages.fill(PAGE, found)
     if options.json:
         raw = {"empty_ns": empty, "in_turns_ns": times, "medians_us": medians, "heap": terms, "profiles": profiles}
         raw["faults"] = rows

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pages
 import polars as pl
 
 from cocorrrec_export.data.interactions import Filters, Interactions, load_interactions, prepare
@@ -181,26 +182,14 @@ def side_by_side(title: str, path: Path, ways: list[str], rounds: int) -> list[d
     ]
 
 
-def page(rows: list[dict], machine: str) -> str:
+def blocks(rows: list[dict], machine: str) -> dict[str, list[str]]:
+    """What the page has between its marks."""
     idle = min(min(row["idle"]) for row in rows)
-    lines = [
-        "# Reading large files of reviews",
-        "",
-        "Written by `benchmarks/readers.py`: generated files of the form and the line lengths of Yelp's and Amazon's,",
-        "each read in a fresh process, to the same interactions with at least 10 of each item, then of each user.",
-        "Medians; memory is the peak of the whole process, of which "
-        f"{idle / 1e6:.0f} MB are there before it reads. The",
-        "files are in the page cache.",
-        "",
-        machine,
-        "",
-        "| file | way | seconds | peak memory MB |",
-        "|---|---|---|---|",
-    ]
+    lines = ["| file | way | seconds | peak memory MB |", "|---|---|---|---|"]
     for row in rows:
         seconds, peak = statistics.median(row["seconds"]), statistics.median(row["peak"])
         lines.append(f"| {row['file']} | {row['way']} | {seconds:.2f} | {peak / 1e6:,.0f} |")
-    return "\n".join(lines) + "\n"
+    return {"machine": [f"{machine} Before it reads, a process has {idle / 1e6:.0f} MB."], "files": lines}
 
 
 def main() -> None:
@@ -210,7 +199,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where the temporary folder is made")
     parser.add_argument("--json", type=Path, help="file for all raw samples")
-    parser.add_argument("--output", type=Path, default=PAGE)
+    parser.add_argument("--output", type=Path, default=PAGE, help="page whose figures are filled in")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -236,7 +225,7 @@ def main() -> None:
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2))
     system = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-    options.output.write_text(page(rows, f"{system}polars {pl.__version__}."))
+    pages.fill(options.output, blocks(rows, f"{system}polars {pl.__version__}."))
     print(options.output.read_text())
 
 

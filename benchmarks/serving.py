@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pages
 
 from cocorrrec_export.serving.protocol import encode_request
 
@@ -169,7 +170,8 @@ def row(name: str, result: dict[str, float], users: int = 1) -> str:
     )
 
 
-def report(results: dict) -> str:
+def blocks(results: dict) -> dict[str, list[str]]:
+    """What the page has between its marks."""
     raw = {int(batch): values for batch, values in results["raw"].items()}
     table = ["| | corrections/s | p50 ms | p99 ms | failed |", "|---|---|---|---|---|"]
     for batch, (rate, p50, p99) in raw.items():
@@ -186,34 +188,22 @@ def report(results: dict) -> str:
     shares = f"{statuses.get('200', 0):,} answers 200, {statuses.get('503', 0):,} answers 503"
     others = {status: count for status, count in statuses.items() if status not in ("200", "503", "499")}
     recovery = over["after"]["rate"] / over["before"]["rate"]
-    return "\n".join(
-        [
-            "# The server under load",
-            "",
-            "Written by `benchmarks/serving.py`. Server on core 0, wrk on core 1, one run.",
-            "",
-            f"{results['machine']}.",
-            "",
-            *table,
-            "",
-            f"- Most corrections a second, one user a request, one core: {best['rate']:,.0f} at {best_name} "
-            "connections (goal: 5,000).",
-            f"- {USERS} users a request: {ratio:.0%} of ONNX Runtime alone at batch 256 (goal: 50%).",
-            f"- At {half['share']:.0%} of the maximum ({half['connections']} connections): "
-            f"p50 {half['p50_us'] / 1e3:.2f} ms, p99 {half['p99_us'] / 1e3:.2f} ms, "
-            f"transport over loopback included (goal: {PAPER_CLOUD_MS} ms plus transport).",
-            f"- Overload, {5 * max(CONNECTIONS)} connections for {during['seconds']:.0f} s: {shares}, other answers: "
-            f"{others or 'none'}, broken connections: {during['socket']}; p50 {during['p50_us'] / 1e3:.1f} ms and p99 "
-            f"{during['p99_us'] / 1e3:.1f} ms over all answers, corrected by wrk for what it could not send meanwhile; "
-            f"99% of the requests that were taken waited less than {over['queue_p99_below_s']} s in the queue; "
-            f"resident memory {over['resident_mb']:.0f} MB before, "
-            f"{over['peak_mb']:.0f} MB at the most.",
-            f"- 2 s after the overload: {recovery:.0%} of the rate before it.",
-            "",
-            "The other stacks that were tried: [decisions/0001-serving-stack.md](decisions/0001-serving-stack.md).",
-            "",
-        ]
-    )
+    findings = [
+        f"- Most corrections a second, one user a request, one core: {best['rate']:,.0f} at {best_name} "
+        "connections (goal: 5,000).",
+        f"- {USERS} users a request: {ratio:.0%} of ONNX Runtime alone at batch 256 (goal: 50%).",
+        f"- At {half['share']:.0%} of the maximum ({half['connections']} connections): "
+        f"p50 {half['p50_us'] / 1e3:.2f} ms, p99 {half['p99_us'] / 1e3:.2f} ms, "
+        f"transport over loopback included (goal: {PAPER_CLOUD_MS} ms plus transport).",
+        f"- Overload, {5 * max(CONNECTIONS)} connections for {during['seconds']:.0f} s: {shares}, other answers: "
+        f"{others or 'none'}, broken connections: {during['socket']}; p50 {during['p50_us'] / 1e3:.1f} ms and p99 "
+        f"{during['p99_us'] / 1e3:.1f} ms over all answers, corrected by wrk for what it could not send meanwhile; "
+        f"99% of the requests that were taken waited less than {over['queue_p99_below_s']} s in the queue; "
+        f"resident memory {over['resident_mb']:.0f} MB before, "
+        f"{over['peak_mb']:.0f} MB at the most.",
+        f"- 2 s after the overload: {recovery:.0%} of the rate before it.",
+    ]
+    return {"machine": [f"{results['machine']}."], "rates": table, "findings": findings}
 
 
 def main() -> None:
@@ -222,7 +212,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8, help="of each measurement")
     parser.add_argument("--overload-seconds", type=float, default=60)
     parser.add_argument("--json", type=Path, help="file for all results")
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "serving_benchmark.md")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "serving_benchmark.md", help="page to fill in")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed: benchmarks/install_wrk.sh")
@@ -259,8 +249,8 @@ def main() -> None:
         results["overload"] = overload(options.gcn, bodies, options.overload_seconds)
     if options.json:
         options.json.write_text(json.dumps(results, indent=2))
-    options.output.write_text(report(results))
-    print(report(results))
+    pages.fill(options.output, blocks(results))
+    print(options.output.read_text())
 
 
 if __name__ == "__main__":

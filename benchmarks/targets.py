@@ -3,7 +3,7 @@
 Fidelity (NDCG@10 of the float32 model and of the file, top-10 overlap, cosine of the scores) is that of the held-out
 users of the shipped model; latency, load and memory are those of fresh processes on one thread, called from Python.
 Next to them: eager torch, and the same model exported the plain way. A click of the streaming form is next to
-attention recomputed over the history. Writes docs/targets.md, docs/targets.png and all raw samples as JSON.
+attention recomputed over the history. Fills in docs/targets.md, writes docs/targets.png and all raw samples as JSON.
 
     python benchmarks/targets.py --json targets.json
 """
@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pages
 import plain
 import torch
 
@@ -177,20 +178,24 @@ def p(samples: list[float], share: float) -> float:
     return float(np.percentile(samples, share))
 
 
-def page(results: dict) -> str:
+def blocks(results: dict) -> dict[str, list[str]]:
+    """What the page has between its marks."""
     eager = p(results["eager_ms"], 50)
+    return {
+        "machine": [
+            f"`{results['model']}`, {results['users']} held-out users; {results['machine']}; "
+            + ", ".join(f"{k} {v}" for k, v in results["versions"].items())
+            + f". Eager torch ranks 100 candidates in {eager:.3f} ms (p50)."
+        ],
+        "precisions": precisions(results, eager),
+        "plain": plain_way(results),
+        "streaming": streaming(results),
+    }
+
+
+def precisions(results: dict, eager: float) -> list[str]:
     fp32 = {(r["target"], r["item_side"]): r["bytes"] for r in results["rows"] if r["precision"] == "fp32"}
     lines = [
-        "# Targets, precisions and item sides",
-        "",
-        "Written by `python benchmarks/targets.py`: one run, one machine, one thread, the shipped "
-        f"`{results['model']}` ({results['users']} held-out users). Called from Python, so each latency has some ten "
-        "microseconds of Python in it. The machine does other work too: read ratios, not absolute times.",
-        "",
-        f"{results['machine']}; " + ", ".join(f"{k} {v}" for k, v in results["versions"].items()) + ".",
-        "",
-        f"Eager torch ranks 100 candidates in {eager:.3f} ms (p50).",
-        "",
         "| target | precision | item side | MB | of fp32 | NDCG@10 model / file | top-10 | least cosine | "
         "p50 / p99 ms, C = 100 | times eager | p50 at C = 20 / 500 | load ms | memory MB |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
@@ -200,19 +205,11 @@ def page(results: dict) -> str:
         ranks = f"{row['ndcg']['eager']:.4f} / {row['ndcg']['artifact']:.4f} | {row['top10']:.4f} | {row['cosine']:.5f}"
         head = f"| {row['target']} | {row['precision']} | {row['item_side']} | {size} | {ranks} "
         lines.append(head + costs(row.get("rank"), eager))
-    lines += [
-        "",
-        "Core ML programs are computed with numpy here: their numbers are the file's, their time would be numpy's.",
-        "",
-        "**Item side.** `computed` is the default of every shipped recipe: `folded` is faster, and the more so the "
-        "more candidates there are, but it nearly doubles a file that is mostly table, for some hundredths of a "
-        "millisecond at 100 candidates. An app that ranks 500 and more at a time, or a slow phone, may want it: copy "
-        'the recipe and say `item_side = "folded"`.',
-        "",
-        "## The plain way",
-        "",
-        "The same `rank` in float32, one entry point, handed to each toolkit without the export graph:",
-        "",
+    return lines
+
+
+def plain_way(results: dict) -> list[str]:
+    lines = [
         "| target | MB | p50 / p99 ms, C = 100 | times slower than ours | load ms | memory MB |",
         "|---|---|---|---|---|---|",
     ]
@@ -230,20 +227,15 @@ def page(results: dict) -> str:
                 f"| {row['target']} | {row['bytes'] / 1e6:.3f} | {middle:.3f} / {late:.3f} | {middle / mine:.1f} | "
                 f"{cost['load_ms']:.1f} | {cost['memory_bytes'] / 1e6:.1f} |"
             )
-    lines += [
-        "",
-        "## A click of the streaming form",
-        "",
-        "`step` of the int8 `.tflite` after a history of so many clicks, next to one SASRec-like attention block over "
-        "all of them in float32, both on LiteRT:",
-        "",
-        "| clicks before | `step` p50 ms | attention p50 ms | times |",
-        "|---|---|---|---|",
-    ]
+    return lines
+
+
+def streaming(results: dict) -> list[str]:
+    lines = ["| clicks before | `step` p50 ms | attention p50 ms | times |", "|---|---|---|---|"]
     for length in HISTORIES:
         step, attention = (p(results["streaming"][name][length], 50) for name in ("step", "attention"))
         lines.append(f"| {length:,} | {step:.4f} | {attention:.4f} | {attention / step:.1f} |")
-    return "\n".join([*lines, "", "![size and latency](targets.png)", ""])
+    return lines
 
 
 def costs(rank: dict | None, eager: float) -> str:
@@ -322,7 +314,7 @@ def main() -> None:
         options.json.write_text(json.dumps(results))
     with publish_file(options.docs / "targets.png") as staging:
         plot(results, staging)
-    (options.docs / "targets.md").write_text(page(results))
+    pages.fill(options.docs / "targets.md", blocks(results))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Fixtures that more than one folder of tests uses."""
 
+import importlib.util
 import os
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -20,6 +22,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     names = Counter(item.nodeid for item in items)
     if shared := [name for name, count in names.items() if count > 1]:
         raise pytest.UsageError(f"more than one test is named {shared[0]}")
+
+
+def script(name: str, folder: str) -> ModuleType:
+    """A script of the project as a module: it is not part of the package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / folder / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def need(path: Path) -> Path:
