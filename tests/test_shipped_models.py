@@ -10,6 +10,7 @@ from cocorrrec_export.artifact.manifest import Artifact
 from cocorrrec_export.artifact.recipe import choose_recipe, expected_bytes
 from cocorrrec_export.export import pipeline
 from cocorrrec_export.modeling.build import ARCHITECTURES
+from cocorrrec_export.modeling.store import find_model, load_model, open_model
 from cocorrrec_export.runtime.base import score_list
 from cocorrrec_export.runtime.open import open_runtime
 from tests.conftest import SHARED, need
@@ -38,6 +39,12 @@ def least_cosine(artifact: Artifact, source: pipeline.Source, users: int = 100) 
     actual = np.stack([score_list(runtime, "rank", {"ids": row[None]}, items) for row, items in rows])
     norms = np.linalg.norm(expected, axis=1) * np.linalg.norm(actual, axis=1)
     return float(((expected * actual).sum(1) / norms).min())
+
+
+@pytest.mark.parametrize("name", ["sasrec-movielens", "bert4rec-movielens"])
+def test_no_row_of_a_table_of_positions_goes_unread(name: str) -> None:
+    folder = open_model(find_model(name))
+    assert len(load_model(folder).get_parameter("position_embedding.weight")) == folder.config.sequence_length
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ _CHANGES: dict[Architecture, Tables] = {
     # A candidate reads the clicks again: each of the sample costs as much as a history of the others.
     "din": {"model": {}, "training": {"positions": "last", "batch_size": 128, "sampled_items": 64, "epochs": 12}},
     "gru4rec": {"model": _HEAD, "training": {"learning_rate": 0.005}},
-    "sasrec": {"model": _HEAD},
+    "sasrec": {"model": _HEAD | {"position_table": "history"}},  # the other rows are never read
     "bert4rec": {"model": {"attention": "causal"}},
     "mamba4rec": {"model": {}},
 }
