@@ -58,6 +58,14 @@ class TrainingProgress(_Bars, Listener):
         super().__init__(TextColumn("loss {task.fields[loss]:.4f}"))
         self._task = self._progress.add_task("preparing", total=None, loss=float("nan"))
 
+    def on_read(self, done: int, size: int) -> None:
+        """Move the bar over the megabytes of the data."""
+        self._progress.update(self._task, total=max(1, size >> 20), completed=done >> 20)
+
+    def on_work(self, text: str) -> None:
+        """Say what is being done."""
+        self._progress.reset(self._task, total=None, completed=0, description=printable(text))
+
     def on_data(self, statistics: Statistics, examples: int) -> None:
         """Print the data set's figures."""
         table = Table("users", "items", "interactions", "per user", "training examples")

@@ -44,6 +44,12 @@ class TrainingData:
 class Listener:
     """Receives how a run goes; the command line's progress bar is one."""
 
+    def on_read(self, done: int, size: int) -> None:
+        """``done`` of ``size`` bytes of the data file were read."""
+
+    def on_work(self, text: str) -> None:
+        """Something before or after the training starts that may take a while."""
+
     def on_data(self, statistics: Statistics, examples: int) -> None:
         """The data were read; ``examples`` is what an epoch trains on."""
 

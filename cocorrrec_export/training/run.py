@@ -198,8 +198,10 @@ def train(
     listener = listener or Listener()
     _check_folder(out, checkpoint, resume=resume)
     torch_device = resolve_device(device)
-    interactions, source = read_source(data_file, config.data)
-    config = dataclasses.replace(config, data=source)
+    listener.on_work(f"reading {data_file.name}")
+    interactions, read_with = read_source(data_file, config.data, progress=listener.on_read)
+    config = dataclasses.replace(config, data=read_with)
+    listener.on_work(f"holding out clicks of {interactions.num_users:,} users")
     prepared = _prepare(data_file, interactions, config)
     listener.on_data(statistics(prepared.interactions), len(prepared.training.train))
     for note in (*prepared.interactions.notes, *alarms(quality(prepared.interactions))):
@@ -227,6 +229,7 @@ def train(
         name=name,
         data=_provenance(config, prepared),
         training=_settings(config, prepared.model_config),
+    listener.on_work(f"measuring on {len(prepared.test):,} held-out users")
         metrics={"validation": trained.phone.records[trained.phone.best_epoch - 1]}
         | metrics_of(trained.model, prepared.test),
     )

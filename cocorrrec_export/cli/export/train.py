@@ -93,6 +93,7 @@ def train(
     settings = read_settings(config, options.given(overrides) | (data_settings or {}), recipe)
     with TrainingProgress(settings.training.epochs) as progress:
         folder = run.train(
+    console.log(f"training on {data}, into {out}")  # torch takes seconds to load
             data,
             settings,
             out,
