@@ -38,6 +38,8 @@ class RunState:
     """Weights of the best epoch."""
     average: dict[str, Tensor] = field(default_factory=dict)
     """Running average of the weights, in a run that keeps one."""
+    threads: int = field(default_factory=torch.get_num_threads)
+    """Of the CPU, when the state was saved; 0 in a checkpoint of an earlier version. Sums depend on it."""
 
 
 class CheckpointClock:
@@ -70,6 +72,7 @@ def save_checkpoint(path: Path, model: nn.Module, optimizers: Iterable[torch.opt
         "loss_sum": state.loss_sum,
         "records": state.records,
         "best_epoch": state.best_epoch,
+        "threads": torch.get_num_threads(),
     }
     said = json.dumps(numbers)
     tensors = {name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}
@@ -106,6 +109,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimizers: Iterable[torch.opt
         torch.random.set_rng_state(tensors[_GLOBAL_RNG])
         for key in ("epoch", "step", "loss_sum", "records", "best_epoch"):
             setattr(state, key, numbers[key])
+        state.threads = int(numbers.get("threads", 0))
         state.best, state.average = _under(tensors, "best."), _under(tensors, "average.")
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise CocorrrecError(f"{path}: not a checkpoint of this run: {error}") from None

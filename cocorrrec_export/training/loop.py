@@ -127,6 +127,11 @@ def fit(
     if resume and checkpoint is not None:
         load_checkpoint(checkpoint, model, optimizers, state)
         optimizers.keep_averages(state.average, config.average)
+        if state.threads not in (0, threads := torch.get_num_threads()):
+            listener.on_note(
+                f"the checkpoint was made with {state.threads} threads, this process has {threads}: the result is not "
+                f"bit for bit that of an uninterrupted run (OMP_NUM_THREADS={state.threads} makes it so)"
+            )
     step = Step(model, data, config, objective, optimizers.table)
     clock = CheckpointClock()
     while state.epoch < config.epochs and not _exhausted(state, config):

@@ -167,6 +167,33 @@ def test_resumed_run_is_bit_for_bit_the_uninterrupted_one(
         assert mine.equal(theirs)
 
 
+class Notes(loop.Listener):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def on_note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_another_number_of_threads_is_said(tmp_path: Path) -> None:
+    checkpoint, config = tmp_path / "checkpoint.safetensors", TrainConfig(epochs=1, patience=0, batch_size=64)
+    data, threads = training_data(), torch.get_num_threads()
+    loop.fit(new_model(), data, config, checkpoint=checkpoint)
+    for now, said in ((threads, 0), (threads + 1, 1)):
+        listener = Notes()
+        torch.set_num_threads(now)
+        try:
+            loop.fit(new_model(), data, config, checkpoint=checkpoint, resume=True, listener=listener)
+        finally:
+            torch.set_num_threads(threads)
+        assert len(listener.notes) == said
+    assert listener.notes[0].startswith(
+        f"the checkpoint was made with {threads} threads, this process has {threads + 1}"
+    )
+
+
 def test_damaged_checkpoint(tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoint.safetensors"
     config = TrainConfig(epochs=1, batch_size=64)
