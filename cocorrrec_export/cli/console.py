@@ -4,7 +4,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -77,9 +77,13 @@ def print_metrics(title: str, ways: dict[str, dict[str, float]], *, full: bool =
     known = [name for name in names if all(name in metrics for metrics in ways.values())]
     rows = ([way, *(f"{metrics[name]:.4f}" for name in known)] for way, metrics in ways.items())
     print_table(title, ("", *known), rows)
-    if len(known) < len(names):
-        left = ", ".join(name for name in names if name not in known)
-        log(f"left out: {left}: there are no more candidates than that, so every order would earn it")
+    say_left_out(known, names)
+
+
+def say_left_out(known: Sequence[str], names: Sequence[str]) -> None:
+    """Which metrics are not in a table, and why."""
+    if left := [name for name in names if name not in known]:
+        log(f"left out: {', '.join(left)}: there are no more candidates than that, so every order would earn it")
 
 
 def print_controls(paired: dict[str, dict[str, Any]]) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cocorrrec_export.metrics import METRICS
 from cocorrrec_export.reproduction.run import Result
 
 FLIPS = 10_000
@@ -37,7 +36,8 @@ class Difference:
 
 def scores(results: Sequence[Result]) -> dict[str, Score]:
     """Each metric of a row, over its seeds."""
-    values = {name: [float(result.per_user()[name].mean()) for result in results] for name in METRICS}
+    per_seed = [result.per_user() for result in results]
+    values = {name: [float(own[name].mean()) for own in per_seed] for name in per_seed[0]}
     return {
         name: Score(float(np.mean(own)), float(np.std(own, ddof=1)) if len(own) > 1 else None)
         for name, own in values.items()
@@ -47,13 +47,13 @@ def scores(results: Sequence[Result]) -> dict[str, Score]:
 def user_means(results: Sequence[Result]) -> dict[str, NDArray[np.float64]]:
     """Each metric ``[users]``, its mean over the seeds."""
     per_seed = [result.per_user() for result in results]
-    return {name: np.mean([own[name] for own in per_seed], axis=0) for name in METRICS}
+    return {name: np.mean([own[name] for own in per_seed], axis=0) for name in per_seed[0]}
 
 
 def differences(
     rows: dict[str, Sequence[Result]], reference: str, metrics: Sequence[str]
 ) -> dict[str, dict[str, Difference]]:
-    """The reference against every other row, by row and metric.
+    """The reference against every other row, by row and metric; of ``metrics`` those that the results have.
 
     The test is the paired randomization test over users (Smucker et al., CIKM 2007): were there no difference, each
     user's could as well have the other sign.
@@ -61,7 +61,7 @@ def differences(
     ours = user_means(rows[reference])
     others = [row for row in rows if row != reference]
     found: dict[str, dict[str, Difference]] = {row: {} for row in others}
-    for metric in metrics:
+    for metric in (name for name in metrics if name in ours):
         paired = {row: ours[metric] - user_means(rows[row])[metric] for row in others}
         adjusted = holm({row: sign_flip_test(values) for row, values in paired.items()})
         for row, values in paired.items():

@@ -25,15 +25,15 @@ def _figure(width: float, height: float) -> "Figure":
 def plot_rows(table: dict[str, dict[str, Score]], path: Path, kind: str) -> None:
     """Table 1: a panel a metric, a point a model, with the spread over seeds."""
     figure = _figure(10, 3.2)
-    for axes, (name, title) in zip(
-        figure.subplots(1, 3), (("uauc", "UAUC"), ("ndcg@10", "NDCG@10"), ("hr@10", "HR@10")), strict=True
-    ):
+    measured = next(iter(table.values()))
+    names = [name for name in ("uauc", "ndcg@10", "hr@10") if name in measured]
+    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
         places = np.arange(len(table))[::-1]
         means = [own[name].mean for own in table.values()]
         spread = [own[name].std or 0.0 for own in table.values()]
         axes.errorbar(means, places, xerr=spread, fmt="o", capsize=3)
         axes.set_yticks(places, list(table) if name == "uauc" else [""] * len(table))
-        axes.set_title(title)
+        axes.set_title(name.upper())
         axes.grid(axis="x", alpha=0.3)
     save_figure(figure, path, kind, salt=_SALT)
 
@@ -58,13 +58,15 @@ def plot_costs(costs: dict[str, Cost], path: Path, kind: str) -> None:
     save_figure(figure, path, kind, salt=_SALT)
 
 
-def plot_mini_batches(ndcg: dict[int, float], inference_ms: dict[int, float], path: Path, kind: str) -> None:
-    """Figure 6: ranking and time over the mini-batch."""
+def plot_mini_batches(
+    values: dict[int, float], metric: str, inference_ms: dict[int, float], path: Path, kind: str
+) -> None:
+    """Figure 6: ``values`` of ``metric`` and time over the mini-batch."""
     figure = _figure(6, 3.4)
     left = figure.subplots()
-    sizes = list(ndcg)
-    left.plot(range(len(sizes)), list(ndcg.values()), marker="o", color="tab:blue")
-    left.set(xlabel="mini-batch", ylabel="NDCG@10 (dots)")
+    sizes = list(values)
+    left.plot(range(len(sizes)), list(values.values()), marker="o", color="tab:blue")
+    left.set(xlabel="mini-batch", ylabel=f"{metric.upper()} (dots)")
     left.set_xticks(range(len(sizes)), [str(size) for size in sizes])
     right = left.twinx()
     right.plot(range(len(sizes)), [inference_ms[size] for size in sizes], marker="s", color="tab:orange")

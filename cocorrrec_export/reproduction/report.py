@@ -16,6 +16,7 @@ from cocorrrec_export.reproduction.analysis import Difference, Score, difference
 from cocorrrec_export.reproduction.costs import Cost
 from cocorrrec_export.reproduction.plan import MINI_BATCH_LENGTH, Plan
 from cocorrrec_export.reproduction.plots import plot_costs, plot_mini_batches, plot_rows
+from cocorrrec_export.reproduction.run import Result
 from cocorrrec_export.reproduction.schedule import Results
 
 REFERENCE = "CoCorrRec"
@@ -54,10 +55,19 @@ class Findings:
     paper_data: str | None
     """The paper's data set that ours is a prepared data set of."""
 
+    @property
+    def first(self) -> Result:
+        """One of the results, for what all have in common."""
+        return next(iter(self.results.rows.values()))[0]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Those that mean something with so many negatives."""
+        return tuple(self.first.per_user())
+
     def statistics(self) -> Statistics:
         """Of the data."""
-        first = next(iter(self.results.rows.values()))[0]
-        return Statistics(**first.facts["statistics"])
+        return Statistics(**self.first.facts["statistics"])
 
 
 def write_report(findings: Findings, out: Path) -> dict[str, Any]:
@@ -121,15 +131,16 @@ def _means(per_user: dict[str, Any]) -> dict[str, float]:
 def _write_tables(
     findings: Findings, table: dict[str, dict[str, Score]], tested: dict[str, dict[str, Difference]], out: Path
 ) -> None:
+    names = findings.metrics
     seeds = [
-        [row, result.run.seed, *(f"{result.per_user()[name].mean():.6f}" for name in METRICS)]
+        [row, result.run.seed, *(f"{result.per_user()[name].mean():.6f}" for name in names)]
         for row, results in findings.results.rows.items()
         for result in results
     ]
-    _write_csv(out / "table1_seeds.csv", ["model", "seed", *METRICS], seeds)
-    header = ["model", *(f"{name} {part}" for name in METRICS for part in ("mean", "std"))]
+    _write_csv(out / "table1_seeds.csv", ["model", "seed", *names], seeds)
+    header = ["model", *(f"{name} {part}" for name in names for part in ("mean", "std"))]
     means = [
-        [row, *(_number(x) for name in METRICS for x in (own[name].mean, own[name].std))] for row, own in table.items()
+        [row, *(_number(x) for name in names for x in (own[name].mean, own[name].std))] for row, own in table.items()
     ]
     _write_csv(out / "table1.csv", header, means)
     against = [
@@ -162,7 +173,7 @@ def _write_tables(
             [size, f"{findings.inference_ms[size]:.4f}", *(f"{x:.6f}" for x in _means(result.per_user()).values())]
             for size, result in findings.results.mini_batches.items()
         ]
-        _write_csv(out / "figure6.csv", ["mini-batch", "ms", *METRICS], sizes)
+        _write_csv(out / "figure6.csv", ["mini-batch", "ms", *names], sizes)
 
 
 def _number(value: float | None) -> str:
@@ -182,8 +193,9 @@ def _plots(findings: Findings, table: dict[str, dict[str, Score]]) -> dict[str, 
         "figure4": lambda path, kind: plot_costs(findings.costs, path, kind),
     }
     if findings.results.mini_batches:
-        ndcg = {size: _means(x.per_user())["ndcg@10"] for size, x in findings.results.mini_batches.items()}
-        made["figure6"] = lambda path, kind: plot_mini_batches(ndcg, findings.inference_ms, path, kind)
+        name = "ndcg@10" if "ndcg@10" in findings.metrics else "uauc"
+        values = {size: _means(x.per_user())[name] for size, x in findings.results.mini_batches.items()}
+        made["figure6"] = lambda path, kind: plot_mini_batches(values, name, findings.inference_ms, path, kind)
     return made
 
 
@@ -214,7 +226,8 @@ def _data_lines(findings: Findings) -> list[str]:
         "## Table 2: the data",
         "",
         f"Items with {filters.min_item_interactions} and more interactions, then users with "
-        f"{filters.min_user_interactions} and more. Each user's last item is the test, among 100 uniform negatives.",
+        f"{filters.min_user_interactions} and more. Each user's last item is the test, among "
+        f"{findings.first.facts['negatives']} uniform negatives.",
         "",
         *markdown_table(["", "users", "items", "interactions"], rows),
     ]
@@ -223,22 +236,34 @@ def _data_lines(findings: Findings) -> list[str]:
 def _quality_lines(
     findings: Findings, table: dict[str, dict[str, Score]], printed: dict[str, tuple[float, ...]]
 ) -> list[str]:
-    places = {name: sorted((own[name].mean for own in table.values()), reverse=True) for name in METRICS}
+    names = findings.metrics
+    places = {name: sorted((own[name].mean for own in table.values()), reverse=True) for name in names}
     rows = []
     for row, own in table.items():
-        rows.append([row, *(_marked(own[name], places[name]) for name in METRICS)])
+        rows.append([row, *(_marked(own[name], places[name]) for name in names)])
         if row in printed:
-            rows.append(["  in the paper", *(f"{value:.4f}" for value in printed[row])])
+            theirs = dict(zip(METRICS, printed[row], strict=True))
+            rows.append(["  in the paper", *(f"{theirs[name]:.4f}" for name in names)])
     seeds = ", ".join(map(str, findings.plan.seeds))
     return [
         "## Table 1: ranking",
         "",
         f"Mean ± standard deviation over seeds {seeds}. **Best**, _second_.",
         "",
-        *markdown_table(["", *(name.upper() for name in METRICS)], rows),
+        *markdown_table(["", *(name.upper() for name in names)], rows),
+        *_left_out(findings),
         "",
         "![Table 1](table1.png)",
     ]
+
+
+def _left_out(findings: Findings) -> list[str]:
+    """What is not in the table, and why."""
+    left = [name.upper() for name in METRICS if name not in findings.metrics]
+    if not left:
+        return []
+    candidates = findings.first.facts["negatives"] + 1
+    return ["", f"Left out: {', '.join(left)}: of {candidates} candidates, every order would earn it."]
 
 
 def _marked(score: Score, places: list[float]) -> str:
@@ -249,6 +274,7 @@ def _marked(score: Score, places: list[float]) -> str:
 
 
 def _difference_lines(tested: dict[str, dict[str, Difference]], findings: Findings) -> list[str]:
+    names = [name for name in TESTED if name in findings.metrics]
     rows = [
         [row, *(f"{x.mean:+.4f} [{x.low:+.4f}, {x.high:+.4f}], p {x.p:.4f}" for x in own.values())]
         for row, own in tested.items()
@@ -259,9 +285,9 @@ def _difference_lines(tested: dict[str, dict[str, Difference]], findings: Findin
         f"{REFERENCE} minus the other, each user's mean over seeds: 95% interval over {findings.statistics().users:,} "
         "users, and the p value of the paired randomization test, by Holm's procedure for all models of a column.",
         "",
-        *markdown_table(["", *(name.upper() for name in TESTED)], rows),
+        *markdown_table(["", *(name.upper() for name in names)], rows),
         "",
-        *(f"- {_verdict(name, tested)}" for name in TESTED),
+        *(f"- {_verdict(name, tested)}" for name in names),
     ]
 
 
@@ -340,17 +366,17 @@ def _cost_lines(findings: Findings) -> list[str]:
 
 
 def _mini_batch_lines(findings: Findings) -> list[str]:
+    names = [name for name in TESTED if name in findings.metrics]
     rows = []
     for size, result in findings.results.mini_batches.items():
         means = _means(result.per_user())
-        shown = (means["uauc"], means["ndcg@10"], means["hr@10"])
-        rows.append([str(size), *(f"{x:.4f}" for x in shown), f"{findings.inference_ms[size]:.3f}"])
+        rows.append([str(size), *(f"{means[name]:.4f}" for name in names), f"{findings.inference_ms[size]:.3f}"])
     return [
         f"## Figure 6: the mini-batch, L = {MINI_BATCH_LENGTH}",
         "",
         "CoCorrRec without the GCN, one seed; time of one user in torch, on one thread.",
         "",
-        *markdown_table(["mini-batch", "UAUC", "NDCG@10", "HR@10", "ms"], rows),
+        *markdown_table(["mini-batch", *(name.upper() for name in names), "ms"], rows),
         "",
         "![Figure 6](figure6.png)",
     ]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cocorrrec_export.data.held_out import held_out_set
 from cocorrrec_export.errors import CocorrrecError, UsageError
 from cocorrrec_export.files import publish_file
-from cocorrrec_export.metrics import metrics_of_places
+from cocorrrec_export.metrics import Places
 from cocorrrec_export.modeling.store import count_parameters, load_model, open_model, read_tensors, write_tensors
 from cocorrrec_export.reproduction.plan import Run
 from cocorrrec_export.training import run as training
@@ -53,9 +53,9 @@ class Result:
     def per_user(self) -> dict[str, NDArray[np.float64]]:
         """Each metric ``[users]``, with the cloud's correction where the model has a GCN."""
         way = "corrected" if "corrected.above" in self.places else "alone"
-        return metrics_of_places(
-            self.places[f"{way}.above"], self.places[f"{way}.tied"], negatives=self.facts["negatives"]
-        )
+        found = Places(self.places[f"{way}.above"], self.places[f"{way}.tied"], self.facts["negatives"])
+        values = found.per_user()
+        return {name: values[name] for name in found.meaningful()}
 
 
 def read_result(run: Run, folder: Path, settings: dict[str, Any], data: str) -> Result | None:

@@ -41,18 +41,22 @@ def plot_training(records: list[dict[str, float]], best_epoch: int, path: Path) 
 
 
 def plot_late(found: "Sequence[LateMetrics]", path: Path) -> None:
-    """Write NDCG@10 against the share of late answers, with a band of one standard deviation, as PNG."""
+    """Write NDCG@10 against the share of late answers, with a band of one standard deviation, as PNG.
+
+    UAUC in its place where there are so few candidates that every order would earn it.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
     rates = [each.rate for each in found]
-    mean, std = ([getattr(each, kind)["ndcg@10"] for each in found] for kind in ("mean", "std"))
+    name = "ndcg@10" if "ndcg@10" in found[0].mean else "uauc"
+    mean, std = ([getattr(each, kind)[name] for each in found] for kind in ("mean", "std"))
     axes.plot(rates, mean, marker=".")
     low, high = ([m + sign * s for m, s in zip(mean, std, strict=True)] for sign in (-1, 1))
     axes.fill_between(rates, low, high, alpha=0.2)
     axes.set_xlabel("share of answers that come late")
-    axes.set_ylabel("NDCG@10")
+    axes.set_ylabel(name.upper())
     axes.grid(alpha=0.3)
     FigureCanvasAgg(figure).print_png(path)

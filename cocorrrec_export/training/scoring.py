@@ -346,4 +346,4 @@ def evaluate_late(
 
 def _late_metrics(measured: Measured) -> dict[str, NDArray[np.float64]]:
     per_user = measured.sampled.per_user()
-    return {name: per_user[name] for name in FULL_METRICS[:-1]}
+    return {name: per_user[name] for name in measured.sampled.meaningful()}

@@ -13,7 +13,7 @@ from cocorrrec_export.data.splits import leave_last_out
 from cocorrrec_export.modeling.store import ModelFolder
 from tests.commands import Cli
 from tests.data.test_windows import made
-from tests.models import model_folder
+from tests.models import model_folder, random_users
 
 
 def test_the_ends_are_the_two_ways_of_ranking_and_the_middle_is_between(
@@ -35,6 +35,22 @@ def test_the_ends_are_the_two_ways_of_ranking_and_the_middle_is_between(
     again = cli("evaluate", "--model", tiny.path, "--late-rate", "0,0.5,1", "--draws", 50, "--json")
     assert again.stdout == ended.stdout
     assert "by share of late answers" in cli("evaluate", "--model", tiny.path, "--late-rate", "0.5").stdout
+
+
+def test_cutoffs_that_every_order_reaches_are_left_out(cli: Cli, tmp_path: Path) -> None:
+    """Six candidates: every model would have an HR@10 and an NDCG@10 that say nothing."""
+    folder = model_folder(tmp_path / "m", users=False)
+    random_users(negatives=5).save(folder.evaluation_path)
+    plot = tmp_path / "late.png"
+    ended = cli("evaluate", "--model", folder.path, "--late-rate", "0,1", "--plot", plot)
+    assert ended.code == 0, ended.stderr
+    said = "left out: ndcg@10, ndcg@20, hr@10, hr@20: there are no more candidates than that"
+    assert ended.stderr.count(said) == 2
+    late = ended.stdout[ended.stdout.index("by share of late answers") :]
+    assert "hr@5" in late and "@10" not in late and "± uauc" in late
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    rows = json.loads(cli("evaluate", "--model", folder.path, "--late-rate", "0,1", "--json").stdout)["late"]["rates"]
+    assert set(rows[0]["mean"]) == set(rows[1]["std"]) == {"uauc", "ndcg@5", "hr@5"}
 
 
 def test_the_ellipsis() -> None:

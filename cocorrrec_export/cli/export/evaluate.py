@@ -161,5 +161,8 @@ def _rates(text: str) -> list[float]:
 def _print_late(late: "list[LateMetrics]", draws: int) -> None:
     from cocorrrec_export.metrics import METRICS
 
-    rows = ([f"{x.rate:g}", *(f"{x.mean[name]:.4f}" for name in METRICS), f"{x.std['ndcg@10']:.4f}"] for x in late)
-    console.print_table(f"by share of late answers, over {draws} draws", ("late", *METRICS, "± ndcg@10"), rows)
+    names = [name for name in METRICS if name in late[0].mean]
+    spread = "ndcg@10" if "ndcg@10" in names else "uauc"
+    rows = ([f"{x.rate:g}", *(f"{x.mean[name]:.4f}" for name in names), f"{x.std[spread]:.4f}"] for x in late)
+    console.print_table(f"by share of late answers, over {draws} draws", ("late", *names, f"± {spread}"), rows)
+    console.say_left_out(names, METRICS)
