@@ -8,7 +8,7 @@ from typing import Any
 from cocorrrec_export.artifact.inspect import inspect
 from cocorrrec_export.artifact.manifest import Artifact, open_artifact
 from cocorrrec_export.contract import TensorSpec
-from cocorrrec_export.data.catalogue import read_items
+from cocorrrec_export.data.catalogue import items_of_model, read_items
 from cocorrrec_export.errors import UsageError
 from cocorrrec_export.modeling.store import ModelFolder, find_model, open_model
 
@@ -83,6 +83,7 @@ def open_app_model(path: Path, *, targets: tuple[str, ...], system: str, model: 
     has_items = folder is not None and folder.items_path.is_file()
     if folder is None or not has_items:
         return AppModel(artifact, metadata, [(str(i), str(i)) for i in range(1, vocab_size)], has_titles=False)
+    items_of_model(folder)
     items = read_items(folder.items_path)
     if sorted(items) != list(range(1, vocab_size)):
         raise UsageError(f"{folder.items_path} does not name the items 1 to {vocab_size - 1} of {path}")

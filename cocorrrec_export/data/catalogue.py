@@ -8,7 +8,10 @@ import polars as pl
 
 from cocorrrec_export.data.files.columns import KNOWN, Columns, simplified
 from cocorrrec_export.data.files.csv import csv_header, read_table
+from cocorrrec_export.data.interactions import vocabulary_digest
 from cocorrrec_export.errors import CocorrrecError, UsageError, listed, nearest
+from cocorrrec_export.files import sha256_file
+from cocorrrec_export.modeling.store import ModelFolder
 
 PADDING_ITEM = "[PAD]"
 """What RecBole calls the item of row 0."""
@@ -98,6 +101,34 @@ def read_catalog(path: Path, *, columns: Columns) -> tuple[list[str], bool]:
     if twice := frame["item"].filter(frame["item"].is_duplicated()).unique().sort().to_list():
         raise CocorrrecError(f"{path}: items are there more than once: {listed(twice, count=3)}")
     return frame["item"].to_list(), "title" in frame.columns
+
+
+def items_of_model(folder: ModelFolder) -> tuple[list[str], bool]:
+    """External ids of a model's items in the order of its rows, and whether it has titles.
+
+    Raises:
+        UsageError: the model came without them.
+        CocorrrecError: the file is damaged, or not the model's.
+    """
+    path = folder.items_path
+    if not path.is_file():
+        raise UsageError(f"model {folder.name} came without the external ids of its items")
+    if folder.files.get(path.name, digest := sha256_file(path)) != digest:
+        raise CocorrrecError(
+            f"{path}: damaged or replaced: its digest is not the one in model.toml; copy the model again"
+        )
+    ids, titled = read_catalog(path, columns=Columns())
+    expected = folder.data.get("vocabulary_sha256")
+    if expected is not None and expected != vocabulary_digest(ids):
+        raise CocorrrecError(f"{path}: holds other items than model {folder.name} was made with; copy the model again")
+    if len(ids) != folder.config.vocab_size - 1:
+        raise CocorrrecError(f"{path}: holds {len(ids)} items, the model has {folder.config.vocab_size - 1}")
+    return ids, titled
+
+
+def has_titles(folder: ModelFolder) -> bool:
+    """Whether a model names its items."""
+    return folder.items_path.is_file() and items_of_model(folder)[1]
 
 
 def item_column(path: Path, columns: Columns) -> str:

@@ -1,8 +1,9 @@
 """A held-out slice that travels with a model: histories, and one positive among sampled negatives for each."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,6 +16,18 @@ from cocorrrec_export.modeling.store import read_tensors, write_tensors
 
 _TENSORS = {"histories", "candidates"}
 _EARLIER = {"earlier_items", "earlier_offsets"}
+
+
+Compared = Literal["own", "same", "other", "unknown"]
+"""Whose clicks a model is measured on: the held-out users that came with it, the interactions that it was trained on,
+other interactions of the same items, or some of which nobody knows whether it was trained on them."""
+_MAY_FLATTER = "it may have been trained on the clicks that are held out here, and its figures be better than it is"
+_SENTENCES: dict[Compared, str] = {
+    "own": "measured on the held-out users that came with the model",
+    "same": "measured on the interactions that the model was trained on: on clicks that were held out",
+    "other": f"warning: the model was trained on other interactions of the same items: {_MAY_FLATTER}",
+    "unknown": f"warning: the model does not say which interactions it was trained on: {_MAY_FLATTER}",
+}
 
 
 @dataclass(frozen=True)
@@ -60,10 +73,15 @@ class EvaluationSet:
     earlier: EarlierClicks | None = None
     """What a ranking of the whole catalog leaves out, and a cloud with a longer memory reads; folders of models that
     earlier versions wrote lack it."""
+    compared: Compared = field(default="own", compare=False)
 
     def __len__(self) -> int:
         """Number of users."""
         return len(self.histories)
+
+    def describe_compared(self) -> str:
+        """Whose clicks these are, a sentence."""
+        return _SENTENCES[self.compared]
 
     def repeated_share(self) -> float:
         """Share of the users whose target is the last click of their history: recommending it again earns that."""

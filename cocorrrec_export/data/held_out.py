@@ -1,13 +1,13 @@
 """From an interaction file to the held-out slice that a model is measured on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from cocorrrec_export.data.catalogue import read_catalog
-from cocorrrec_export.data.evaluation_set import EarlierClicks, EvaluationSet
-from cocorrrec_export.data.files.columns import Columns
+from cocorrrec_export.data.catalogue import items_of_model
+from cocorrrec_export.data.evaluation_set import Compared, EarlierClicks, EvaluationSet
 from cocorrrec_export.data.files.detection import AUTO
 from cocorrrec_export.data.interactions import Interactions
 from cocorrrec_export.data.negatives import NegativeSampler, evaluation_candidates
@@ -52,10 +52,31 @@ def evaluation_set(
     return EvaluationSet(torch.from_numpy(examples.histories), torch.from_numpy(candidates), earlier)
 
 
+def source_of(folder: ModelFolder) -> DataSource:
+    """How the interactions of a model were read and filtered.
+
+    Raises:
+        CocorrrecError: its ``[data]`` table lacks a key.
+        UsageError: or has one of the wrong type.
+    """
+    facts, where = folder.data, f"{folder.path / 'model.toml'}, [data]"
+    try:
+        tables = {
+            "format": facts.get("format", AUTO),
+            "columns": facts["columns"],
+            "filters": facts["filters"],
+            "reading": facts.get("reading", {"ties": "file"}),  # earlier versions kept the order of the file
+        }
+    except KeyError as error:
+        raise CocorrrecError(f"{where}: key {error} is missing") from None
+    return DataSource.from_dict(tables, where=where)
+
+
 def held_out_set(folder: ModelFolder, data_file: Path | None = None) -> EvaluationSet:
     """The test slice of a model: from the user's data file, else the one that the model ships.
 
-    With a file, the slice is made as the model's own was: same filters, same split, same seed of the negatives.
+    With a file, the slice is made as the model's own was: same filters, same split, same seed of the negatives; its
+    ``compared`` says whether the model was trained on these interactions.
 
     Raises:
         CocorrrecError: the model ships none and no file is given; or the file holds other items than the model knows.
@@ -71,22 +92,14 @@ def held_out_set(folder: ModelFolder, data_file: Path | None = None) -> Evaluati
             f"model {folder.name} does not know the external ids of its items, so {data_file} cannot be read for it: "
             "import it again with --items FILE"
         )
+    source = source_of(folder)
     try:
-        source = DataSource.from_dict(
-            {
-                "format": facts.get("format", AUTO),
-                "columns": facts["columns"],
-                "filters": facts["filters"],
-                "reading": facts.get("reading", {"ties": "file"}),  # earlier versions kept the order of the file
-            },
-            where=f"{folder.path / 'model.toml'}, [data]",
-        )
         expected, negatives, seed = facts["vocabulary_sha256"], facts["negatives"], facts["evaluation_seed"]
     except KeyError as error:
         raise CocorrrecError(f"{folder.path / 'model.toml'}, [data]: key {error} is missing") from None
     interactions = load_source(data_file, source)
     if facts.get("item_order") == CATALOG:
-        interactions = interactions.in_order_of(read_catalog(folder.items_path, columns=Columns())[0])
+        interactions = interactions.in_order_of(items_of_model(folder)[0])
     if interactions.vocabulary_sha256 != expected:
         raise CocorrrecError(
             f"{data_file}: after the model's filters it holds {interactions.vocab_size - 1} items with digest "
@@ -95,4 +108,7 @@ def held_out_set(folder: ModelFolder, data_file: Path | None = None) -> Evaluati
         )
     split = leave_last_out(interactions, sequence_length=folder.config.sequence_length)
     sampler = NegativeSampler(interactions)
-    return evaluation_set(interactions, split, sampler, part=TEST, negatives=negatives, seed=seed)
+    held_out = evaluation_set(interactions, split, sampler, part=TEST, negatives=negatives, seed=seed)
+    trained_on = facts.get("interactions_sha256")
+    compared: Compared = "unknown" if trained_on is None else "same" if trained_on == interactions.sha256 else "other"
+    return replace(held_out, compared=compared)

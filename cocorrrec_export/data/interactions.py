@@ -102,6 +102,17 @@ class Interactions:
         """Digest of the external ids in order: two data sets with the same one number their items alike."""
         return vocabulary_digest(self.item_ids)
 
+    @property
+    def sha256(self) -> str:
+        """Digest of all clicks, by user, item and time: the same for every format of one data set.
+
+        Users count by their order alone, since a prepared data set may not have their ids.
+        """
+        digest = hashlib.sha256(self.vocabulary_sha256.encode())
+        for values in (self.offsets, self.items, *(() if self.times is None else (self.times,))):
+            digest.update(np.ascontiguousarray(values).data)
+        return digest.hexdigest()
+
     def in_order_of(self, item_ids: Sequence[str]) -> "Interactions":
         """The same with items numbered by their places in ``item_ids``, those of a model that was trained elsewhere.
 

@@ -24,6 +24,7 @@ from cocorrrec_export.artifact.manifest import (
 )
 from cocorrrec_export.artifact.recipe import Recipe
 from cocorrrec_export.contract import ID_RULE, PART_PREFIX, TENSOR_NAMES, EntryPoint, ParityLimits
+from cocorrrec_export.data.catalogue import items_of_model
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.data.held_out import held_out_set
 from cocorrrec_export.errors import CocorrrecError, ParityError, UsageError
@@ -132,7 +133,11 @@ def export(source: Source, recipe: Recipe, out: Path, *, progress: Callable[[str
 
 
 def _copy_items(folder: ModelFolder, recipe: Recipe, staging: Path) -> dict[str, Any]:
-    """Put the item ids next to the on-device model, where the model came with them: the manifest's ``items``."""
+    """Put the item ids next to the on-device model, where the model came with them: the manifest's ``items``.
+
+    Raises:
+        CocorrrecError: the file is damaged, or not the model's.
+    """
     if recipe.kind != "scn" or not folder.items_path.is_file():
         return {}
     path = staging / ITEMS
@@ -145,6 +150,7 @@ def export_each(
 ) -> tuple[list[Artifact], dict[str, str]]:
     """Export by several recipes; one that fails does not stop the others.
 
+    items_of_model(folder)
     Returns:
         What was published, and the error of each recipe that failed, by its target.
     """

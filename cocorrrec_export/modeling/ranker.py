@@ -77,6 +77,11 @@ class Ranker(nn.Module):
 
     def initialize(self, *, std: float, generator: torch.Generator | None) -> None:
         """Draw what does not start as :func:`~cocorrrec_export.modeling.build.build_model` draws every layer."""
+    def item_tensors(self) -> list[str]:
+        """Names of the tensors that have a row per item: the table, and what an architecture has next to it."""
+        table = self.item_embedding.weight
+        return [name for name, x in self.named_parameters() if x is table]
+
 
     def start_stream(self, batch: int) -> Any:
         """The streaming state before the first click."""

@@ -17,6 +17,7 @@ from cocorrrec_export.training.checkpoint import RunState
 from cocorrrec_export.training.config import TrainConfig
 from cocorrrec_export.training.loop import WITHOUT, Listener, TrainingData, fit, monitored, reads_catalog, record_of
 from cocorrrec_export.training.scoring import BATCH, Measured, measure, read_users
+from cocorrrec_export.training.start import Start
 
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.7, 2.0)
 """Shares of the cloud's vector that are tried on validation; with 0 the cloud changes nothing."""
@@ -67,6 +68,7 @@ def train_cloud(
     checkpoints: Callable[[int], Path],
     resume: bool,
     listener: Listener,
+    start: Start | None = None,
 ) -> tuple[CoCorrRec, list[dict[str, float]]]:
     """Train every network of the cloud, and choose how much of their mean vector the phone adds.
 
@@ -78,14 +80,18 @@ def train_cloud(
         checkpoints: the file of network i.
         resume: continue from the checkpoints that exist.
         listener: receives progress.
+        start: what the networks continue, if anything.
 
     Returns:
         The whole model, in evaluation mode; the epochs of all networks, each with its ``network``.
     """
     generator = torch.Generator().manual_seed(training.seed)
     device = phone.item_embedding.weight.device
-    model = build_model(config, generator=generator).to(device)
+    model = build_model(config, generator=generator)
     assert isinstance(model, CoCorrRec)
+    if start is not None:
+        start.apply(model)
+    model = model.to(device)
     missing = model.load_state_dict(phone.state_dict(), strict=False)
     assert not missing.unexpected_keys
     for parameter in model.parameters():

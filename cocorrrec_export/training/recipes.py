@@ -33,7 +33,9 @@ _CHANGES: dict[Architecture, Tables] = {
     "bert4rec": {"model": {"attention": "causal"}},
     "mamba4rec": {"model": {}},
 }
-_KERNEL: dict[str, Any] = {"positions": "last", "batch_size": 256, "alone_weight": 1.0}
+LAST_CLICK: dict[str, Any] = {"positions": "last", "batch_size": 256}
+"""Where a click's state is read from later ones, one click per history can be predicted."""
+_KERNEL: dict[str, Any] = LAST_CLICK | {"alone_weight": 1.0}
 """The paper's cloud reads the whole upload, so that one click per history can be predicted."""
 
 
@@ -51,6 +53,12 @@ def best(architecture: Architecture, correction: str | None = None) -> Tables:
         model = {key: value for key, value in model.items() if key != "cloud_networks"} | {"correction": correction}
         training |= _KERNEL if correction == "kernel" else {}
     return {"model": model, "training": training}
+
+
+def best_of(architecture: str, correction: str) -> Tables:
+    """:func:`best`, or the defaults of the tables for an architecture of an installed distribution."""
+    known = next((name for name in _CHANGES if name == architecture), None)
+    return PAPER if known is None else best(known, correction)
 
 
 def read_settings(path: Path | None, overrides: dict[str, Any], recipe: str) -> RunConfig:

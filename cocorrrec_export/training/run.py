@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import inspect
 import json
 from collections.abc import Callable
@@ -12,8 +11,9 @@ from typing import Any, ParamSpec
 
 import torch
 
-from cocorrrec_export.data.catalogue import encode_catalogue
+from cocorrrec_export.data.catalogue import encode_catalogue, has_titles
 from cocorrrec_export.data.evaluation_set import EvaluationSet
+from cocorrrec_export.data.files.columns import Columns
 from cocorrrec_export.data.held_out import TEST, VALIDATION, evaluation_set
 from cocorrrec_export.data.interactions import MIN_USER_INTERACTIONS, Interactions
 from cocorrrec_export.data.negatives import NegativeSampler
@@ -41,6 +41,7 @@ from cocorrrec_export.training.scoring import (
     measure_ways,
     sampled_metrics,
 )
+from cocorrrec_export.training.start import Start
 
 CHECKPOINT = "checkpoint.safetensors"
 SETTINGS = "run.json"
@@ -175,6 +176,7 @@ def train(
     titles: Path | None = None,
     weights_only: bool = False,
     resume: bool = False,
+    source: ModelFolder | None = None,
     listener: Listener | None = None,
 ) -> ModelFolder:
     """Train a model and write its folder.
@@ -188,6 +190,7 @@ def train(
         titles: CSV file with the columns of the item ids and ``title``, for readable rankings.
         weights_only: leave out the held-out slice and the item ids, where the data's terms forbid passing them on.
         resume: continue from the checkpoint in ``out``.
+        source: the model to continue: known items keep their rows, and everything else its weights.
         listener: receives progress.
 
     Raises:
@@ -204,17 +207,21 @@ def train(
     listener.on_work(f"holding out clicks of {interactions.num_users:,} users")
     prepared = _prepare(data_file, interactions, config)
     listener.on_data(statistics(prepared.interactions), len(prepared.training.train))
-    for note in (*prepared.interactions.notes, *alarms(quality(prepared.interactions))):
+    start = None if source is None else Start.of(source, prepared.interactions)
+    continued = [] if start is None else [start.describe()]
+    for note in (*prepared.interactions.notes, *alarms(quality(prepared.interactions)), *continued):
         listener.on_note(note)
     # Before the training, so that a titles file with a fault does not come to light after it.
     item_ids, columns = prepared.interactions.item_ids, config.data.columns
     found: list[str] = []
+    if titles is None and source is not None and has_titles(source):
+        titles, columns = source.items_path, Columns()
     catalogue = None if weights_only else encode_catalogue(item_ids, titles=titles, columns=columns, notes=found)
     for note in found:
         listener.on_note(note)
     out.mkdir(parents=True, exist_ok=True)
-    _remember_settings(out, config, prepared.interactions, resume=resume)
-    trained = _fit(prepared, config, out, torch_device, resume=resume, listener=listener)
+    _remember_settings(out, config, prepared.interactions, source, resume=resume)
+    trained = _fit(prepared, config, out, torch_device, start, resume=resume, listener=listener)
     _write_records(out, trained.records)
     with publish_file(out / "training.png") as staging:
         plot_training(trained.phone.records, trained.phone.best_epoch, staging)
@@ -222,16 +229,18 @@ def train(
         prepared.test.save(out / "evaluation.safetensors")
         with publish_file(out / "items.csv.gz") as staging:
             staging.write_bytes(catalogue)
+    listener.on_work(f"measuring on {len(prepared.test):,} held-out users")
+    before = {} if start is None else {"before": _metrics_before(start, prepared, config)}
     folder = save_model(
         out,
         trained.model.cpu(),
         prepared.model_config,
         name=name,
         data=_provenance(config, prepared),
-        training=_settings(config, prepared.model_config),
-    listener.on_work(f"measuring on {len(prepared.test):,} held-out users")
+        training=_settings(config, prepared.model_config, start),
         metrics={"validation": trained.phone.records[trained.phone.best_epoch - 1]}
-        | metrics_of(trained.model, prepared.test),
+        | metrics_of(trained.model, prepared.test)
+        | before,
     )
     for path in out.glob("checkpoint*.safetensors"):
         path.unlink()
@@ -250,13 +259,20 @@ class _Trained:
 
 
 def _fit(
-    prepared: "_Prepared", config: RunConfig, out: Path, device: torch.device, *, resume: bool, listener: Listener
+    prepared: "_Prepared",
+    config: RunConfig,
+    out: Path,
+    device: torch.device,
+    start: Start | None,
+    *,
+    resume: bool,
+    listener: Listener,
 ) -> _Trained:
     """Train the phone's model; then, where its cloud answers with a vector, the cloud's."""
     whole = prepared.model_config
     two_stages = whole.correction == "vector"
     first = dataclasses.replace(whole, correction="none") if two_stages else whole
-    model = build_model(first, generator=torch.Generator().manual_seed(config.training.seed)).to(device)
+    model = _started(first, config, start).to(device)
     if two_stages:
         listener.on_stage("on-device model", config.training.epochs)
     state = fit(
@@ -276,6 +292,7 @@ def _fit(
         whole,
         prepared.training,
         config.cloud_training(),
+        start=start,
         checkpoints=lambda index: out / CLOUD_CHECKPOINT.format(index + 1),
         resume=resume,
         listener=listener,
@@ -283,9 +300,24 @@ def _fit(
     return _Trained(joint, state, state.records + records)
 
 
-def _settings(config: RunConfig, model: ModelConfig) -> dict[str, Any]:
+def _started(model_config: ModelConfig, config: RunConfig, start: Start | None) -> Ranker:
+    """The model before its first step: drawn, then as far as it continues another set to that."""
+    model = build_model(model_config, generator=torch.Generator().manual_seed(config.training.seed))
+    if start is not None:
+        start.apply(model)
+    return model
+
+
+def _metrics_before(start: Start, prepared: "_Prepared", config: RunConfig) -> dict[str, Any]:
+    """The old model on the same test users, its new items as they start, by both protocols."""
+    measured = measure_ways(_started(prepared.model_config, config, start).eval(), prepared.test)
+    return sampled_metrics(measured) | {"full": full_metrics(measured)}
+
+
+def _settings(config: RunConfig, model: ModelConfig, start: Start | None) -> dict[str, Any]:
     cloud = {"cloud": config.cloud} if model.correction == "vector" else {}
-    return dataclasses.asdict(config.training) | cloud
+    continued = {} if start is None else {"continued": start.facts()}
+    return dataclasses.asdict(config.training) | cloud | continued
 
 
 def metrics_of(model: Ranker, test: EvaluationSet) -> dict[str, Any]:
@@ -348,6 +380,7 @@ def _provenance(config: RunConfig, prepared: _Prepared) -> dict[str, Any]:
     """The ``[data]`` table of ``model.toml``: enough to make the held-out slice again from the same file."""
     return config.data.as_table() | {
         "vocabulary_sha256": prepared.interactions.vocabulary_sha256,
+        "interactions_sha256": prepared.interactions.sha256,
         "negatives": config.training.evaluation_negatives,
         "evaluation_seed": config.training.evaluation_seed,
         "statistics": dataclasses.asdict(statistics(prepared.interactions)),
@@ -369,11 +402,12 @@ def _check_folder(out: Path, checkpoint: Path, *, resume: bool) -> None:
         raise UsageError(f"{out} is a file; give a folder")
 
 
-def _remember_settings(out: Path, config: RunConfig, interactions: Interactions, *, resume: bool) -> None:
+def _remember_settings(
+    out: Path, config: RunConfig, interactions: Interactions, source: ModelFolder | None, *, resume: bool
+) -> None:
     """Keep what the run was started with, and refuse to resume with anything else."""
-    tables = config.as_tables()
-    digest = hashlib.sha256(interactions.items.tobytes() + interactions.offsets.tobytes()).hexdigest()
-    now = json.loads(json.dumps(tables | {"interactions_sha256": digest, "vocabulary": interactions.vocabulary_sha256}))
+    tables = config.as_tables() | ({} if source is None else {"from": source.sha256})
+    now = json.loads(json.dumps(tables | {"interactions_sha256": interactions.sha256}))
     path = out / SETTINGS
     if not resume:
         with publish_file(path) as staging:

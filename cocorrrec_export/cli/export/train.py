@@ -27,6 +27,8 @@ Examples:
   cocorr-export train --data clicks.csv --architecture sasrec --learning-rate 0.001 --out models/sasrec
 
   cocorr-export train --data clicks.csv --out models/mine --resume
+
+  cocorr-export train --from models/mine --data this-week.csv --out models/mine-2
 """
 
 
@@ -41,19 +43,28 @@ def train(
         str | None,
         typer.Option(help="cocorrrec, din, gru4rec, sasrec, bert4rec or mamba4rec. Default: cocorrrec."),
     ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="A model to continue on newer data: a shipped model's name, or the folder of your own.",
+            show_default=False,
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model. Default: the name of --out.")] = None,
     data_settings: options.DataSettings = None,
     epochs: Annotated[int | None, typer.Option(help="Maximum number of epochs.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Start of the learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the start, the order and the negatives.")] = None,
     recipe: Annotated[
-        str,
+        str | None,
         options.choice(
             "--recipe",
             RECIPES,
             "Settings that neither the config nor an option gives: what ranks best, or the released implementation's.",
+            show_default="best, with --from as the model was trained",
         ),
-    ] = "best",
+    ] = None,
     correction: Annotated[
         str | None,
         options.choice(
@@ -77,10 +88,16 @@ def train(
 
     The last item of each user is held out for testing and the one before for choosing the epoch. Interrupt it at any
     time: --resume continues, on the CPU bit for bit as if nothing had happened.
+
+    With --from a trained or imported model is continued: items are matched by their ids, known ones keep their rows,
+    new ones start at the mean of all rows, and the other weights, the cloud's too, go on from where they are.
     """
     require("train")
+    console.log(f"training on {data}, into {out}")  # torch takes seconds to load
     from cocorrrec_export.cli.progress import TrainingProgress
+    from cocorrrec_export.modeling.store import find_model, open_model
     from cocorrrec_export.training import run
+    from cocorrrec_export.training.continuation import read_continued_settings
     from cocorrrec_export.training.recipes import read_settings
 
     overrides = {
@@ -90,10 +107,16 @@ def train(
         "training.learning_rate": learning_rate,
         "training.seed": seed,
     }
-    settings = read_settings(config, options.given(overrides) | (data_settings or {}), recipe)
+    given = options.given(overrides) | (data_settings or {})
+    continued = None
+    if source is None:
+        settings = read_settings(config, given, recipe or "best")
+    else:
+        continued = open_model(find_model(source))
+        console.warn_unverified(continued)
+        settings = read_continued_settings(continued, data, config, given, recipe)
     with TrainingProgress(settings.training.epochs) as progress:
         folder = run.train(
-    console.log(f"training on {data}, into {out}")  # torch takes seconds to load
             data,
             settings,
             out,
@@ -102,6 +125,7 @@ def train(
             titles=titles,
             weights_only=weights_only,
             resume=resume,
+            source=continued,
             listener=progress,
         )
     if json:
@@ -117,11 +141,14 @@ def repeats_line(share: float) -> str:
 
 
 def _print_metrics(name: str, metrics: dict[str, Any]) -> None:
-    own = {way: metrics[way] for way in ("corrected", "alone") if way in metrics}
+    own: dict[str, Any] = {way: metrics[way] for way in ("corrected", "alone") if way in metrics}
+    before: dict[str, Any] = metrics.get("before", {})
+    own |= {f"{way}, before": before[way] for way in own if way in before}
     references = metrics["references"]
     sampled = own | {row: found["sampled"] for row, found in references.items()}
     console.print_metrics(f"{name}: test metrics, one item among sampled ones", sampled)
-    full = metrics["full"] | {row: found["full"] for row, found in references.items() if "full" in found}
+    old = {f"{way}, before": found for way, found in before.get("full", {}).items()}
+    full = metrics["full"] | old | {row: found["full"] for row, found in references.items() if "full" in found}
     console.print_metrics(f"{name}: test metrics, one item in the whole catalog", full, full=True)
     console.log(repeats_line(metrics["repeated_test"]))
     if "paired" in metrics:

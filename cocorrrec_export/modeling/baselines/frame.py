@@ -67,6 +67,10 @@ class Baseline(Ranker):
         self.item_bias = nn.Parameter(torch.zeros(vocab_size)) if output_bias else None
         self.dropout = nn.Dropout(dropout)
 
+    def item_tensors(self) -> list[str]:
+        """The table and, where the model has one, the bias per item."""
+        return super().item_tensors() + (["item_bias"] if self.item_bias is not None else [])
+
     def candidate_vectors(self, rows: Tensor, items: Tensor | None) -> Tensor:
         """With a bias per item, it is the last feature."""
         vectors = self.item_side(rows)
