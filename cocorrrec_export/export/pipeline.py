@@ -59,13 +59,20 @@ class Source:
     held_out: EvaluationSet | None
 
 
-def open_source(model: str | None, data: Path | None, *, architecture: str | None = None) -> Source:
+def open_source(
+    model: str | None,
+    data: Path | None,
+    *,
+    architecture: str | None = None,
+    notice: Callable[[str], None] = lambda _: None,
+) -> Source:
     """A model by name or path, with its held-out users: its own, or those of the interaction file ``data``.
 
     Args:
         model: None takes the shipped one of the architecture.
         data: interactions; None takes what the model's folder holds.
         architecture: what the model must be; None takes any.
+        notice: receives what is to be known of ``data``.
 
     Raises:
         UsageError: no such model, or it is of another architecture.
@@ -73,7 +80,10 @@ def open_source(model: str | None, data: Path | None, *, architecture: str | Non
     """
     folder = open_model(find_model(model, architecture))
     has_users = data is not None or folder.evaluation_path.is_file()
-    return Source(folder, load_model(folder), held_out_set(folder, data) if has_users else None)
+    held_out = held_out_set(folder, data) if has_users else None
+    if data is not None and held_out is not None:
+        notice(held_out.describe_compared())
+    return Source(folder, load_model(folder), held_out)
 
 
 def export(source: Source, recipe: Recipe, out: Path, *, progress: Callable[[str], None] = lambda _: None) -> Artifact:
@@ -140,6 +150,7 @@ def _copy_items(folder: ModelFolder, recipe: Recipe, staging: Path) -> dict[str,
     """
     if recipe.kind != "scn" or not folder.items_path.is_file():
         return {}
+    items_of_model(folder)
     path = staging / ITEMS
     shutil.copyfile(folder.items_path, path)
     return {"items": {"file": ITEMS, "sha256": sha256_file(path), "order": "id"}}
@@ -150,7 +161,6 @@ def export_each(
 ) -> tuple[list[Artifact], dict[str, str]]:
     """Export by several recipes; one that fails does not stop the others.
 
-    items_of_model(folder)
     Returns:
         What was published, and the error of each recipe that failed, by its target.
     """
@@ -176,6 +186,7 @@ def check(
     architecture: str | None = None,
     limits: ParityLimits | None = None,
     progress: Callable[[str], None] = lambda _: None,
+    notice: Callable[[str], None] = lambda _: None,
 ) -> Verdict:
     """Check an artifact again: its hashes, then levels 1 and 2 from the file through its runtime.
 
@@ -186,6 +197,7 @@ def check(
         architecture: of which artifact and model must be; None takes any.
         limits: what must hold; None takes those of the recipe that ships for such a file.
         progress: receives what is being done.
+        notice: receives what is to be known of ``data``.
 
     Raises:
         ParityError: the file is beyond the limits.
@@ -194,7 +206,7 @@ def check(
     """
     progress("checking hashes")
     artifact = open_artifact(path, architecture=architecture)
-    source = open_source(model or _shipped_model_of(artifact), data, architecture=architecture)
+    source = open_source(model or _shipped_model_of(artifact), data, architecture=architecture, notice=notice)
     made_from = artifact.manifest["model"]["sha256"]
     if source.folder.sha256 != made_from:
         raise UsageError(

@@ -19,6 +19,8 @@ class RankingParity:
     """Without a correction: metric to ``eager`` and ``artifact``."""
     metrics_corrected: dict[str, dict[str, float]] | None
     reason: str | None = None
+    interactions: str | None = None
+    """Whose clicks were ranked, as :data:`~cocorrrec_export.data.evaluation_set.Compared`."""
 
     def problems(self, limits: ParityLimits) -> list[str]:
         """What is beyond the limits."""

@@ -73,7 +73,7 @@ def judge(
     problems = ranking.problems(limits)
     if problems:
         raise ParityError(f"{hop} does not rank as the float32 model does:\n  " + "\n  ".join(problems))
-    return Verdict(runtime.executed_by, tensors, ranking)
+    return Verdict(runtime.executed_by, tensors, replace(ranking, interactions=held_out.compared))
 
 
 def _histories(cases: list[Case], config: ModelConfig, held_out: EvaluationSet | None) -> NDArray[np.int32]:

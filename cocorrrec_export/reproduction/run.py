@@ -51,7 +51,10 @@ class Result:
         return float(self.facts["validation"][settings["training"]["monitor"]])
 
     def per_user(self) -> dict[str, NDArray[np.float64]]:
-        """Each metric ``[users]``, with the cloud's correction where the model has a GCN."""
+        """Each metric ``[users]``, with the cloud's correction where the model has a GCN.
+
+        Without those that every order would earn, with so few negatives.
+        """
         way = "corrected" if "corrected.above" in self.places else "alone"
         found = Places(self.places[f"{way}.above"], self.places[f"{way}.tied"], self.facts["negatives"])
         values = found.per_user()
@@ -140,6 +143,8 @@ def perform(
         )
     model_folder = open_model(out)
     held_out = held_out_set(model_folder, data_file)
+    if held_out.compared == "other":
+        raise CocorrrecError(f"{data_file}: changed while {run.name} was trained: give it again as it was")
     model = load_model(model_folder)
     tensors = {}
     for way, corrected in ways(model).items():

@@ -88,6 +88,8 @@ def evaluate(
     folder = open_model(find_model(model, architecture))
     console.warn_unverified(folder)
     held_out = held_out_set(folder, data)
+    if data is not None:
+        console.log(held_out.describe_compared())
     loaded = load_model(folder)
     if controls and loaded.gcn is None:
         raise UsageError(f"--controls: {folder.name} does not have a cloud model, whose answer could be exchanged")
@@ -111,6 +113,7 @@ def evaluate(
             "sha256": folder.sha256,
             "verified": folder.verified,
             "users": len(held_out),
+            "interactions": held_out.compared,
             "repeated_test": held_out.repeated_share(),
             "metrics": metrics,
             "full": full,

@@ -36,5 +36,6 @@ def gcn(
 
     with console.steps() as progress:
         progress("loading the model")
-        artifact = pipeline.export(pipeline.open_source(model, data), chosen, out, progress=progress)
+        source = pipeline.open_source(model, data, notice=console.log)
+        artifact = pipeline.export(source, chosen, out, progress=progress)
     console.print_artifact(artifact, as_json=json)

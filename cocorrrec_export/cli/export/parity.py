@@ -64,7 +64,13 @@ def parity(
             from cocorrrec_export.export import pipeline
 
             verdict = pipeline.check(
-                path, model=model, data=data, architecture=architecture, limits=limits, progress=progress
+                path,
+                model=model,
+                data=data,
+                architecture=architecture,
+                limits=limits,
+                progress=progress,
+                notice=console.log,
             )
     if json:
         console.print_json({"path": str(path), "parity": verdict.as_dict()})

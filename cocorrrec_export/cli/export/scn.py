@@ -55,7 +55,7 @@ def scn(
 
     with console.steps() as progress:
         progress("loading the model")
-        source = pipeline.open_source(model, data, architecture=architecture)
+        source = pipeline.open_source(model, data, architecture=architecture, notice=console.log)
         if target != "all":
             artifact = pipeline.export(source, recipes[0], out, progress=progress)
         else:
