@@ -93,11 +93,18 @@ def _phone(request: Request, gcn: Path) -> tuple[NDArray[np.generic], Tolerance]
     artifact = open_artifact(request.scn or newest_artifact(Path("dist"), kind="scn"))
     if artifact.kind != "scn":
         raise UsageError(f"--scn {artifact.path} holds a {artifact.kind}")
+    cloud_artifact = open_artifact(gcn)
+    mine, theirs = (each.manifest["model"] for each in (artifact, cloud_artifact))
+    if mine["sha256"] != theirs["sha256"]:
+        raise UsageError(
+            f"{artifact.path} was made from {mine['name']} ({mine['sha256'][:16]}), {gcn} from {theirs['name']} "
+            f"({theirs['sha256'][:16]}): export both halves of one model"
+        )
     in_child(f"running {artifact.program}", rehearse, artifact.target, artifact.program, artifact.entry_points)
     runtime = open_runtime(artifact.target, artifact.program, artifact.entry_points)
     if not {"rank", "rank_corrected"} <= runtime.entry_points.keys():
         raise UsageError(f"{artifact.path} lacks the entry points rank and rank_corrected")
-    (cloud,) = open_artifact(gcn).entry_points
+    (cloud,) = cloud_artifact.entry_points
     takes = [spec.name for spec in runtime.entry_points["rank_corrected"].inputs[2:]]
     gives = [spec.name for spec in cloud.outputs]
     if takes != gives:

@@ -1,6 +1,7 @@
 """``cocorr-profile link``: real server, real sockets, small grid."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from cocorrrec_export.artifact.manifest import Artifact
 from cocorrrec_export.cli import console
 from cocorrrec_export.cli.profile.app import app
 from cocorrrec_export.profiling.report.document import write_profile
+from tests.exports import rehash
 from tests.profiling.profiles import small_profile
 
 GRID = ("--bandwidth", "20,100", "--rtt", "0,4", "--loss", "0", "--requests", "5")
@@ -118,3 +120,22 @@ def test_wrong_usage(
 def test_help_has_examples(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, "--help") == 0
     assert "cocorr-profile link --bandwidth 5,100" in capfd.readouterr().out
+
+
+def test_halves_of_two_models_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    scn_fp32: Artifact,
+    gcn_fp32: Artifact,
+    tmp_path: Path,
+) -> None:
+    """The same names and shapes, of other weights: yesterday's cloud would answer today's phone."""
+    other = tmp_path / "gcn"
+    shutil.copytree(gcn_fp32.path, other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["model"]["sha256"] = "0" * 64
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    rehash(other)
+    assert run(monkeypatch, "--scn", scn_fp32.path, "--gcn", other, "--output", tmp_path / "out", *GRID) == 2
+    assert "export both halves of one model" in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
