@@ -95,6 +95,20 @@ def read_cut(path: Path) -> Cut:
         raise CocorrrecError(f"{path}: not a sound prepared data set: {error}") from None
 
 
+def read_origin(path: Path) -> dict[str, Any]:
+    """Where a prepared data set comes from: from its header, whatever its size; the rest is not checked.
+
+    Raises:
+        CocorrrecError: the header is damaged, or not that of a prepared data set.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            origin: dict[str, Any] = _read_entry(path, file)["origin"]
+            return origin
+    except SafetensorError as error:
+        raise CocorrrecError(f"{path}: not a complete prepared data set: {error}") from None
+
+
 def _read_entry(path: Path, file: Any) -> dict[str, Any]:
     try:
         entry = json.loads((file.metadata() or {})[_ENTRY])

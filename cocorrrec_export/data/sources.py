@@ -10,7 +10,7 @@ from cocorrrec_export.data.files.detection import AUTO, check_format, facts_of
 from cocorrrec_export.data.files.reading import Reading
 from cocorrrec_export.data.files.streaming import OnBytes
 from cocorrrec_export.data.interactions import Filters, Interactions, load_interactions
-from cocorrrec_export.data.prepared import Cut, is_cut, read_cut, write_cut
+from cocorrrec_export.data.prepared import is_cut, read_cut, read_origin, write_cut
 from cocorrrec_export.errors import CocorrrecError, UsageError
 from cocorrrec_export.toml import check_types, from_table
 
@@ -74,7 +74,7 @@ def read_source(path: Path, source: DataSource, *, progress: OnBytes | None = No
     """
     if is_cut(path):
         cut = read_cut(path)
-        return cut.interactions, _made_with(path, cut, source)
+        return cut.interactions, _made_with(path, cut.origin, source)
     interactions = load_interactions(
         path,
         columns=source.columns,
@@ -89,11 +89,13 @@ def read_source(path: Path, source: DataSource, *, progress: OnBytes | None = No
 def resolve_source(path: Path, source: DataSource) -> DataSource:
     """``source``, or what a prepared data set was made with: a model trained from it names the filters used.
 
+    Of a prepared data set the header alone is read.
+
     Raises:
         UsageError: ``path`` is a prepared data set, and ``source`` asks for other filters than its own.
-        CocorrrecError: it is a damaged prepared data set.
+        CocorrrecError: its header is damaged.
     """
-    return _made_with(path, read_cut(path), source) if is_cut(path) else source
+    return _made_with(path, read_origin(path), source) if is_cut(path) else source
 
 
 def make_cut(
@@ -120,10 +122,10 @@ def make_cut(
     return interactions
 
 
-def _made_with(path: Path, cut: Cut, source: DataSource) -> DataSource:
+def _made_with(path: Path, origin: dict[str, Any], source: DataSource) -> DataSource:
     """What a prepared data set was made with, if ``source`` does not ask for anything else."""
     try:
-        made = DataSource.from_dict(dict(cut.origin["data"]), where=f"{path}, [data]")
+        made = DataSource.from_dict(dict(origin["data"]), where=f"{path}, [data]")
     except (KeyError, TypeError, ValueError):
         raise CocorrrecError(f"{path}: a prepared data set that does not say how it was made; make it again") from None
     if source.filters not in (made.filters, Filters()):

@@ -68,6 +68,20 @@ def test_a_cut_of_a_file_is_the_file_filtered(tmp_path: Path, name: str) -> None
     assert again.read_bytes() == out.read_bytes()
 
 
+def test_where_it_comes_from_is_read_from_the_header_alone(tmp_path: Path) -> None:
+    path, made = tmp_path / "a.cut", DataSource(filters=FILTERS)
+    write_cut(path, example(), {"data": made.as_table()})
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert resolve_source(path, DataSource()) == made
+    with pytest.raises(CocorrrecError, match="its digest does not match its content"):
+        load_source(path, DataSource())
+    path.write_bytes(data[:20])
+    with pytest.raises(CocorrrecError, match="prepared data set"):
+        resolve_source(path, DataSource())
+
+
 def test_a_cut_is_not_filtered_again(tmp_path: Path) -> None:
     file, out = write_release(tmp_path, RELEASES["yelp reviews"], rows()), tmp_path / "a.cut"
     make_cut(file, DataSource(filters=FILTERS), out)
