@@ -232,7 +232,7 @@ class DeviceRanker(nn.Module):
             raise ValueError("the model is in training mode: call eval() before exporting it")
         if storage.item_side == "folded" and not item_layers:
             raise UsageError(
-                f"item_side 'folded' is for an item side with layers: {type(model).__name__} scores with the item's "
+                f"item_side 'folded' is for an item side with layers: {model.architecture} scores with the item's "
                 "own row, so use 'computed'"
             )
         self.hidden = model.item_embedding.embedding_dim

@@ -34,6 +34,7 @@ def build_model(config: ModelConfig, *, generator: torch.Generator | None = None
     # The constructors draw from the global generator; what they draw is overwritten, so its state is put back.
     with torch.random.fork_rng(devices=[], enabled=generator is not None):
         model = ARCHITECTURES[config.architecture](config)
+    model.architecture = config.architecture
     _initialize(model, std=config.init_std, generator=generator)
     return model
 

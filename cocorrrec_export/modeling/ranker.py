@@ -25,6 +25,8 @@ class Ranker(nn.Module):
     """The table, ``[V, D]``."""
     gcn: nn.Module | None
     """The cloud model; None in every architecture but CoCorrRec's."""
+    architecture = ""
+    """Its name in a config, for messages; :func:`~cocorrrec_export.modeling.build.build_model` sets it."""
     streams = False
     """Whether clicks can be read one by one in constant memory: :meth:`start_stream` and :meth:`step`."""
     renamed: ClassVar[dict[str, str]] = {}
@@ -53,8 +55,8 @@ class Ranker(nn.Module):
             UsageError: the model reads later clicks into earlier positions, or has no state of its own.
         """
         raise UsageError(
-            f"{type(self).__name__} does not have one user state per click that only that click and earlier ones "
-            "decide: use positions 'last'"
+            f"{self.architecture or type(self).__name__} does not have one user state per click that only that click "
+            "and earlier ones decide: use positions 'last'"
         )
 
     def item_side(self, rows: Tensor) -> Tensor:
@@ -75,13 +77,13 @@ class Ranker(nn.Module):
         logits: Tensor = user @ vectors.T
         return logits
 
-    def initialize(self, *, std: float, generator: torch.Generator | None) -> None:
-        """Draw what does not start as :func:`~cocorrrec_export.modeling.build.build_model` draws every layer."""
     def item_tensors(self) -> list[str]:
         """Names of the tensors that have a row per item: the table, and what an architecture has next to it."""
         table = self.item_embedding.weight
         return [name for name, x in self.named_parameters() if x is table]
 
+    def initialize(self, *, std: float, generator: torch.Generator | None) -> None:
+        """Draw what does not start as :func:`~cocorrrec_export.modeling.build.build_model` draws every layer."""
 
     def start_stream(self, batch: int) -> Any:
         """The streaming state before the first click."""

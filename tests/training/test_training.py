@@ -305,8 +305,8 @@ def test_the_learning_rate_rises_and_falls() -> None:
 def test_models_without_a_state_per_click_say_so() -> None:
     data, config = training_data(), TrainConfig(positions="all", batch_size=64)
     for options, message in (
-        ({"architecture": "din"}, "DIN does not have one user state per click"),
-        ({"architecture": "bert4rec"}, "Transformer does not have"),
+        ({"architecture": "din"}, "din does not have one user state per click"),
+        ({"architecture": "bert4rec"}, "bert4rec does not have"),
         ({"correction": "kernel"}, "correction 'kernel' is computed from the whole upload"),
     ):
         with pytest.raises(UsageError, match=message):
