@@ -18,6 +18,9 @@ ID_RULE = "item ids are 1 to vocab_size - 1; 0 is padding, allowed only after th
 HISTORY, CANDIDATES, CLICK = "ids", "candidates", "item"
 """Inputs that hold item ids; padding is for the first alone."""
 
+RECOMMEND = "recommend"
+"""The entry point that a recipe asks for by a number of items, in place of its name."""
+
 PART_PREFIX = "bytes_"
 """Metadata of a program: bytes of the weights of each part of the model, by ``bytes_<part>``."""
 
@@ -62,6 +65,12 @@ def new_stream(step: EntryPoint) -> dict[str, NDArray[Any]]:
     }
 
 
+OF_RECOMMEND = ("recommend_overlap", "recommend_order")
+"""Limits that a recipe may leave out: 0 then, which asks nothing."""
+AT_LEAST = ("top10_overlap", *OF_RECOMMEND)
+"""Limits that a figure must reach; the others it must not exceed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ParityLimits:
     """What parity must hold; a worse export is not published."""
@@ -76,6 +85,10 @@ class ParityLimits:
     """Largest absolute change of any ranking metric on the held-out users."""
     ndcg10_rel: float
     """Largest relative change of NDCG@10 on the held-out users."""
+    recommend_overlap: float = 0.0
+    """Smallest mean share of a recommended list's items that are in the reference's list."""
+    recommend_order: float = 0.0
+    """Smallest mean share of a recommended list's places that hold the reference's item."""
     ties: float = 0.01
     """Largest mean share of the candidates that the artifact ties with another one, and the reference tells apart."""
 
@@ -84,6 +97,6 @@ class ParityLimits:
         allowed = {}
         for field in dataclasses.fields(self):
             mine = getattr(self, field.name)
-            smaller = max if field.name == "top10_overlap" else min
+            smaller = max if field.name in AT_LEAST else min
             allowed[field.name] = smaller(mine, own.get(field.name, mine))
         return ParityLimits(**allowed)

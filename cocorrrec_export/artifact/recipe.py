@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from cocorrrec_export.contract import ParityLimits
+from cocorrrec_export.contract import OF_RECOMMEND, RECOMMEND, ParityLimits
 from cocorrrec_export.errors import UsageError, nearest
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.resources import RECIPES_DIR
@@ -28,6 +28,7 @@ Scores = Literal["logit", "probability"]
 SCN_ENTRY_POINTS = ("encode", "user", "rank", "rank_corrected", "step", "score")
 GCN_ENTRY_POINTS = ("correct",)
 MAX_CANDIDATES = 10_000
+MAX_RECOMMENDED = 1000
 
 _EMBEDDING_OF = {
     "fp32": "fp32",
@@ -54,6 +55,8 @@ class Recipe:
     activations: Activations = "fp32"
     candidates: int = 0
     """C: candidates of one call; a longer list takes more calls. 0 in a GCN recipe, which has none."""
+    recommend: int = 0
+    """K: the best items of the whole catalog that the entry point ``recommend`` gives; 0 leaves it out."""
     item_side: ItemSide = "computed"
     scores: Scores = "logit"
     """What the phone's entry points give: the model's scores as they are, or their sigmoids. The order is the same,
@@ -81,6 +84,13 @@ class Recipe:
         """The same recipe for another number of candidates; None changes nothing."""
         return self if candidates is None else dataclasses.replace(self, candidates=candidates)
 
+    def with_recommend(self, count: int | None) -> "Recipe":
+        """The same recipe with the entry point ``recommend`` for ``count`` items, 0 without; None changes nothing."""
+        if count is None:
+            return self
+        names = tuple(name for name in self.entry_points if name != RECOMMEND)
+        return dataclasses.replace(self, recommend=count, entry_points=(*names, RECOMMEND) if count else names)
+
     def as_table(self) -> dict[str, Any]:
         """What the manifest says of the recipe, in the layout of the file."""
         table: dict[str, Any] = {key: getattr(self, key) for key in ("name", "kind", "target", "backend", "precision")}
@@ -88,8 +98,12 @@ class Recipe:
         if self.kind == "scn":
             table |= {"entry_points": list(self.entry_points), "item_side": self.item_side, "scores": self.scores}
             table["shapes"] = {"candidates": self.candidates}
+            if self.recommend:
+                table["shapes"]["recommend"] = self.recommend
             weights["embedding"] = self.embedding
-        return table | {"weights": weights, "parity": dataclasses.asdict(self.limits)}
+        limits = dataclasses.asdict(self.limits)
+        asked = {key: value for key, value in limits.items() if value or key not in OF_RECOMMEND}
+        return table | {"weights": weights, "parity": asked}
 
 
 def folder_prefix(kind: str, architecture: str) -> str:
@@ -102,6 +116,8 @@ def _inconsistencies(recipe: Recipe) -> list[str]:
     if recipe.kind == "scn":
         if not 1 <= recipe.candidates <= MAX_CANDIDATES:
             problems.append(f"shapes.candidates must be 1 to {MAX_CANDIDATES}, got {recipe.candidates}")
+        if not 0 <= recipe.recommend <= MAX_RECOMMENDED:
+            problems.append(f"shapes.recommend must be 1 to {MAX_RECOMMENDED}, or 0 for none, got {recipe.recommend}")
         if recipe.embedding != _EMBEDDING_OF[recipe.precision]:
             problems.append(
                 f"precision '{recipe.precision}' means weights.embedding '{_EMBEDDING_OF[recipe.precision]}', "
@@ -163,7 +179,9 @@ class _Reader:
             value = None
         return default if value is None else value
 
-    def integer(self, key: str, low: int, high: int) -> int:
+    def integer(self, key: str, low: int, high: int, *, optional: int | None = None) -> int:
+        if optional is not None and not self._has(key):
+            return optional
         value = self._take(key, int, "a whole number")
         if value is not None and not low <= value <= high:
             self.problems.append(f"{key} must be {low} to {high}, got {value}")
@@ -253,6 +271,8 @@ def load_recipe(path: Path) -> Recipe:
             top10_overlap=reader.number("parity.top10_overlap", 0, 1),
             metrics_abs=reader.number("parity.metrics_abs", 0, 1),
             ndcg10_rel=reader.number("parity.ndcg10_rel", 0, 1),
+            recommend_overlap=reader.number("parity.recommend_overlap", 0, 1, optional=ParityLimits.recommend_overlap),
+            recommend_order=reader.number("parity.recommend_order", 0, 1, optional=ParityLimits.recommend_order),
             ties=reader.number("parity.ties", 0, 1, optional=ParityLimits.ties),
         ),
     }
@@ -264,11 +284,12 @@ def load_recipe(path: Path) -> Recipe:
             "scores": reader.choice("scores", get_args(Scores), optional="logit"),
             "entry_points": reader.subset("entry_points", SCN_ENTRY_POINTS),
         }
+    count = reader.integer("shapes.recommend", 0, MAX_RECOMMENDED, optional=0) if kind == "scn" else None
     reader.report_unknown(not_for=_SCN_ONLY if kind == "gcn" else ())
     if reader.problems:
         raise UsageError(f"{path}: " + "; ".join(reader.problems))
     try:
-        return Recipe(**fields)
+        return Recipe(**fields).with_recommend(count)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
 

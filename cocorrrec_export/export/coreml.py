@@ -136,26 +136,30 @@ def _shorten(function: Any) -> None:
     """Compute once what is computed twice, and give values short names: half of a program's bytes."""
     block = function.block_specializations[function.opset]
     names = {name: name for name in [x.name for x in function.inputs] + list(block.outputs)}
-    first: dict[bytes, str] = {}
+    first: dict[bytes, list[str]] = {}
     kept: list[Any] = []
     for operation in block.operations:
         for argument in (x for operand in operation.inputs.values() for x in operand.arguments):
             if argument.HasField("name"):
                 argument.name = names[argument.name]
-        (output,) = operation.outputs
-        given, output.name = output.name, ""
+        given = [output.name for output in operation.outputs]
+        for output in operation.outputs:
+            output.name = ""
         label = operation.attributes["name"].immediateValue.tensor.strings.values
         label[:] = [""]
         key = operation.SerializeToString(deterministic=True)
-        if given not in names and key in first:
-            names[given] = first[key]
+        if names.keys().isdisjoint(given) and key in first:
+            names.update(zip(given, first[key], strict=True))
             continue
         number = f"v{len(kept):x}"
-        short = number
-        if given.startswith(_BUFFER):  # a tensor of a module keeps the name that it has there
-            short = given.removeprefix(_BUFFER).removesuffix("_to_fp16").removesuffix("_weight")
-        short = number if short in names.values() else short
-        output.name = first[key] = names.setdefault(given, short)
+        first[key] = []
+        for index, (name, output) in enumerate(zip(given, operation.outputs, strict=True)):
+            short = plain = f"{number}_{index}" if index else number
+            if name.startswith(_BUFFER):  # a tensor of a module keeps the name that it has there
+                short = name.removeprefix(_BUFFER).removesuffix("_to_fp16").removesuffix("_weight")
+            short = plain if short in names.values() else short
+            output.name = names.setdefault(name, short)
+            first[key].append(output.name)
         label[:] = [number]
         kept.append(operation)
     del block.operations[:]

@@ -17,13 +17,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from cocorrrec_export.artifact.recipe import Recipe
-from cocorrrec_export.contract import EntryPoint
+from cocorrrec_export.contract import RECOMMEND, EntryPoint
 from cocorrrec_export.export.graphs import GraphSpec, gcn_graph, scn_graphs
 from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.curves import LENGTHS, slope_per_token
 
-_VOCABULARY = 32  # the size of the table does not change the count
+_VOCABULARY = 32
+"""Items to count with: their number does not change a count, but of ``recommend``, which grows with it evenly."""
 _SOFTMAX_OPERATIONS = 5
 """An element: the maximum, the difference, the exponential, the sum and the quotient."""
 _aten: Any = torch.ops.aten
@@ -140,6 +141,8 @@ def entry_flops(config: ModelConfig, recipe: Recipe) -> tuple[EntryFlops, ...]:
     """
     graphs = _graphs(config, recipe)
     calls = {graph.name: count(graph) for graph in graphs}
+    if RECOMMEND in calls:
+        calls[RECOMMEND] = _of_all_items(config, recipe, calls[RECOMMEND])
     by_length = {
         length: {graph.name: count(graph) for graph in _graphs(_of_length(config, recipe, length), recipe)}
         for length in LENGTHS
@@ -178,8 +181,25 @@ def _of_length(config: ModelConfig, recipe: Recipe, length: int) -> ModelConfig:
     return dataclasses.replace(config, sequence_length=length, cloud_length=max(length, config.cloud_length))
 
 
-def _graphs(config: ModelConfig, recipe: Recipe) -> list[GraphSpec]:
-    config = dataclasses.replace(config, vocab_size=_VOCABULARY)
+def _of_all_items(config: ModelConfig, recipe: Recipe, few: Operations) -> Operations:
+    """Of ``recommend`` over the model's catalog, from its cost over few items: an item costs what any other costs."""
+    size = _vocabulary(config, recipe)
+    by_name = {graph.name: graph for graph in _graphs(config, recipe, more_items=size)}
+    more = count(by_name[RECOMMEND])
+
+    def grown(few: int, more: int) -> int:
+        return few + (more - few) // size * (config.vocab_size - size)
+
+    return Operations(grown(few.products, more.products), grown(few.elementwise, more.elementwise))
+
+
+def _vocabulary(config: ModelConfig, recipe: Recipe) -> int:
+    """Rows of the table that is counted with: enough for what is recommended."""
+    return _VOCABULARY + (recipe.recommend + max(config.sequence_length, *LENGTHS) if recipe.recommend else 0)
+
+
+def _graphs(config: ModelConfig, recipe: Recipe, *, more_items: int = 0) -> list[GraphSpec]:
+    config = dataclasses.replace(config, vocab_size=_vocabulary(config, recipe) + more_items)
     model = build_model(config, generator=torch.Generator().manual_seed(0)).eval()
     if recipe.kind == "gcn":
         return [gcn_graph(model, config)]

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from cocorrrec_export import plugins
 from cocorrrec_export.artifact.recipe import SCN_ENTRY_POINTS, Recipe
-from cocorrrec_export.contract import POSITION, EntryPoint, TensorSpec
+from cocorrrec_export.contract import POSITION, RECOMMEND, EntryPoint, TensorSpec
 from cocorrrec_export.errors import UsageError
+from cocorrrec_export.forms.catalogue import Catalogue
 from cocorrrec_export.forms.din import DeviceDIN
-from cocorrrec_export.forms.frame import DeviceRanker, Storage
+from cocorrrec_export.forms.frame import DeviceRanker, ItemRows, Storage
 from cocorrrec_export.forms.gru4rec import DeviceGRU4Rec
 from cocorrrec_export.forms.kernel import corrected_user_state
 from cocorrrec_export.forms.mamba4rec import DeviceMamba4Rec
@@ -57,7 +58,7 @@ class _Entry(nn.Module):
         self.device = device
         self.probability = probability
 
-    def scores(self, user: Any, rows: Tensor) -> tuple[Tensor]:
+    def scores(self, user: Any, rows: ItemRows) -> tuple[Tensor]:
         """Scores ``[1, C]`` of the candidates' rows: logits, or their sigmoids, which float32 ties above 17."""
         logits = self.device.score_rows(user, rows)
         return (torch.sigmoid(logits) if self.probability else logits,)
@@ -127,6 +128,20 @@ class RankWithVector(_Entry):
         return self.scores(self.device.read(ids, clicks) + vector, items)
 
 
+class Recommend(_Entry):
+    """The best items of the whole catalog, without the history's own and without the cloud."""
+
+    def __init__(self, device: DeviceRanker, *, count: int, probability: bool = False) -> None:
+        super().__init__(device, probability=probability)
+        self.catalogue = Catalogue(device, count=count)
+
+    def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """``ids [1, L]`` to ``items [1, K]`` int32 and ``scores [1, K]``, the best first."""
+        user = self.device.read(ids, self.device.table(ids.view(ids.shape[1])))
+        items, logits = self.catalogue(self.device, ids, user)
+        return items, torch.sigmoid(logits) if self.probability else logits
+
+
 class Correct(nn.Module):
     """The cloud model."""
 
@@ -193,15 +208,16 @@ class Form:
     device: Callable[..., DeviceRanker]
     """From the plain model, ``sequence_length`` and ``storage``."""
     entry_points: tuple[str, ...]
+    """The first is always there; ``recommend`` is made only where a recipe asks for it."""
     state: Callable[[ModelConfig], tuple[TensorSpec, ...]] = _no_state
     """What ``step`` takes next to the click; a new stream is all zeros, but for ``position``."""
 
 
-_STREAMING = ("rank", "step", "score")
+_STREAMING = ("rank", "step", "score", RECOMMEND)
 _BY_CORRECTION: dict[str, tuple[str, ...]] = {
-    "kernel": ("encode", "rank", "rank_corrected", "step", "score"),
-    "vector": ("user", "rank", "rank_corrected", "step", "score"),
-    "none": ("user", "rank", "step", "score"),
+    "kernel": ("encode", "rank", "rank_corrected", "step", "score", RECOMMEND),
+    "vector": ("user", "rank", "rank_corrected", "step", "score", RECOMMEND),
+    "none": ("user", "rank", "step", "score", RECOMMEND),
 }
 """Entry points of a cocorrrec, by what its cloud answers."""
 
@@ -218,11 +234,11 @@ class _Forms(dict[str, Form]):
 
 FORMS = _Forms(
     {
-        "cocorrrec": Form(DeviceSCN, SCN_ENTRY_POINTS, _ttt_state),
+        "cocorrrec": Form(DeviceSCN, (*SCN_ENTRY_POINTS, RECOMMEND), _ttt_state),
         "din": Form(DeviceDIN, ("rank",)),
         "gru4rec": Form(DeviceGRU4Rec, _STREAMING, _gru_state),
-        "sasrec": Form(DeviceTransformer, ("rank",)),
-        "bert4rec": Form(DeviceTransformer, ("rank",)),
+        "sasrec": Form(DeviceTransformer, ("rank", RECOMMEND)),
+        "bert4rec": Form(DeviceTransformer, ("rank", RECOMMEND)),
         "mamba4rec": Form(DeviceMamba4Rec, _STREAMING, _mamba_state),
     }
 )
@@ -236,8 +252,14 @@ def known_entry_points(config: ModelConfig) -> tuple[str, ...]:
     return FORMS[config.architecture].entry_points
 
 
-def scn_contracts(config: ModelConfig, *, candidates: int) -> dict[str, EntryPoint]:
-    """Names, dtypes and shapes of all the phone's entry points that the architecture has (one user at a time)."""
+def scn_contracts(config: ModelConfig, *, candidates: int, recommend: int = 0) -> dict[str, EntryPoint]:
+    """Names, dtypes and shapes of all the phone's entry points that the architecture has (one user at a time).
+
+    Args:
+        config: of the model.
+        candidates: C.
+        recommend: K; 0 leaves ``recommend`` out.
+    """
     h, f, K, L, D = config.num_heads, config.head_dim, config.mini_batch, config.sequence_length, config.hidden_size
     form = FORMS[config.architecture]
     ids = TensorSpec("ids", "int32", (1, L))
@@ -255,8 +277,13 @@ def scn_contracts(config: ModelConfig, *, candidates: int) -> dict[str, EntryPoi
         EntryPoint("rank_corrected", (ids, items, *corrections), (scores,)),
         EntryPoint("step", (TensorSpec("item", "int32", (1,)), *state), (*next_state, user)),
         EntryPoint("score", (user, items), (scores,)),
+        EntryPoint(
+            RECOMMEND,
+            (ids,),
+            (TensorSpec("items", "int32", (1, recommend)), TensorSpec("scores", "float32", (1, recommend))),
+        ),
     )
-    known = known_entry_points(config)
+    known = [name for name in known_entry_points(config) if name != RECOMMEND or recommend]
     return {entry.name: entry for entry in entry_points if entry.name in known}
 
 
@@ -278,7 +305,9 @@ def fit_recipe(recipe: Recipe, config: ModelConfig) -> Recipe:
     both = config.architecture == "cocorrrec" and set(OF_ONE_CORRECTION) <= set(recipe.entry_points)
     kept = tuple(name for name in recipe.entry_points if name in known)
     refused = [name for name in missing if not (both and name in OF_ONE_CORRECTION)]
-    if not kept or (refused and not recipe.shipped):
+    if recipe.shipped:
+        refused = [name for name in refused if name == RECOMMEND]  # it ships in no recipe: the user asked for it
+    if not kept or refused:
         raise UsageError(
             f"recipe {recipe.name}: {_described(config)} does not have the entry point "
             f"{', '.join(refused or missing)}: it has {', '.join(known)}"
@@ -325,6 +354,12 @@ def scn_graphs(model: Ranker, config: ModelConfig, recipe: Recipe) -> list[Graph
             f"weights.activations '{recipe.activations}' cannot be exported to {recipe.target}, which computes in "
             f"{' or '.join(target.activations)}"
         )
+    most = config.vocab_size - 1 - config.sequence_length
+    if recipe.recommend > most:
+        raise UsageError(
+            f"shapes.recommend is {recipe.recommend}, but of {config.vocab_size - 1} items {config.sequence_length} "
+            f"may be of the history: at most {max(most, 0)} can be recommended"
+        )
     storage = Storage(
         embedding=recipe.embedding,
         # A program that computes in float16 keeps all its weights so, and needs no casts of them in the graph.
@@ -333,14 +368,22 @@ def scn_graphs(model: Ranker, config: ModelConfig, recipe: Recipe) -> list[Graph
         half_as_bits=target.half_as_bits,
     )
     device = FORMS[config.architecture].device(model, sequence_length=config.sequence_length, storage=storage)
-    contracts = scn_contracts(config, candidates=recipe.candidates)
+    contracts = scn_contracts(config, candidates=recipe.candidates, recommend=recipe.recommend)
     graphs = []
     for name in recipe.entry_points:
         contract = contracts[name]
         example = tuple(_filled(spec, 1) for spec in contract.inputs)
-        module = RankWithVector if (name, config.correction) == ("rank_corrected", "vector") else _MODULES[name]
-        graphs.append(GraphSpec(contract, module(device, probability=recipe.scores == "probability").eval(), example))
+        graphs.append(GraphSpec(contract, _entry(name, device, config, recipe).eval(), example))
     return graphs
+
+
+def _entry(name: str, device: DeviceRanker, config: ModelConfig, recipe: Recipe) -> _Entry:
+    probability = recipe.scores == "probability"
+    if name == RECOMMEND:
+        return Recommend(device, count=recipe.recommend, probability=probability)
+    if (name, config.correction) == ("rank_corrected", "vector"):
+        return RankWithVector(device, probability=probability)
+    return _MODULES[name](device, probability=probability)
 
 
 def gcn_graph(model: Ranker, config: ModelConfig) -> GraphSpec:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cocorrrec_export.forms.attention import ClickMask, attend, clicked
-from cocorrrec_export.forms.frame import DeviceRanker, Storage
+from cocorrrec_export.forms.frame import DeviceRanker, ItemRows, Storage
 from cocorrrec_export.modeling.baselines.din import DIN
 
 
@@ -34,9 +34,10 @@ class DeviceDIN(DeviceRanker):
         x = self.interest_proj(torch.tanh(self.click_proj(rows)))
         return x[:, : self.hidden], x[:, self.hidden :], clicked(ids)
 
-    def match(self, user: tuple[Tensor, Tensor, ClickMask], vectors: Tensor) -> Tensor:
-        """Logits ``[1, C]`` of items with ``vectors [C, D]``."""
+    def score_rows(self, user: tuple[Tensor, Tensor, ClickMask], rows: ItemRows) -> Tensor:
+        """Logits ``[1, C]`` of the candidates' rows ``[C, D]``."""
         key, value, clicks = user
+        vectors = self.item_mlp(rows.values)
         interest = attend(vectors.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0), clicks)
         count = vectors.shape[0]
         logits: Tensor = self.classifier(self.target_proj(vectors) + interest.view(count, 2 * self.hidden))

@@ -8,13 +8,13 @@ with a constant row. Letters: L clicks, C candidates, D features, h heads, f = D
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from cocorrrec_export.errors import UsageError
-from cocorrrec_export.forms.weights import CodedTable, make_projection, make_table
+from cocorrrec_export.forms.weights import CodedTable, Table, make_projection, make_table
 from cocorrrec_export.modeling.baselines.transformer import DeviationNorm
 from cocorrrec_export.modeling.config import PADDING_ID
 from cocorrrec_export.modeling.ranker import Ranker
@@ -36,11 +36,11 @@ class Storage:
     half_as_bits: bool = False
     """Keep float16 tables as int16, for a runtime that looks up no float16 rows."""
 
-    def table(self, weight: Tensor) -> nn.Module:
+    def table(self, weight: Tensor) -> Table:
         """An item table."""
         return make_table(weight, self.embedding, as_bits=self.half_as_bits)
 
-    def bias_table(self, bias: Tensor) -> nn.Module:
+    def bias_table(self, bias: Tensor) -> Table:
         """A number per item."""
         return make_table(bias.unsqueeze(1), "fp32" if self.embedding == "fp32" else "fp16", as_bits=self.half_as_bits)
 
@@ -208,10 +208,19 @@ def _rotated(layer: nn.Linear, rotation: Tensor) -> nn.Linear:
     return made
 
 
+class ItemRows(NamedTuple):
+    """Items as a table has them: what a score is made of next to the user."""
+
+    values: Tensor  # [C, D]
+    scale: Tensor | None = None  # [C, 1] what the values are still to be multiplied by
+    bias: Tensor | None = None  # [C, 1] what is added to the logit
+
+
 class DeviceRanker(nn.Module):
     """The item tables, and the score of an item.
 
-    A subclass has ``read``, and with a state of constant size ``step``; ``graphs`` makes entry points of them.
+    A subclass has ``read``, with a state of constant size ``step``, and where a score is not a product ``score_rows``;
+    ``graphs`` makes entry points of them.
 
     Args:
         model: the plain model, in evaluation mode.
@@ -237,7 +246,7 @@ class DeviceRanker(nn.Module):
             )
         self.hidden = model.item_embedding.embedding_dim
         self.table = storage.table(model.item_embedding.weight)
-        self.item_table: nn.Module | None = None
+        self.item_table: Table | None = None
         if storage.item_side == "folded":
             with torch.no_grad():
                 folded = model.item_side(model.item_embedding.weight)
@@ -245,65 +254,75 @@ class DeviceRanker(nn.Module):
         bias = getattr(model, "item_bias", None)
         self.bias_table = None if bias is None else storage.bias_table(bias)
         layers = list(item_layers) if self.item_table is None else []
-        source = self.table if self.item_table is None else self.item_table
-        rotation = source.rotation if isinstance(source, CodedTable) else None
-        by_product = type(self).match is DeviceRanker.match
+        rotation = self.source.rotation if isinstance(self.source, CodedTable) else None
+        by_product = type(self).score_rows is DeviceRanker.score_rows
         self.user_side = _user_side(layers, rotation, storage) if by_product else None
         if rotation is not None and layers and isinstance(layers[0], nn.Linear):
             layers[0] = _rotated(layers[0], rotation)
-        self.late_rotation = rotation is not None and (by_product if not layers else isinstance(layers[0], nn.Linear))
+        late_rotation = by_product if not layers else isinstance(layers[0], nn.Linear)
+        # A logit is scaled in place of a row's every feature, unless a layer in between needs the row itself.
+        self.unfinished = late_rotation if rotation is not None else by_product and not layers
+        # Whether a score is the product with a row of codes, and so a sum over its codes.
+        self.sums_codes = rotation is not None and self.unfinished and not layers and self.bias_table is None
         self.item_mlp = storage.layers(layers)
+        self.items = model.item_embedding.num_embeddings - 1
         constant(self, "places", torch.arange(sequence_length, dtype=torch.int32))
 
     places: Tensor
 
     def read(self, ids: Tensor, rows: Tensor) -> Any:
-        """The user after ``ids [1, L]`` with rows ``[L, D]`` of the table: ``[1, D]``, or what ``match`` takes."""
+        """The user after ``ids [1, L]`` with rows ``[L, D]`` of the table: ``[1, D]``, or what ``score_rows`` takes."""
         raise NotImplementedError
 
     def step(self, row: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Read one click, its row of the table ``[1, D]``: the next state, and the user ``[1, D]``."""
         raise NotImplementedError
 
-    def match(self, user: Any, vectors: Tensor) -> Tensor:
-        """Logits ``[1, C]`` of items with ``vectors [C, D]``."""
-        count = vectors.shape[0]
-        if self.user_side is None:
-            return torch.bmm(vectors.view(1, count, self.hidden), user.view(1, self.hidden, 1)).view(1, count)
-        user = self.user_side(user)  # [1, n], or [1, n + 1] with what is added to every item's logit
-        size = vectors.shape[1]
-        logits = torch.bmm(vectors.view(1, count, size), leading_columns(user, size).view(1, size, 1)).view(1, count)
+    def counterpart(self, user: Tensor) -> Tensor:
+        """What items are multiplied by: ``[1, n]``, or ``[1, n + 1]`` with what is added to every item's logit."""
+        return user if self.user_side is None else cast(Tensor, self.user_side(user))
+
+    def products(self, user: Tensor, rows: ItemRows) -> Tensor:
+        """Logits ``[1, C]`` of a :meth:`counterpart` and rows ``[C, n]``, without their bias."""
+        count, size = rows.values.shape
+        logits = torch.bmm(rows.values.view(1, count, size), leading_columns(user, size).view(1, size, 1))
+        logits = logits.view(1, count) if rows.scale is None else logits.view(1, count) * rows.scale.view(1, count)
         return logits if user.shape[1] == size else logits + user[:, size:]
 
-    def score_rows(self, user: Any, rows: Tensor) -> Tensor:
-        """Logits ``[1, C]`` of the candidates' rows ``[C, D]`` of the item table, behind which a bias may be."""
-        if self.bias_table is None:
-            return self.match(user, self.item_mlp(rows))
-        bias = rows[:, self.hidden :].reshape(1, rows.shape[0])
-        return self.match(user, self.item_mlp(rows[:, : self.hidden])) + bias
+    def score_rows(self, user: Any, rows: ItemRows) -> Tensor:
+        """Logits ``[1, C]`` of the candidates' rows ``[C, D]`` of the item table."""
+        return self.score_with(self.counterpart(user), rows)
 
-    def look_up(self, ids: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+    def score_with(self, user: Tensor, rows: ItemRows) -> Tensor:
+        """:meth:`score_rows` from the user's :meth:`counterpart`, which many rows may share."""
+        # A scale is left only where no layer is between.
+        logits = self.products(user, rows._replace(values=self.item_mlp(rows.values)))
+        return logits if rows.bias is None else logits + rows.bias.view(1, logits.shape[1])
+
+    def look_up(self, ids: Tensor, candidates: Tensor) -> tuple[Tensor, ItemRows]:
         """Rows of the clicks ``ids [1, L]`` and of the candidates ``[1, C]``, one look-up where they share a table."""
         length, count = ids.shape[1], candidates.shape[1]
         if self.item_table is not None:
             return self.table(ids.view(length)), self.candidate_rows(candidates)
-        both = torch.cat((ids, candidates), dim=1).view(length + count)
-        if isinstance(self.table, CodedTable) and self.late_rotation:
-            rows = self.table.look_up(both)
-            return self.table.rotate(rows[:length]), self._with_bias(rows[length:], candidates)
-        rows = self.table(both)
-        return rows[:length], self._with_bias(rows[length:], candidates)
+        values, scale = self.table.parts(torch.cat((ids, candidates), dim=1).view(length + count))
+        clicks = self.table.finish(values[:length], None if scale is None else scale[:length])
+        rows = self._of_candidates(values[length:], None if scale is None else scale[length:], candidates)
+        return clicks, rows
 
-    def candidate_rows(self, candidates: Tensor) -> Tensor:
-        """Rows of the candidates ``[1, C]`` alone; where a matrix has taken up their rotation, without it."""
-        table = self.table if self.item_table is None else self.item_table
-        read = table.look_up if isinstance(table, CodedTable) and self.late_rotation else table
-        return self._with_bias(read(candidates.view(candidates.shape[1])), candidates)
+    def candidate_rows(self, candidates: Tensor) -> ItemRows:
+        """Rows of the candidates ``[1, C]`` alone."""
+        return self._of_candidates(*self.source.parts(candidates.view(candidates.shape[1])), candidates)
 
-    def _with_bias(self, rows: Tensor, candidates: Tensor) -> Tensor:
-        if self.bias_table is None:
-            return rows
-        return torch.cat((rows, self.bias_table(candidates.view(candidates.shape[1]))), dim=1)
+    def _of_candidates(self, values: Tensor, scale: Tensor | None, candidates: Tensor) -> ItemRows:
+        if not self.unfinished:
+            values, scale = self.source.finish(values, scale), None
+        bias = None if self.bias_table is None else self.bias_table(candidates.view(candidates.shape[1]))
+        return ItemRows(values, scale, bias)
+
+    @property
+    def source(self) -> Table:
+        """The table of the candidates."""
+        return self.table if self.item_table is None else self.item_table
 
     def last_click(self, ids: Tensor) -> Tensor:
         """Index ``[1, 1]`` int32 of the last click of ``ids [1, L]``; 0 in an empty history."""

@@ -14,7 +14,19 @@ CODEBOOKS = {"pq16": 16, "pq8": 8}
 SMALLEST_HALF = 2.0**-24
 
 
-class FloatTable(nn.Module):
+class Table(nn.Module):
+    """A table of items in some precision. ``forward`` looks rows up: ``ids [n]`` int32 to ``[n, D]`` float32."""
+
+    def parts(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The same rows unfinished: values ``[n, D]``, and ``[n, 1]`` that they are to be multiplied by, if any."""
+        return self(ids), None
+
+    def finish(self, values: Tensor, scale: Tensor | None) -> Tensor:
+        """What :meth:`parts` gives, or some rows of it, as rows of the table."""
+        return values if scale is None else values * scale
+
+
+class FloatTable(Table):
     """A float32 table."""
 
     def __init__(self, weight: Tensor) -> None:
@@ -28,7 +40,7 @@ class FloatTable(nn.Module):
         return self.weight.index_select(0, ids)
 
 
-class HalfTable(nn.Module):
+class HalfTable(Table):
     """A float16 table; float32 rows come out.
 
     Args:
@@ -45,11 +57,18 @@ class HalfTable(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """``ids [n]`` int32 to ``[n, D]`` float32."""
-        rows = self.values.index_select(0, ids)
-        return (rows.view(torch.float16) if rows.dtype == torch.int16 else rows).to(torch.float32)
+        return _from_half(self.values.index_select(0, ids))
+
+    def all_rows(self) -> Tensor:
+        """The whole table, ``[V, n]`` float32."""
+        return _from_half(self.values)
 
 
-class Int8Table(nn.Module):
+def _from_half(rows: Tensor) -> Tensor:
+    return (rows.view(torch.float16) if rows.dtype == torch.int16 else rows).to(torch.float32)
+
+
+class Int8Table(Table):
     """One byte a feature, one float16 scale a row: ``weight[v] = scale[v] * q[v]``, q in -127 .. 127.
 
     The scale is rounded before the row is divided by it, so that its rounding costs nothing. A zero row stays zero.
@@ -66,12 +85,16 @@ class Int8Table(nn.Module):
 
     quantized: Tensor
 
+    def parts(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """``ids [n]`` int32 to values ``[n, D]`` and scales ``[n, 1]``."""
+        return self.quantized.index_select(0, ids).to(torch.float32), self.scale(ids)
+
     def forward(self, ids: Tensor) -> Tensor:
         """``ids [n]`` int32 to ``[n, D]`` float32."""
-        return self.quantized.index_select(0, ids).to(torch.float32) * self.scale(ids)
+        return self.finish(*self.parts(ids))
 
 
-class Int4Table(nn.Module):
+class Int4Table(Table):
     """Half a byte a feature, one float16 scale a row; q in -8 .. 7 is stored as q + 8.
 
     Of :data:`CLIPS` shares of the row's largest value the scale takes the one with the least squared error: what is
@@ -95,19 +118,23 @@ class Int4Table(nn.Module):
 
     packed: Tensor
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """``ids [n]`` int32 to ``[n, D]`` float32."""
+    def parts(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """``ids [n]`` int32 to values ``[n, D]`` and scales ``[n, 1]``."""
         # Arithmetic instead of shifts: not every runtime has them.
         packed = self.packed.index_select(0, ids).to(torch.float32) + 128
         high = torch.floor(packed * (1 / 16))
-        return (torch.cat((packed - 16 * high, high), dim=1) - 8) * self.scale(ids)
+        return torch.cat((packed - 16 * high, high), dim=1) - 8, self.scale(ids)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """``ids [n]`` int32 to ``[n, D]`` float32."""
+        return self.finish(*self.parts(ids))
 
 
-class CodedTable(nn.Module):
+class CodedTable(Table):
     """One byte for each of M codebooks: product quantization.
 
     A row is M short vectors of the codebooks side by side, times a rotation. Where a matrix follows, the rotation goes
-    into it: :meth:`look_up` gives rows without.
+    into it: :meth:`parts` gives rows without.
 
     Args:
         weight: ``[V, D]``.
@@ -130,19 +157,36 @@ class CodedTable(nn.Module):
     starts: Tensor
     rotation: Tensor
 
-    def look_up(self, ids: Tensor) -> Tensor:
+    def parts(self, ids: Tensor) -> tuple[Tensor, None]:
         """``ids [n]`` int32 to ``[n, D]`` float32, before the rotation."""
-        places = self.codes.index_select(0, ids).to(torch.int32) + self.starts  # [n, M]
-        rows: Tensor = self.codebooks(places.view(-1))
-        return rows.view(ids.shape[0], self.rotation.shape[0])
+        rows: Tensor = self.codebooks(self._places(ids))
+        return rows.view(ids.shape[0], self.rotation.shape[0]), None
 
-    def rotate(self, rows: Tensor) -> Tensor:
-        """Rows of :meth:`look_up` to those of the table."""
-        return torch.mm(rows, self.rotation)
+    def finish(self, values: Tensor, scale: Tensor | None) -> Tensor:  # noqa: ARG002
+        """Rows of :meth:`parts` to those of the table."""
+        return torch.mm(values, self.rotation)
 
     def forward(self, ids: Tensor) -> Tensor:
         """``ids [n]`` int32 to ``[n, D]`` float32."""
-        return self.rotate(self.look_up(ids))
+        return self.finish(*self.parts(ids))
+
+    def products(self, user: Tensor) -> Tensor:
+        """Products ``[M * 256, 1]`` of ``user [1, D]``, rotated as rows of :meth:`parts` are, with the codebooks.
+
+        A row's product is the sum of M of them, which costs less than the row where there are many: :meth:`sums`.
+        """
+        books = self.starts.shape[1]
+        values = self.codebooks.all_rows().view(books, CENTROIDS, -1)
+        return torch.bmm(values, user.view(books, -1, 1)).view(books * CENTROIDS, 1)
+
+    def sums(self, products: Tensor, ids: Tensor) -> Tensor:
+        """``ids [n]`` int32 to the products ``[1, n]`` of the user with their rows."""
+        found = products.index_select(0, self._places(ids))
+        return found.view(ids.shape[0], self.starts.shape[1]).sum(dim=1).unsqueeze(0)
+
+    def _places(self, ids: Tensor) -> Tensor:
+        """``ids [n]`` to the rows of the codebooks that they are made of, ``[n * M]``."""
+        return (self.codes.index_select(0, ids).to(torch.int32) + self.starts).view(-1)
 
 
 def _least_squares(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,7 +209,7 @@ def _half_scale(largest: Tensor, levels: int) -> Tensor:
     return torch.where(largest == 0, torch.ones_like(scale), scale)
 
 
-def make_table(weight: Tensor, precision: str, *, as_bits: bool = False) -> nn.Module:
+def make_table(weight: Tensor, precision: str, *, as_bits: bool = False) -> Table:
     """The table module of a recipe's ``weights.embedding``; ``as_bits`` as in :class:`HalfTable`."""
     if precision == "fp32":
         return FloatTable(weight)

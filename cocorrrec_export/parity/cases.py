@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cocorrrec_export.contract import EntryPoint
+from cocorrrec_export.contract import RECOMMEND, EntryPoint
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.joint import CoCorrRec
@@ -66,12 +66,17 @@ def scn_cases(
         logits = model.match(user, model.item_vectors(candidates))
         return torch.sigmoid(logits) if probability else logits
 
+    catalog = model.item_vectors(torch.arange(1, config.vocab_size)[None]) if RECOMMEND in entry_points else None
     for index, (name, ids) in enumerate(history_cases(config, real).items()):
         candidates = _candidates(config, entry_points, real, index, generator)
         user = model.user_state(ids, corrected=False)
         if isinstance(model, CoCorrRec):
             add("encode", name, {"ids": ids}, model.scn.encode(ids))
             add("user", name, {"ids": ids}, user)
+        if catalog is not None:
+            count = int(entry_points[RECOMMEND].outputs[0].shape[1])
+            items, logits = _best(model.match(user, catalog), ids, count)
+            add(RECOMMEND, name, {"ids": ids}, items, torch.sigmoid(logits) if probability else logits)
         if candidates is None:
             continue
         scores = scored(user, candidates)
@@ -88,6 +93,13 @@ def scn_cases(
             state, user = model.step(item, state)
             add("step", f"click{click}", {"item": item} | before, *state, user)
     return cases
+
+
+def _best(logits: Tensor, ids: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The best ``count`` items, and their logits, of ``logits [1, V - 1]``, without those of ``ids [1, L]``."""
+    clicked = ids[ids != 0].long() - 1
+    best, places = logits[0].index_fill(0, clicked, -torch.inf).topk(count)
+    return places[None] + 1, best[None]
 
 
 @torch.no_grad()

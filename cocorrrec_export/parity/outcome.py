@@ -46,10 +46,13 @@ class Verdict:
 
     def as_dict(self) -> dict[str, Any]:
         """What the manifest says."""
+        tensors = {name: getattr(self.tensors, name) for name in ("max_abs", "max_rel", "top10_overlap", "ties")}
+        if lists := self.tensors.recommended:
+            tensors |= {"recommend_overlap": lists.overlap, "recommend_order": lists.order}
         return {
             "verdict": "pass",
             "executed_by": self.executed_by,
-            "tensors": {name: getattr(self.tensors, name) for name in ("max_abs", "max_rel", "top10_overlap", "ties")},
+            "tensors": tensors,
             "ranking": asdict(self.ranking),
         }
 

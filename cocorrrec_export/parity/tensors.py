@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cocorrrec_export.contract import EntryPoint, ParityLimits
+from cocorrrec_export.parity.recommended import Recommended, compare_list, summarize, wrong_list
 from cocorrrec_export.parity.vectors import Case
 from cocorrrec_export.runtime.base import Arrays
 
@@ -80,6 +81,8 @@ class TensorParity:
     top10_overlap: float
     ties: float = 0.0
     """Mean share of the candidates that the file ties with another one, and the reference tells apart."""
+    recommended: Recommended | None = None
+    """Lists of ``recommend``; None where the file has none."""
     over_all_rows: float = 0.0
     """Largest difference of a score of any item, for some users; 0 where it was not looked at."""
 
@@ -112,6 +115,8 @@ class TensorParity:
                 f"{self.ties:.2%} of the candidates are tied with another one that the reference tells them from, "
                 f"limit {limits.ties:.2%}"
             )
+        if self.recommended is not None:
+            found += self.recommended.problems(overlap=limits.recommend_overlap, order=limits.recommend_order)
         return found
 
 
@@ -124,24 +129,37 @@ def tensor_parity(run: Run, cases: Iterable[Case], entry_points: dict[str, Entry
         entry_points: the contracts, for the dtypes of the inputs.
     """
     comparisons, judged, overlaps, ties = [], set(), [], []
+    lists: list[tuple[float, float]] = []
+    wrong: list[str] = []
     cases = list(cases)
     scale = score_scale(cases)
     for case in cases:
         contract = entry_points[case.entry_point]
         inputs = {spec.name: case.inputs[spec.name].astype(spec.dtype) for spec in contract.inputs}
         outputs = run(case.entry_point, inputs)
+        ranked = "items" in outputs
+        if ranked:
+            lists.append(compare_list(case.expected, outputs, tie=TIE * max(1.0, scale)))
+            wrong += [x] if (x := wrong_list(f"{case.entry_point}.{case.name}", inputs, outputs)) else []
         for spec in contract.outputs:
+            if spec.name == "items":
+                continue
             name = f"{case.entry_point}.{case.name}.{spec.name}"
             reference = case.expected[spec.name]
             own_scale = scale if spec.name == "scores" else 0.0
             comparisons.append(compare(name, reference, outputs[spec.name], scale=own_scale))
             if spec.name == "scores":
+                judged.add(name)
+            if spec.name == "scores" and not ranked:
                 overlaps.append(top_overlap(reference[0], outputs[spec.name][0]))
                 ties.append(new_ties(reference[0], outputs[spec.name][0]))
-                judged.add(name)
-    if not overlaps:
-        return TensorParity(tuple(comparisons), frozenset(judged), 1.0)
-    return TensorParity(tuple(comparisons), frozenset(judged), float(np.mean(overlaps)), float(np.mean(ties)))
+    return TensorParity(
+        tuple(comparisons),
+        frozenset(judged),
+        float(np.mean(overlaps)) if overlaps else 1.0,
+        float(np.mean(ties)) if ties else 0.0,
+        summarize(lists, wrong),
+    )
 
 
 def score_scale(cases: Iterable[Case]) -> float:

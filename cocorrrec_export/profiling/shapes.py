@@ -34,7 +34,7 @@ def recipe_of(artifact: Artifact) -> Recipe:
     fields = {key: table[key] for key in ("name", "kind", "target", "backend", "precision")} | table["weights"]
     if artifact.kind == "scn":
         fields |= {"entry_points": tuple(table["entry_points"]), "item_side": table["item_side"]}
-        fields["candidates"] = table["shapes"]["candidates"]
+        fields |= table["shapes"]
     return Recipe(**fields, limits=ParityLimits(**table["parity"]))
 
 

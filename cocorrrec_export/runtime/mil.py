@@ -18,7 +18,7 @@ from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.runtime.mlpackage import Package, WeightFiles, tensor_type
 
 Array = NDArray[Any]
-Kernel = Callable[..., Array]
+Kernel = Callable[..., Array | tuple[Array, ...]]
 Shape = tuple[int, ...]
 _DTYPES = {"float16", "float32", "int32", "int8", "uint8", "bool"}
 _CAST = {"fp16": "float16", "fp32": "float32", "int32": "int32", "int8": "int8", "uint8": "uint8", "bool": "bool"}
@@ -43,15 +43,16 @@ class Step:
     label: str
     kernel: Kernel
     arguments: tuple[int, ...]
-    result: Value
+    results: tuple[Value, ...]
 
 
 class Operands:
     """The named operands of an operation, while it is compiled."""
 
-    def __init__(self, values: dict[str, list[Value]], result: Value) -> None:
+    def __init__(self, values: dict[str, list[Value]], results: tuple[Value, ...]) -> None:
         self._values = values
-        self.result = result
+        self.results = results
+        self.result = results[0]
         self.used: list[Value] = []
 
     def has(self, name: str) -> bool:
@@ -276,6 +277,24 @@ def _reduce_sum(operands: Operands) -> Kernel:
     )
 
 
+def _topk(operands: Operands) -> Kernel:
+    """The largest values along the last axis, in order, and where they are; of equal ones the first."""
+    x, count = operands.tensor("x"), operands.constant("k", 1)
+    if operands.constant("axis", -1) not in (-1, len(x.shape) - 1) or operands.constant("ascending", False):
+        raise ValueError("only the largest along the last axis are known")
+    if not operands.constant("sort", True):
+        raise ValueError("the order must be asked for")
+    shape = (*x.shape[:-1], count)
+    if [value.shape for value in operands.results] != [shape, shape] or not 1 <= count <= x.shape[-1]:
+        raise ValueError(f"{count} of {list(x.shape)}, declared {[list(value.shape) for value in operands.results]}")
+
+    def topk(x: Array) -> tuple[Array, Array]:
+        places = np.argsort(-x, axis=-1, kind="stable")[..., :count]
+        return np.take_along_axis(x, places, axis=-1), places.astype(np.int32)
+
+    return topk
+
+
 def _shift_scale(operands: Operands) -> Kernel:
     """Quantized weights; one scale, and one offset, for each block of a shape that divides theirs."""
     data, scale = operands.tensor("data"), operands.tensor("scale")
@@ -331,9 +350,12 @@ OPERATORS: dict[str, Callable[[Operands], Kernel]] = {
     "sub": _elementwise(np.subtract, "x", "y"),
     "tanh": _in_float32(np.tanh),
     "tile": _tile,
+    "topk": _topk,
     "transpose": _transpose,
 }
 """Operators, and how each is compiled; in the order of the alphabet."""
+_OUTPUTS = {"topk": 2}
+"""Of operators that have more than one."""
 
 
 class Function:
@@ -379,20 +401,24 @@ class Function:
             values[value.slot] = inputs[name]
         with np.errstate(all="ignore"):
             for step in self._steps:
-                values[step.result.slot] = self._run(step, [values[slot] for slot in step.arguments])
+                computed = self._run(step, [values[slot] for slot in step.arguments])
+                for result, array in zip(step.results, computed, strict=True):
+                    values[result.slot] = array
         return {name: np.array(values[value.slot]) for name, value in self.outputs.items()}
 
-    def _run(self, step: Step, arguments: Sequence[Array]) -> Array:
+    def _run(self, step: Step, arguments: Sequence[Array]) -> tuple[Array, ...]:
         try:
-            result = step.kernel(*arguments)
+            computed = step.kernel(*arguments)
         except _FAULTS as error:
             raise CocorrrecError(f"{self._where}: {step.label} failed: {error}") from None
-        if result.shape != step.result.shape or result.dtype != step.result.dtype:
-            raise CocorrrecError(
-                f"{self._where}: {step.label} gave {result.dtype} {list(result.shape)}, the program declares "
-                f"{step.result.dtype} {list(step.result.shape)}"
-            )
-        return result
+        computed = computed if isinstance(computed, tuple) else (computed,)
+        for array, result in zip(computed, step.results, strict=True):
+            if array.shape != result.shape or array.dtype != result.dtype:
+                raise CocorrrecError(
+                    f"{self._where}: {step.label} gave {array.dtype} {list(array.shape)}, the program declares "
+                    f"{result.dtype} {list(result.shape)}"
+                )
+        return computed
 
     def _type(self, name: str, type_: Any) -> tuple[str, Shape]:
         try:
@@ -413,7 +439,7 @@ class Function:
 
     def _compile(self, operation: Any) -> None:
         kind = operation.type
-        name = operation.outputs[0].name if len(operation.outputs) == 1 else ""
+        name = operation.outputs[0].name if len(operation.outputs) == _OUTPUTS.get(kind, 1) else ""
         label = f"{_quoted(kind)[1:-1]} {_quoted(name)}"
         if kind == "const" and name and "val" in operation.attributes:
             constant = self._constant(name, operation.attributes["val"])
@@ -422,22 +448,24 @@ class Function:
             return
         if kind not in OPERATORS or operation.blocks:
             raise CocorrrecError(f"{self._where}: operator {_quoted(kind)} ({_quoted(name)}) is not known here")
-        if len(operation.outputs) != 1:
-            raise CocorrrecError(f"{self._where}: {label} must have one output")
+        if len(operation.outputs) != (count := _OUTPUTS.get(kind, 1)):
+            outputs = "one output" if count == 1 else f"{count} outputs"
+            raise CocorrrecError(f"{self._where}: {label} must have {outputs}")
         given = {key: [self._look_up(x, label) for x in value.arguments] for key, value in operation.inputs.items()}
-        result = self._declare(name, operation.outputs[0].type)
-        operands = Operands(given, result)
+        results = tuple(self._declare(output.name, output.type) for output in operation.outputs)
+        operands = Operands(given, results)
         try:
             kernel = OPERATORS[kind](operands)
         except _FAULTS as error:
             raise CocorrrecError(f"{self._where}: {label}: operands do not fit: {error}") from None
-        step = Step(label, kernel, tuple(value.slot for value in operands.used), result)
+        step = Step(label, kernel, tuple(value.slot for value in operands.used), results)
         known = [value.constant for value in operands.used]
         if kind.startswith("constexpr_"):
             if any(x is None for x in known):
                 raise CocorrrecError(f"{self._where}: {label}: an operand is not constant")
             with np.errstate(all="ignore"):
-                folded = self._run(step, known)  # type: ignore[arg-type]  # none is None
+                (folded,) = self._run(step, known)  # type: ignore[arg-type]  # none is None
+            (result,) = results
             self._values[name] = Value(result.dtype, result.shape, result.slot, folded)
             self._start[result.slot] = folded
         else:

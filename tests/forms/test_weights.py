@@ -81,7 +81,7 @@ def test_product_quantization_is_near_where_parts_repeat() -> None:
     assert sixteen < error
     torch.testing.assert_close(table.rotation @ table.rotation.T, torch.eye(64), rtol=0, atol=1e-4)
     assert table.codes.shape == (3000, 8) and table.codes.dtype == torch.int8
-    torch.testing.assert_close(table.look_up(ids) @ table.rotation, table(ids))
+    torch.testing.assert_close(table.parts(ids)[0] @ table.rotation, table(ids))
 
 
 def test_codebooks_must_share_the_features() -> None:

@@ -19,6 +19,8 @@ Examples:
 
   cocorr-export scn --target coreml --model models/mine --candidates 500
 
+  cocorr-export scn --target tflite --precision int8 --recommend 20
+
   cocorr-export scn --target executorch --architecture sasrec
 
   cocorr-export scn --target onnx --model cocorrrec-beauty --data beauty.csv.gz
@@ -38,6 +40,10 @@ def scn(
     candidates: Annotated[
         int | None, typer.Option(help="Candidates of one call. Default: what the recipe says.")
     ] = None,
+    recommend: Annotated[
+        int | None,
+        typer.Option(metavar="K", help="Add the entry point recommend: the K best of the whole catalog."),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Export the on-device model, or a baseline, and prove that the file still ranks the same.
@@ -49,7 +55,8 @@ def scn(
     from cocorrrec_export.artifact.recipe import choose_recipes
     from cocorrrec_export.extras import require
 
-    recipes = [x.with_candidates(candidates) for x in choose_recipes("scn", target, precision, recipe)]
+    chosen = choose_recipes("scn", target, precision, recipe)
+    recipes = [x.with_candidates(candidates).with_recommend(recommend) for x in chosen]
     require("train" if target == "all" else find_target(target).extra)
     from cocorrrec_export.export import pipeline
 
