@@ -57,4 +57,5 @@ def test_rooms_import_what_the_table_says(room: str) -> None:
 
 def test_the_bottom_imports_nothing_above_it() -> None:
     for path in PACKAGE.glob("*.py"):
-        assert not imported_parts(path), path.name
+        # The package names the Python face for type checkers; tests/api holds it to importing nothing when it runs.
+        assert imported_parts(path) <= ({"api"} if path.name == "__init__.py" else set()), path.name

@@ -5,7 +5,6 @@ import dataclasses
 import hashlib
 import tempfile
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from cocorrrec_export.modeling.curves import FlopCurve
 from cocorrrec_export.modeling.store import ModelFolder, find_model, open_model, shipped_models
 from cocorrrec_export.parity.vectors import read_vectors
 from cocorrrec_export.profiling.kept import Kept, keep_on_failure
-from cocorrrec_export.profiling.machines.open import OpenedMachine, targets_on_host
+from cocorrrec_export.profiling.machines.open import OpenMachine, targets_on_host
 from cocorrrec_export.profiling.machines.runs import Program, is_hot
 from cocorrrec_export.profiling.measure import Settings, Subject, chosen_entry_points, measure, measure_shapes, slopes
 from cocorrrec_export.profiling.report.document import assemble
@@ -36,10 +35,6 @@ class Request:
     candidates: tuple[int, ...] = ()
     model: str | None = None
     """Of the artifact; by default the shipped one of the manifest's name."""
-
-
-OpenMachine = Callable[[str, Callable[[str], None]], AbstractContextManager[OpenedMachine]]
-"""Takes the target of the artifact, and one who receives what is being done."""
 
 
 def choose_artifact(path: Path | None, dist: Path, architecture: str | None, *, host: bool) -> Artifact:

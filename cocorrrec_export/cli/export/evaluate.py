@@ -1,7 +1,7 @@
 """``cocorr-export evaluate``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,7 @@ from cocorrrec_export.errors import UsageError
 from cocorrrec_export.extras import require
 
 if TYPE_CHECKING:
+    from cocorrrec_export.training.evaluation import Evaluation
     from cocorrrec_export.training.scoring import LateMetrics
 
 EPILOG = """
@@ -69,75 +70,43 @@ def evaluate(
         raise UsageError(f"{', '.join(needless)}: only with --late-rate, such as 0,0.1,...,1")
     draws, seed = 20 if draws is None else draws, seed or 0
     require("train")
-    from cocorrrec_export.data.held_out import held_out_set
     from cocorrrec_export.files import publish_file, require_writable
-    from cocorrrec_export.modeling.joint import CoCorrRec
-    from cocorrrec_export.modeling.store import find_model, load_model, open_model
-    from cocorrrec_export.training.references import measure_references
-    from cocorrrec_export.training.scoring import (
-        both_protocols,
-        evaluate_controls,
-        evaluate_late,
-        full_metrics,
-        measure_ways,
-        sampled_metrics,
-    )
+    from cocorrrec_export.modeling.store import find_model, open_model
+    from cocorrrec_export.training.evaluation import evaluate as measure
 
     if plot:
         require_writable(plot)
     folder = open_model(find_model(model, architecture))
     console.warn_unverified(folder)
-    held_out = held_out_set(folder, data)
+    found = measure(folder, data, controls=controls, late_rates=rates, draws=draws, seed=seed)
     if data is not None:
-        console.log(held_out.describe_compared())
-    loaded = load_model(folder)
-    if controls and loaded.gcn is None:
-        raise UsageError(f"--controls: {folder.name} does not have a cloud model, whose answer could be exchanged")
-    measured = measure_ways(loaded, held_out)
-    metrics, full = sampled_metrics(measured), full_metrics(measured)
-    references = measure_references(held_out, vocab_size=folder.config.vocab_size)
-    late = evaluate_late(loaded, held_out, rates, draws=draws, seed=seed, measured=measured) if rates else []
-    exchanged, paired = (
-        evaluate_controls(loaded, held_out, measured["alone"], measured["corrected"])
-        if controls and isinstance(loaded, CoCorrRec)
-        else ({}, {})
-    )
+        console.log(found.compared)
     if plot:
         from cocorrrec_export.training.plot import plot_late
 
         with publish_file(plot) as staging:
-            plot_late(late, staging)
+            plot_late(found.late, staging)
     if json:
-        facts: dict[str, Any] = {
-            "model": folder.name,
-            "sha256": folder.sha256,
-            "verified": folder.verified,
-            "users": len(held_out),
-            "interactions": held_out.compared,
-            "repeated_test": held_out.repeated_share(),
-            "metrics": metrics,
-            "full": full,
-            "references": {name: both_protocols(each) for name, each in references.items()},
-        }
-        if controls:
-            facts |= {"controls": {name: both_protocols(each) for name, each in exchanged.items()}, "paired": paired}
-        if late:
-            rows = [{"late_rate": each.rate, "mean": each.mean, "std": each.std} for each in late]
-            facts |= {"late": {"draws": draws, "seed": seed, "rates": rows}}
-        console.print_json(facts)
-        return
-    rows_of = {name: {name: each} for name, each in references.items()}
-    title = f"{folder.name}: {len(held_out)} held-out users, one item among"
-    sampled = metrics | {name: sampled_metrics(each)[name] for name, each in rows_of.items()}
-    console.print_metrics(f"{title} {held_out.candidates.shape[1]}", sampled)
-    if full:
-        whole = full | {name: full_metrics(each)[name] for name, each in rows_of.items()}
+        console.print_json(found.as_dict())
+    else:
+        _print(found)
+
+
+def _print(found: "Evaluation") -> None:
+    from cocorrrec_export.training.scoring import full_metrics, sampled_metrics
+
+    rows_of = {name: {name: each} for name, each in found.references.items()}
+    title = f"{found.model}: {found.users} held-out users, one item among"
+    sampled = found.metrics | {name: sampled_metrics(each)[name] for name, each in rows_of.items()}
+    console.print_metrics(f"{title} {found.candidates}", sampled)
+    if found.full:
+        whole = found.full | {name: full_metrics(each)[name] for name, each in rows_of.items()}
         console.print_metrics(f"{title} the whole catalog", whole, full=True)
-    console.log(repeats_line(held_out.repeated_share()))
-    if controls:
-        console.print_controls(paired)
-    if late:
-        _print_late(late, draws)
+    console.log(repeats_line(found.repeated_test))
+    if found.paired:
+        console.print_controls(found.paired)
+    if found.late:
+        _print_late(found.late, found.draws)
 
 
 def _rates(text: str) -> list[float]:

@@ -1,18 +1,13 @@
 """``cocorr-profile [run]``: profile an export, here or on a phone."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from cocorrrec_export.cli import console, options
 from cocorrrec_export.errors import CocorrrecError, UsageError
 from cocorrrec_export.extras import require
-
-if TYPE_CHECKING:
-    from cocorrrec_export.profiling.machines.open import OpenedMachine
 
 EPILOG = """
 Examples:
@@ -74,7 +69,7 @@ def run(
     """Profile an export: parity, latency, cold load and memory of each entry point, FLOPs per token."""
     if host and (device or clean):
         raise UsageError("--host profiles on this machine: leave --device and --clean out")
-    from cocorrrec_export.profiling.machines.open import open_on_device, open_on_host
+    from cocorrrec_export.profiling.machines.open import machine_opener
     from cocorrrec_export.profiling.measure import Settings
     from cocorrrec_export.profiling.profile import Request, choose_artifact, output_folder, profile
 
@@ -100,11 +95,7 @@ def run(
     if artifact is None:
         console.log(f"profiling {chosen.path}, the newest export that {'this machine' if host else 'a phone'} runs")
 
-    def open_machine(target: str, progress: "Callable[[str], None]") -> "AbstractContextManager[OpenedMachine]":
-        if host:
-            return open_on_host(target, timeout_s=timeout, progress=progress)
-        return open_on_device(target, device, timeout_s=timeout, cool_down_s=cool_down, progress=progress)
-
+    open_machine = machine_opener(host=host, serial=device, timeout_s=timeout, cool_down_s=cool_down)
     place = output_folder(out, chosen, "host" if host else device or "device")
     with console.steps() as progress:
         document = profile(chosen, open_machine, request, place, progress=progress)

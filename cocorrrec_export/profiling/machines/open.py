@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from cocorrrec_export.errors import CocorrrecError
@@ -71,3 +72,25 @@ def open_on_device(
     progress(f"connecting to {adb.serial}")
     with open_device(adb, target, timeout_s=timeout_s, cool_down_s=cool_down_s, progress=progress) as (device, package):
         yield _with_package(device, package)
+
+
+OpenMachine = Callable[[str, Callable[[str], None]], AbstractContextManager[OpenedMachine]]
+"""Takes the target of the artifact, and one who receives what is being done."""
+
+
+def machine_opener(*, host: bool, serial: str | None, timeout_s: float, cool_down_s: float) -> OpenMachine:
+    """What opens this machine, or a phone, once the target of the artifact is known.
+
+    Args:
+        host: this machine; else a phone.
+        serial: of the phone; None takes the one that is connected.
+        timeout_s: seconds that one run may take.
+        cool_down_s: seconds to wait for a hot phone to cool.
+    """
+
+    def open_machine(target: str, progress: Callable[[str], None]) -> AbstractContextManager[OpenedMachine]:
+        if host:
+            return open_on_host(target, timeout_s=timeout_s, progress=progress)
+        return open_on_device(target, serial, timeout_s=timeout_s, cool_down_s=cool_down_s, progress=progress)
+
+    return open_machine

@@ -1,0 +1,1 @@
+"""The Python face: one function for each job, what ``import cocorrrec_export`` gives."""
