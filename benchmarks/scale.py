@@ -14,21 +14,21 @@ import dataclasses
 import json
 import os
 import platform
-import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from clicks import zipf_clicks
 
 from cocorrrec_export.artifact.recipe import shipped_recipe
 from cocorrrec_export.data.interactions import Interactions
 from cocorrrec_export.data.negatives import NegativeSampler
-from cocorrrec_export.data.splits import Examples
+from cocorrrec_export.data.splits import leave_last_out
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.export.exporter import find_exporter
 from cocorrrec_export.export.graphs import scn_graphs
@@ -37,6 +37,7 @@ from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.profiling.machines.host import open_host
 from cocorrrec_export.profiling.machines.runs import Call, pack
+from cocorrrec_export.profiling.machines.worker import memory
 from cocorrrec_export.profiling.runner.package import ensure_package, host_abi
 from cocorrrec_export.targets import TARGETS
 from cocorrrec_export.training.config import TrainConfig
@@ -44,9 +45,11 @@ from cocorrrec_export.training.loop import Batch, Step, TrainingData
 from cocorrrec_export.training.optimizers import Optimizers
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "scale.md"
+BEGIN, END = "<!-- measured -->\n", "<!-- /measured -->\n"
 PRECISIONS = ("fp32", "int8", "pq16", "pq8")
 NATIVE = ("executorch", "tflite")
-BATCH, LENGTH, NEGATIVES, ZIPF = 205, 10, 4, 0.9
+BATCH, LENGTH, NEGATIVES = 205, 10, 4
 MEASURED_TARGET = "executorch"
 """Whose exports are weighed."""
 
@@ -55,21 +58,13 @@ def progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def zipf_clicks(items: int, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Items 1 .. ``items`` by Zipf's law."""
-    share = np.cumsum(1.0 / np.arange(1, items + 1) ** ZIPF)
-    return (np.searchsorted(share, rng.random(shape) * share[-1]).clip(max=items - 1) + 1).astype(np.int32)
-
-
 def training_data(vocab_size: int, batches: int) -> TrainingData:
+    """Users of as many clicks as a history has, and the target."""
     rng, rows = np.random.default_rng(0), batches * BATCH
-    histories = zipf_clicks(vocab_size - 1, (rows, LENGTH), rng)
-    targets = zipf_clicks(vocab_size - 1, (rows,), rng)
-    clicks = np.concatenate((histories, targets[:, None]), axis=1)
-    interactions = Interactions(
-        clicks.ravel(), np.arange(rows + 1, dtype=np.int64) * (LENGTH + 1), _Names(vocab_size - 1), _Names(rows)
-    )
-    train = Examples(np.arange(rows, dtype=np.int32), histories, targets)
+    clicks = zipf_clicks(vocab_size - 1, (rows, LENGTH + 1), rng)
+    offsets = np.arange(rows + 1, dtype=np.int64) * (LENGTH + 1)
+    interactions = Interactions(clicks.ravel(), offsets, _Names(vocab_size - 1), _Names(rows))
+    train = leave_last_out(interactions, sequence_length=LENGTH).test
     # No epoch ends here, so nothing is validated.
     return TrainingData(interactions, train, NegativeSampler(interactions), None)  # type: ignore[arg-type]
 
@@ -86,21 +81,20 @@ class _Names(list):  # type: ignore[type-arg]
 
 
 def step_ms(vocab_size: int, table_optimizer: str, steps: int) -> float:
-    """Median milliseconds of a training step."""
+    """Milliseconds of the least of some training steps."""
     config = TrainConfig(weight_decay=0.01, negatives=NEGATIVES, table_optimizer=table_optimizer)  # type: ignore[arg-type]
     data = training_data(vocab_size, steps + 2)
     model = build_model(ModelConfig(vocab_size=vocab_size), generator=torch.Generator().manual_seed(0)).train()
     optimizers = Optimizers(model, config, every_row=False)
     step, samples = Step(model, data, config, "bce", optimizers.table), []
     for index in range(steps + 2):
-        rows = slice(index * BATCH, (index + 1) * BATCH)
-        train = data.train
+        batch = Batch.of(data.train.cut(np.arange(index * BATCH, (index + 1) * BATCH)))
         start = time.perf_counter()
         optimizers.zero_grad()
-        step(Batch(train.users[rows], train.histories[rows], train.targets[rows, None]), np.random.default_rng(index))
+        step(batch, np.random.default_rng(index))
         optimizers.step()
         samples.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(samples[2:])
+    return min(samples[2:])
 
 
 def export_program(vocab_size: int, target: str, precision: str, path: Path) -> list:
@@ -111,11 +105,6 @@ def export_program(vocab_size: int, target: str, precision: str, path: Path) -> 
     graphs = scn_graphs(model, config, dataclasses.replace(recipe, entry_points=("rank",)))
     find_exporter(target).export(graphs, recipe, path, metadata={})
     return graphs
-
-
-def peak_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if platform.system() == "Darwin" else 1e3)
 
 
 def weighed_export(vocab_size: int) -> float:
@@ -129,7 +118,8 @@ def weigh(vocab_size: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         # A table of a few items brings every import, and what an exporter needs however small the model.
         export_program(max(vocab_size, 16), MEASURED_TARGET, "int8", Path(folder) / "program")
-    print(peak_mb())
+    # Not what getrusage says: a child's peak there is at least its parent's.
+    print(memory()["peak_kb"] * 1024 / 1e6)
 
 
 def programs(vocab_size: int, folder: Path) -> dict[tuple[str, str], tuple[Path, object]]:
@@ -163,63 +153,77 @@ def rank_us(vocab_size: int, made: dict, *, turns: int, calls: int) -> dict[str,
     return {t: {p: round(least[t, p], 2) for p in PRECISIONS if (t, p) in least} for t in NATIVE}
 
 
-def run(quick: bool) -> dict:
+@dataclass(frozen=True)
+class Sizes:
+    """Of one run."""
+
+    steps: tuple[int, ...] = (10_000, 100_000, 1_000_000, 4_000_000)
+    """Numbers of items whose training steps are timed."""
+    counted: int = 20
+    """Steps of each."""
+    exports: tuple[int, ...] = (9_067, 100_000, 1_000_000)
+    """Numbers of items whose exports are weighed."""
+    ranked: int = 10_000
+    turns: int = 5
+
+
+QUICK = Sizes(steps=(10_000, 4_000_000), counted=8, exports=(9_067, 100_000), turns=2)
+
+
+def run(sizes: Sizes, *, quick: bool) -> dict:
+    """Everything of ``sizes``; ``quick`` leaves out the dense optimizer."""
     torch.set_num_threads(1)
     result: dict = {"step_ms": {}, "export_peak_mb": {}, "table_mb": {}}
-    for vocab_size in (10_000, 1_000_000) if quick else (10_000, 100_000, 1_000_000, 4_000_000):
+    for vocab_size in sizes.steps:
         progress(f"training steps with {vocab_size:,} items")
-        result["step_ms"][vocab_size] = round(step_ms(vocab_size, "lazy_adamw", 8 if quick else 20), 2)
+        result["step_ms"][vocab_size] = round(step_ms(vocab_size, "lazy_adamw", sizes.counted), 2)
         if not quick:
             dense = result.setdefault("step_ms_adamw", {})
             dense[vocab_size] = round(step_ms(vocab_size, "adamw", 5), 2)
+    progress("weighing the importers")
     result["import_peak_mb"] = round(weighed_export(0), 1)
-    for vocab_size in (9_067, 100_000) if quick else (9_067, 100_000, 1_000_000):
+    for vocab_size in sizes.exports:
         progress(f"weighing an export of {vocab_size:,} items")
         result["table_mb"][vocab_size] = round(vocab_size * ModelConfig(vocab_size=2).hidden_size * 4 / 1e6, 2)
         result["export_peak_mb"][vocab_size] = round(weighed_export(vocab_size), 1)
     with tempfile.TemporaryDirectory() as folder:
-        made = programs(10_000, Path(folder))
+        made = programs(sizes.ranked, Path(folder))
         result["program_bytes"] = {p: made[MEASURED_TARGET, p][0].stat().st_size for p in PRECISIONS}
         try:
-            result["rank_us"] = rank_us(10_000, made, turns=2 if quick else 5, calls=300)
+            result["rank_us"] = rank_us(sizes.ranked, made, turns=sizes.turns, calls=300)
         except CocorrrecError as error:  # no compiler here, and no runner installed
             progress(f"rank is not measured: {error}")
             result["rank_us"] = {}
     return result
 
 
-def page(result: dict) -> str:
-    steps, dense = result["step_ms"], result.get("step_ms_adamw", {})
+def tables(result: dict) -> str:
+    """What stands between the marks of docs/scale.md."""
+    steps, dense = result["step_ms"], result["step_ms_adamw"]
     table, peak, base = result["table_mb"], result["export_peak_mb"], result["import_peak_mb"]
     lines = [
-        "# What the number of items costs",
         "",
-        "Written by `python benchmarks/scale.py`: one run, one thread, random weights, CoCorrRec of default sizes.",
-        f"{platform.machine()}, torch {torch.__version__}. A shared machine: read times as ratios.",
+        f"One run, one thread, random weights, CoCorrRec of default sizes; {platform.machine()}, torch "
+        f"{torch.__version__}. A shared",
+        "machine: read times as ratios.",
         "",
-        "## Training",
+        "![Steps, exports and `rank` by the number of items](scale.png)",
         "",
-        f"Milliseconds of a step of {BATCH} histories with {NEGATIVES} negatives each; clicks follow Zipf's law.",
+        f"**Training.** Milliseconds of a step of {BATCH} histories with {NEGATIVES} negatives each, the least.",
         "",
-        "| items | `lazy_adamw` (default) | `adamw` |",
-        "|---|---|---|",
-        *(
-            f"| {v:,} | {ms:.1f} | {dense[v]:.1f} |" if v in dense else f"| {v:,} | {ms:.1f} | - |"
-            for v, ms in steps.items()
-        ),
+        "| items | `lazy_adamw` (default) | examples/s | `adamw` |",
+        "|---|---|---|---|",
+        *(f"| {v:,} | {ms:.1f} | {1e3 * BATCH / ms:,.0f} | {dense[v]:.1f} |" for v, ms in steps.items()),
         "",
-        "## Memory of an export",
-        "",
-        f"Peak of resident memory of a process that exports `rank` in int8 to {MEASURED_TARGET}; with next to no items",
-        f"it is {base:.0f} MB: importers, and what they need however small the model.",
+        f"**Memory of an export.** Peak of a process that exports `rank` in int8 to {MEASURED_TARGET}.",
+        f"With next to no items it is {base:.0f} MB: importers, and what they need however small the model.",
         "",
         "| items | float32 table, MB | peak, MB | above that, in tables |",
         "|---|---|---|---|",
         *(f"| {v:,} | {table[v]:.1f} | {x:.0f} | {(x - base) / table[v]:.1f} |" for v, x in peak.items()),
         "",
-        "## Size and latency",
-        "",
-        "`rank` of 100 candidates among 10,000 items; native runners, microseconds, least median of the turns.",
+        "**Size and latency.** `rank` of 100 candidates among 10,000 items; native runners, microseconds, least median",
+        "of the turns.",
         "",
         "| precision | ExecuTorch file, kB | " + " | ".join(result["rank_us"]) + " |",
         "|---|---|" + "---|" * len(result["rank_us"]),
@@ -232,6 +236,41 @@ def page(result: dict) -> str:
     return "\n".join(lines)
 
 
+def plot(result: dict, path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    steps, memory_of, latency = figure.subplots(1, 3)
+    for label, line in (("lazy_adamw", result["step_ms"]), ("adamw", result["step_ms_adamw"])):
+        steps.plot(list(line), list(line.values()), marker=".", label=label)
+    steps.set_title("training step, ms")
+    steps.set_xlabel("items")
+    steps.set_xscale("log")
+    steps.set_yscale("log")
+    steps.legend(fontsize="small")
+    for label, line in (("peak of an int8 export", result["export_peak_mb"]), ("float32 table", result["table_mb"])):
+        memory_of.plot(list(line), list(line.values()), marker=".", label=label)
+    memory_of.axhline(result["import_peak_mb"], linestyle=":", color="C0", label="importers")
+    memory_of.set_title("resident memory, MB")
+    memory_of.set_xlabel("items")
+    memory_of.set_xscale("log")
+    memory_of.legend(fontsize="small")
+    for target, times in result["rank_us"].items():
+        latency.plot(list(times), list(times.values()), marker=".", label=target)
+    latency.set_title("rank, 100 candidates, one thread, us")
+    latency.set_ylim(bottom=0)
+    if result["rank_us"]:
+        latency.legend(fontsize="small")
+    FigureCanvasAgg(figure).print_png(path)
+
+
+def rendered(text: str, result: dict) -> str:
+    """The page with the tables between its marks."""
+    before, rest = text.split(BEGIN)
+    return before + BEGIN + tables(result) + END + rest.split(END, 1)[1]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer sizes and turns")
@@ -241,12 +280,14 @@ def main() -> None:
     if arguments.weigh is not None:
         weigh(arguments.weigh)
         return
-    result = run(arguments.quick)
+    result = run(QUICK if arguments.quick else Sizes(), quick=arguments.quick)
     if arguments.json:
         print(json.dumps(result))
         return
-    with publish_file(ROOT / "docs" / "scale.md") as staging:
-        staging.write_text(page(result))
+    with publish_file(PAGE) as staging:
+        staging.write_text(rendered(PAGE.read_text(encoding="utf-8"), result), encoding="utf-8")
+    with publish_file(PAGE.with_suffix(".png")) as staging:
+        plot(result, staging)
 
 
 if __name__ == "__main__":

@@ -72,18 +72,18 @@ def main() -> None:
 
 
 def time_training(config: ModelConfig, data: TrainingData, steps: int, rounds: int) -> dict:
-    train = data.train
+    train = data.train.all()
     negatives = data.sampler.sample(train.users, NEGATIVES, rng=np.random.default_rng(0))
     ours, pairs = build_model(config).train(), build_model(config).train()
     our_optimiser = torch.optim.AdamW(ours.parameters(), lr=0.005, weight_decay=0.01, fused=True)
     pair_optimiser = torch.optim.AdamW(pairs.parameters(), lr=0.005, weight_decay=0.01)
-    order = np.random.default_rng(1).permutation(len(train))
-    batches = iter(np.array_split(order, len(train) // HISTORIES))
+    order = np.random.default_rng(1).permutation(len(data.train))
+    batches = iter(np.array_split(order, len(data.train) // HISTORIES))
     candidates = np.concatenate((train.targets[:, None], negatives), axis=1)
     dataset = TensorDataset(
         torch.from_numpy(train.histories).long().repeat_interleave(1 + NEGATIVES, 0),
         torch.from_numpy(candidates).long().flatten(),
-        torch.tensor([1.0] + [0.0] * NEGATIVES).repeat(len(train)),
+        torch.tensor([1.0] + [0.0] * NEGATIVES).repeat(len(data.train)),
     )
     loader = iter(DataLoader(dataset, batch_size=PAIRS, shuffle=True))
     step, rng = Step(ours, data, TrainConfig(negatives=NEGATIVES), "bce"), np.random.default_rng(2)
@@ -92,7 +92,7 @@ def time_training(config: ModelConfig, data: TrainingData, steps: int, rounds: i
         for _ in range(steps):
             rows = next(batches)
             our_optimiser.zero_grad(set_to_none=False)
-            step(Batch(train.users[rows], train.histories[rows], train.targets[rows, None]), rng)
+            step(Batch.of(data.train.cut(rows)), rng)
             our_optimiser.step()
 
     def pair_steps() -> None:

@@ -66,7 +66,7 @@ def digest_of(tensors: Mapping[str, Any]) -> str:
     digest = hashlib.sha256()
     for name, x in sorted(tensors.items()):
         digest.update(json.dumps([name, str(x.dtype).removeprefix("torch."), list(x.shape)]).encode())
-        digest.update(np.ascontiguousarray(x).tobytes())
+        digest.update(np.ascontiguousarray(x).data)
     return digest.hexdigest()
 
 

@@ -15,6 +15,7 @@ from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.modeling.store import read_tensors, write_tensors
 
 _TENSORS = {"histories", "candidates"}
+_SAVED = 4096  # users at a time
 _EARLIER = {"earlier_items", "earlier_offsets"}
 
 
@@ -101,10 +102,13 @@ class EvaluationSet:
         """Write as int32 safetensors."""
         tensors = {"histories": self.histories.int(), "candidates": self.candidates.int()}
         if self.earlier is not None:
-            user, items = self.earlier.pairs(slice(None))
-            counts = np.bincount(user, minlength=len(self))
-            tensors["earlier_items"] = torch.from_numpy(items.astype(np.int32))
-            tensors["earlier_offsets"] = torch.from_numpy(np.concatenate(([0], np.cumsum(counts))).astype(np.int32))
+            ends = np.cumsum(self.earlier.stops - self.earlier.starts)
+            items = np.empty(ends[-1], np.int32)
+            for rows in self.batches(_SAVED):
+                first = ends[rows.start - 1] if rows.start else 0
+                items[first : ends[rows.stop - 1]] = self.earlier.pairs(rows)[1]
+            tensors["earlier_items"] = torch.from_numpy(items)
+            tensors["earlier_offsets"] = torch.from_numpy(np.concatenate(([0], ends)).astype(np.int32))
         write_tensors(tensors, path)
 
     @classmethod

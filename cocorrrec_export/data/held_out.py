@@ -39,7 +39,7 @@ def evaluation_set(
     examples = split.validation if part == VALIDATION else split.test
     rng = np.random.default_rng([seed, part] if part else seed)
     earlier = EarlierClicks.before_last(interactions, part + 1)
-    can = sampler.free(examples.users) >= negatives
+    can = sampler.free(examples.who) >= negatives
     if not can.any():
         raise CocorrrecError(
             f"no user is left to evaluate: each has fewer than {negatives} items without a click, of "
@@ -49,7 +49,7 @@ def evaluation_set(
         examples = examples.only(can)
         earlier = EarlierClicks(earlier.items, earlier.starts[can], earlier.stops[can])
     candidates = evaluation_candidates(examples, sampler, negatives=negatives, rng=rng)
-    return EvaluationSet(torch.from_numpy(examples.histories), torch.from_numpy(candidates), earlier)
+    return EvaluationSet(torch.from_numpy(examples.all().histories), torch.from_numpy(candidates), earlier)
 
 
 def source_of(folder: ModelFolder) -> DataSource:

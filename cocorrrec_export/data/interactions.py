@@ -2,10 +2,10 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -21,6 +21,8 @@ from cocorrrec_export.toml import check_types
 
 MIN_USER_INTERACTIONS = 3
 """One to train on, one for validation, one for testing."""
+_BLOCK = 1 << 22
+"""Clicks that are looked at in one go."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,15 @@ def vocabulary_digest(item_ids: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(item_ids).encode()).hexdigest()
 
 
+class Block(NamedTuple):
+    """Some users that follow one another."""
+
+    users: slice
+    clicks: slice
+    """Theirs."""
+    user: NDArray[np.int64]  # [n] of each click, counted from the first of them
+
+
 @dataclass(frozen=True)
 class Interactions:
     """All interactions, by user. The internal id of an item is its place in ``item_ids`` plus 1; 0 is padding."""
@@ -112,6 +123,17 @@ class Interactions:
         for values in (self.offsets, self.items, *(() if self.times is None else (self.times,))):
             digest.update(np.ascontiguousarray(values).data)
         return digest.hexdigest()
+
+    def blocks(self) -> Iterator[Block]:
+        """All users, in parts of a few million clicks: what is computed of each click need not fit in memory."""
+        first = 0
+        while first < self.num_users:
+            last = int(np.searchsorted(self.offsets, self.offsets[first] + _BLOCK, side="right")) - 1
+            last = max(first + 1, last)
+            counts = np.diff(self.offsets[first : last + 1])
+            clicks = slice(int(self.offsets[first]), int(self.offsets[last]))
+            yield Block(slice(first, last), clicks, np.repeat(np.arange(last - first), counts))
+            first = last
 
     def in_order_of(self, item_ids: Sequence[str]) -> "Interactions":
         """The same with items numbered by their places in ``item_ids``, those of a model that was trained elsewhere.

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from cocorrrec_export.data.interactions import MIN_USER_INTERACTIONS, Interactions
+from cocorrrec_export.data.mapping import map_tensors, release
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.files import publish_file
 
@@ -70,7 +71,7 @@ def write_cut(path: Path, interactions: Interactions, origin: dict[str, Any], *,
 
 
 def read_cut(path: Path) -> Cut:
-    """Read and check a file of :func:`write_cut`.
+    """Check a file of :func:`write_cut`; its clicks stay in the file, mapped, and are read where they are needed.
 
     Raises:
         CocorrrecError: the file is damaged, or no cut.
@@ -84,7 +85,7 @@ def read_cut(path: Path) -> Cut:
             }
             if dtypes != _DTYPES | optional:
                 raise CocorrrecError(f"{path}: damaged, or not a prepared data set: holds {dtypes}")
-            tensors = {name: file.get_tensor(name) for name in dtypes}
+            tensors = map_tensors(path)
     except SafetensorError as error:
         raise CocorrrecError(f"{path}: not a complete prepared data set: {error}") from None
     if _digest(entry, tensors) != entry["sha256"]:
@@ -129,6 +130,7 @@ def _digest(entry: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> str:
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         digest.update(np.ascontiguousarray(tensors[name]).data)
+        release(tensors[name])
     return digest.hexdigest()
 
 

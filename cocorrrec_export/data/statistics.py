@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cocorrrec_export.data.interactions import Interactions
-from cocorrrec_export.data.splits import HELD_OUT
+from cocorrrec_export.data.mapping import release
+from cocorrrec_export.data.splits import is_training
 
 QUANTILES = (0, 5, 25, 50, 75, 95, 100)
 
@@ -58,36 +59,44 @@ def statistics(interactions: Interactions) -> Statistics:
 
 def quality(interactions: Interactions) -> Quality:
     """Measure what flatters or spoils a metric."""
-    items, offsets, times = interactions.items, interactions.offsets, interactions.times
-    counts = np.diff(offsets)
-    user = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-    follows = user[1:] == user[:-1]
-    repeats = follows & (items[1:] == items[:-1])
-    tied = np.zeros(len(items), dtype=bool)
-    if times is not None:
-        same = follows & (times[1:] == times[:-1])
-        tied[1:] |= same
-        tied[:-1] |= same
-    last = offsets[1:] - 1
-    is_training = np.ones(len(items), dtype=bool)
-    for back in range(HELD_OUT):
-        is_training[last - back] = False
+    items, times = interactions.items, interactions.times
+    last, counts = interactions.offsets[1:] - 1, np.diff(interactions.offsets)
     trained = np.zeros(interactions.vocab_size, dtype=bool)
-    trained[items[is_training]] = True
-    distinct = np.bincount(np.unique(user * np.int64(interactions.vocab_size) + items) // interactions.vocab_size)
+    per_item = np.zeros(interactions.vocab_size, dtype=np.int64)
+    repeats = ties = complete = 0
+    for block in interactions.blocks():
+        own, follows = items[block.clicks], block.user[1:] == block.user[:-1]
+        repeats += int((follows & (own[1:] == own[:-1])).sum())
+        if times is not None:
+            ties += _ties(times[block.clicks], follows)
+        trained[own[is_training(block)]] = True
+        per_item += np.bincount(own, minlength=len(per_item))
+        distinct = np.unique(block.user * interactions.vocab_size + own) // interactions.vocab_size
+        complete += int((np.bincount(distinct) == interactions.vocab_size - 1).sum())
     dates = (None, None) if times is None or not interactions.dated else (date(times.min()), date(times.max()))
+    if times is not None:
+        release(times)
     return Quality(
         first=dates[0],
         last=dates[1],
-        ties=float(tied.mean()),
-        repeats=float(repeats.sum() / len(items)),
+        ties=ties / len(items),
+        repeats=repeats / len(items),
         repeated_test=float((items[last] == items[last - 1]).mean()),
         cold_test=float((~trained[items[last]]).mean()),
         heaviest_user=float(counts.max() / len(items)),
-        complete_users=int((distinct == interactions.vocab_size - 1).sum()),
+        complete_users=complete,
         per_user=_quantiles(counts),
-        per_item=_quantiles(np.bincount(items, minlength=interactions.vocab_size)[1:]),
+        per_item=_quantiles(per_item[1:]),
     )
+
+
+def _ties(times: NDArray[np.int64], follows: NDArray[np.bool_]) -> int:
+    """How many of the clicks ``[n]`` are at the time of the one before or behind; ``follows [n - 1]``: of one user."""
+    same = follows & (times[1:] == times[:-1])
+    tied = np.zeros(len(times), dtype=bool)
+    tied[1:] |= same
+    tied[:-1] |= same
+    return int(tied.sum())
 
 
 def date(nanoseconds: int) -> str:

@@ -6,20 +6,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cocorrrec_export.data.interactions import Interactions
-from cocorrrec_export.data.splits import HELD_OUT
+from cocorrrec_export.data.splits import HELD_OUT, Rows, is_training
 
 
 @dataclass(frozen=True)
 class Windows:
-    """One row per window; 0 is padding, on the right."""
+    """One row per window, cut when it is read: what is kept here grows with the users, not with the clicks."""
 
-    users: NDArray[np.int32]  # [M]
-    histories: NDArray[np.int32]  # [M, L]
-    targets: NDArray[np.int32]  # [M, L] the click after each of the history's
+    interactions: Interactions
+    inputs: NDArray[np.int64]  # [U] clicks with a target after them
+    offset: NDArray[np.int64]  # [U] clicks of the first window, 0 where it is as long as the others
+    starts: NDArray[np.int64]  # [U + 1] windows before each user's
+    length: int
+    """L, clicks of a window at the most."""
 
     def __len__(self) -> int:
         """Number of windows."""
-        return len(self.users)
+        return int(self.starts[-1])
+
+    def cut(self, rows: NDArray[np.integer]) -> Rows:
+        """The windows ``[M]``, which may repeat; ``targets [M, L]``."""
+        user = np.searchsorted(self.starts, rows, side="right") - 1
+        index, offset, inputs = rows - self.starts[user], self.offset[user], self.inputs[user]
+        start = np.maximum((index - (offset > 0)) * self.length + offset, 0)
+        stop = np.where((index == 0) & (offset > 0), offset, np.minimum(start + self.length, inputs))
+        column = np.arange(self.length)
+        is_click = column < (stop - start)[:, None]  # [M, L]
+        source = np.where(is_click, (self.interactions.offsets[user] + start)[:, None] + column, 0)
+        items = self.interactions.items
+        histories, targets = (np.where(is_click, items[source + ahead], 0).astype(np.int32) for ahead in (0, 1))
+        return Rows(user.astype(np.int32), histories, targets)
+
+    def all(self) -> Rows:
+        """Every window."""
+        return self.cut(np.arange(len(self)))
 
 
 def training_windows(interactions: Interactions, *, length: int, rng: np.random.Generator) -> Windows:
@@ -33,22 +53,16 @@ def training_windows(interactions: Interactions, *, length: int, rng: np.random.
         length: L.
         rng: source of the offsets.
     """
-    inputs = np.maximum(np.diff(interactions.offsets) - HELD_OUT - 1, 0)  # [U] clicks with a target after them
-    offset = np.where(inputs > length, rng.integers(0, length, size=len(inputs)), 0)  # clicks of the first window
+    inputs = np.maximum(np.diff(interactions.offsets) - HELD_OUT - 1, 0)
+    offset = np.where(inputs > length, rng.integers(0, length, size=len(inputs)), 0)
     count = np.where(inputs > 0, (offset > 0) + -(-(inputs - offset) // length), 0)
-    user = np.repeat(np.arange(len(inputs)), count)  # [M]
-    index = np.arange(len(user)) - np.repeat(np.cumsum(count) - count, count)  # of the window among its user's
-    start = np.maximum((index - (offset[user] > 0)) * length + offset[user], 0)
-    stop = np.where((index == 0) & (offset[user] > 0), offset[user], np.minimum(start + length, inputs[user]))
-    column = np.arange(length)
-    is_click = column < (stop - start)[:, None]  # [M, L]
-    source = np.where(is_click, interactions.offsets[user][:, None] + start[:, None] + column, 0)
-    histories, targets = (np.where(is_click, interactions.items[source + ahead], 0) for ahead in (0, 1))
-    return Windows(user.astype(np.int32), histories.astype(np.int32), targets.astype(np.int32))
+    starts = np.concatenate((np.zeros(1, np.int64), np.cumsum(count)))
+    return Windows(interactions, inputs, offset, starts, length)
 
 
 def training_counts(interactions: Interactions) -> NDArray[np.int64]:
     """How often each item is clicked in the training part, ``[V]``."""
-    place = np.arange(len(interactions.items)) - np.repeat(interactions.offsets[:-1], np.diff(interactions.offsets))
-    is_training = place < np.repeat(np.diff(interactions.offsets) - HELD_OUT, np.diff(interactions.offsets))
-    return np.bincount(interactions.items[is_training], minlength=interactions.vocab_size)
+    found = np.zeros(interactions.vocab_size, dtype=np.int64)
+    for block in interactions.blocks():
+        found += np.bincount(interactions.items[block.clicks][is_training(block)], minlength=len(found))
+    return found

@@ -75,7 +75,7 @@ def save_checkpoint(path: Path, model: nn.Module, optimizers: Iterable[torch.opt
         "threads": torch.get_num_threads(),
     }
     said = json.dumps(numbers)
-    tensors = {name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}
+    tensors = _apart({name: x.detach().cpu().contiguous() for name, x in tensors.items()})
     with publish_file(path) as staging:
         try:
             save_file(
@@ -113,6 +113,17 @@ def load_checkpoint(path: Path, model: nn.Module, optimizers: Iterable[torch.opt
         state.best, state.average = _under(tensors, "best."), _under(tensors, "average.")
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise CocorrrecError(f"{path}: not a checkpoint of this run: {error}") from None
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same, copied where two would be in the same memory, which the file's format does not have."""
+    seen: set[int] = set()
+    apart = {}
+    for name, x in tensors.items():
+        place = x.untyped_storage().data_ptr()
+        apart[name] = x.clone() if place in seen or x.untyped_storage().nbytes() != x.nbytes else x
+        seen.add(place)
+    return apart
 
 
 def _digest(said: str, tensors: dict[str, Tensor]) -> str:

@@ -13,9 +13,9 @@ from torch import Tensor
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.data.interactions import Interactions
 from cocorrrec_export.data.negatives import NegativeSampler
-from cocorrrec_export.data.splits import Examples
+from cocorrrec_export.data.splits import Examples, Rows
 from cocorrrec_export.data.statistics import Statistics
-from cocorrrec_export.data.windows import training_counts, training_windows
+from cocorrrec_export.data.windows import Windows, training_counts, training_windows
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.metrics import BOTH, FULL, FULL_METRICS
 from cocorrrec_export.modeling.config import PADDING_ID
@@ -81,12 +81,13 @@ class Batch:
         """Number of histories."""
         return len(self.users)
 
-    def rows(self, chosen: NDArray[np.int64]) -> "Batch":
-        """Some of them, as long as the longest needs."""
-        histories, targets = self.histories[chosen], self.targets[chosen]
-        longest = max(1, int((histories != PADDING_ID).sum(1).max()))
-        every = targets.shape[1] > 1
-        return Batch(self.users[chosen], histories[:, :longest], targets[:, :longest] if every else targets)
+    @classmethod
+    def of(cls, rows: Rows) -> "Batch":
+        """Rows of a data set, as long as the longest needs."""
+        longest = max(1, int((rows.histories != PADDING_ID).sum(1).max()))
+        every = rows.targets.ndim > 1 and rows.targets.shape[1] > 1
+        targets = rows.targets[:, :longest] if every else rows.targets.reshape(len(rows.users), 1)
+        return cls(rows.users, rows.histories[:, :longest], targets)
 
 
 def fit(
@@ -140,7 +141,7 @@ def fit(
         steps = math.ceil(len(order) / size)
         listener.on_epoch_start(state.epoch + 1, steps, state.step)
         while state.step < steps:
-            batch = examples.rows(order[state.step * size : (state.step + 1) * size])
+            batch = Batch.of(examples.cut(order[state.step * size : (state.step + 1) * size]))
             _set_learning_rate(optimizers, config, state.epoch, state.step, steps)
             optimizers.zero_grad()
             loss = step(batch, np.random.default_rng([config.seed, state.epoch, _STEP, state.step]))
@@ -178,17 +179,14 @@ def _exhausted(state: RunState, config: TrainConfig) -> bool:
 
 def _epoch(
     data: TrainingData, config: TrainConfig, epoch: int, length: int | None
-) -> tuple[Batch, NDArray[np.int64], int]:
+) -> tuple[Examples | Windows, NDArray[np.int64], int]:
     """The histories of an epoch, their order, and how many make a step: from the seed and the epoch alone."""
     rng = np.random.default_rng([config.seed, epoch, _ORDER])
     if config.positions == "last":
-        train = data.train
-        every = Batch(train.users, train.histories, train.targets[:, None])
-        return every, rng.permutation(len(every)), config.batch_size
-    length = length or data.train.histories.shape[1]
+        return data.train, rng.permutation(len(data.train)), config.batch_size
+    length = length or data.train.length
     windows = training_windows(data.interactions, length=length, rng=rng)
-    every = Batch(windows.users, windows.histories, windows.targets)
-    return every, rng.permutation(len(every)), max(1, config.batch_size // length)
+    return windows, rng.permutation(len(windows)), max(1, config.batch_size // length)
 
 
 def _set_learning_rate(optimizers: Optimizers, config: TrainConfig, epoch: int, step: int, steps: int) -> None:

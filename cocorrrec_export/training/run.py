@@ -360,7 +360,7 @@ def _prepare(data_file: Path, interactions: Interactions, config: RunConfig) -> 
         )
     sampler = NegativeSampler(interactions)
     # A user with every item has no negative; with another objective than "bce" none is asked for.
-    free = sampler.free(split.train.users) > 0
+    free = sampler.free(split.train.who) > 0
     train = split.train if free.all() or model_config.objective != "bce" else split.train.only(free)
     validation, test = (
         evaluation_set(

@@ -70,12 +70,13 @@ def test_filters_out_of_range(values: dict[str, int]) -> None:
 def test_split_by_hand() -> None:
     made = prepare(frame(*(("u", item, t) for t, item in enumerate("abcde"))), filters=Filters())
     split = leave_last_out(made, sequence_length=3)
-    assert split.train.histories.tolist() == [[1, 0, 0], [1, 2, 0]]
-    assert split.train.targets.tolist() == [2, 3]
-    assert split.validation.histories.tolist() == [[1, 2, 3]]
-    assert split.validation.targets.tolist() == [4]
-    assert split.test.histories.tolist() == [[2, 3, 4]]
-    assert split.test.targets.tolist() == [5]
+    train, validation, test = (part.all() for part in (split.train, split.validation, split.test))
+    assert train.histories.tolist() == [[1, 0, 0], [1, 2, 0]]
+    assert train.targets.tolist() == [2, 3]
+    assert validation.histories.tolist() == [[1, 2, 3]]
+    assert validation.targets.tolist() == [4]
+    assert test.histories.tolist() == [[2, 3, 4]]
+    assert test.targets.tolist() == [5]
 
 
 def test_split_equals_slow_code() -> None:
@@ -92,7 +93,7 @@ def test_split_equals_slow_code() -> None:
             expected[part].append((user, history + [0] * (10 - len(history)), int(items[at])))
     split = leave_last_out(made, sequence_length=10)
     for part, rows in expected.items():
-        examples = getattr(split, part)
+        examples = getattr(split, part).all()
         actual = zip(examples.users.tolist(), examples.histories.tolist(), examples.targets.tolist(), strict=True)
         assert list(actual) == rows
 

@@ -73,5 +73,5 @@ def test_evaluation_candidates_follow_the_seed() -> None:
     )
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
-    np.testing.assert_array_equal(first[:, 0], test.targets)
+    np.testing.assert_array_equal(first[:, 0], test.all().targets)
     assert first.shape == (20, 101)

@@ -18,7 +18,7 @@ def made(users: list[list[int]], items: int) -> Interactions:
 
 def test_by_hand() -> None:
     data = made([[1, 2, 3, 4, 8, 9], [5, 6, 7], [9, 8, 7, 6]], 9)
-    found = training_windows(data, length=5, rng=np.random.default_rng(0))
+    found = training_windows(data, length=5, rng=np.random.default_rng(0)).all()
     assert found.users.tolist() == [0, 2]  # the second user has one training click and nothing to predict
     assert found.histories.tolist() == [[1, 2, 3, 0, 0], [9, 0, 0, 0, 0]]
     assert found.targets.tolist() == [[2, 3, 4, 0, 0], [8, 0, 0, 0, 0]]
@@ -31,7 +31,7 @@ def test_every_training_click_is_predicted_once_from_the_click_before(length: in
     data = made(users, 40)
     offsets = set()
     for seed in range(4):
-        windows = training_windows(data, length=length, rng=np.random.default_rng(seed))
+        windows = training_windows(data, length=length, rng=np.random.default_rng(seed)).all()
         rows, columns = np.nonzero(windows.targets)
         pairs = Counter(
             (int(windows.users[r]), int(windows.histories[r, c]), int(windows.targets[r, c]))

@@ -67,8 +67,7 @@ def csv_file(path: Path) -> Path:
 
 
 def some_examples(data: loop.TrainingData) -> loop.Batch:
-    train, rows = data.train, np.arange(64)
-    return loop.Batch(train.users[rows], train.histories[rows], train.targets[rows, None])
+    return loop.Batch.of(data.train.cut(np.arange(64)))
 
 
 @pytest.mark.parametrize("alone_weight", [0.0, 0.5])
@@ -233,7 +232,7 @@ def test_a_step_trains_on_what_its_loss_says() -> None:
     """The sampled loss over every position, put together by hand from the plain model's states."""
     data = training_data()
     windows = training_windows(data.interactions, length=10, rng=np.random.default_rng(3))
-    batch = loop.Batch(windows.users[:9], windows.histories[:9], windows.targets[:9])
+    batch = loop.Batch.of(windows.cut(np.arange(9)))
     config = TrainConfig(positions="all", sampled_items=25)
     ours, plain = new_model(gcn=False, item_side="dot"), new_model(gcn=False, item_side="dot")
     loss = loop.Step(ours, data, config, "sampled_softmax")(batch, np.random.default_rng(8))

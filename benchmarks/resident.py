@@ -1,0 +1,81 @@
+"""Resident memory of a training on a prepared data set: what ``cocorr-export train`` does, for some steps.
+
+    python benchmarks/clicks.py --clicks 100000000 --users 2000000 --items 1000000 --out clicks.cut
+    python benchmarks/resident.py --data clicks.cut --steps 100
+
+Prints one JSON object: the peak in MB when the data were read, when the first epoch starts, after the first checkpoint
+and at the end, and how long each took. The settings are the command's own; the run is stopped after the steps, and its
+folder thrown away.
+"""
+
+import argparse
+import contextlib
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from cocorrrec_export.data.statistics import Statistics
+from cocorrrec_export.profiling.machines.worker import memory
+from cocorrrec_export.training import checkpoint
+from cocorrrec_export.training.loop import Listener
+from cocorrrec_export.training.recipes import read_settings
+from cocorrrec_export.training.run import train
+
+
+class Enough(Exception):
+    """The steps are done."""
+
+
+class Weigher(Listener):
+    """Weighs this process as the run goes on, and ends it after some steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.found: dict[str, dict[str, float]] = {}
+        self._steps, self._done, self._start = steps, 0, time.monotonic()
+
+    def weigh(self, when: str) -> None:
+        sizes = memory()
+        seconds = round(time.monotonic() - self._start, 1)
+        self.found[when] = {"seconds": seconds} | {
+            key: round(sizes[f"{key}_kb"] * 1024 / 1e6, 1) for key in ("peak", "resident", "anonymous", "mapped")
+        }
+
+    def on_data(self, statistics: Statistics, examples: int) -> None:  # noqa: ARG002
+        self.found["data"] = {"users": statistics.users, "clicks": statistics.interactions, "items": statistics.items}
+        self.weigh("read")
+
+    def on_epoch_start(self, epoch: int, steps: int, done: int) -> None:  # noqa: ARG002
+        self.found["data"]["steps_of_an_epoch"] = steps
+        self.weigh("started")
+
+    def on_step(self, loss: float) -> None:
+        self._done += 1
+        if self._done == 2:  # the first checkpoint was written
+            self.weigh("checkpoint")
+            checkpoint.SECONDS_BETWEEN_CHECKPOINTS = 3600.0
+        if self._done == self._steps:
+            self.weigh(f"{self._steps} steps")
+            self.found["data"]["loss"] = round(loss, 4)
+            raise Enough
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=100)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    checkpoint.SECONDS_BETWEEN_CHECKPOINTS = 0.0  # the first one at once
+    weigher = Weigher(options.steps)
+    with tempfile.TemporaryDirectory() as folder:
+        settings, out = read_settings(None, {}, "best"), Path(folder) / "model"
+        with contextlib.suppress(Enough):
+            train(options.data, settings, out, name="resident", listener=weigher)
+    print(json.dumps(weigher.found, indent=2))
+
+
+if __name__ == "__main__":
+    main()
