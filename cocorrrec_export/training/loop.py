@@ -24,6 +24,7 @@ from cocorrrec_export.training.checkpoint import CheckpointClock, RunState, load
 from cocorrrec_export.training.config import TrainConfig
 from cocorrrec_export.training.losses import bce_loss, expected_counts, sampled_softmax_loss, softmax_loss
 from cocorrrec_export.training.optimizers import Optimizers, RowOptimizer, TableRows
+from cocorrrec_export.training.ranks import Ranks
 from cocorrrec_export.training.scoring import Measured, measure, ways
 
 WITHOUT = "_without_correction"
@@ -104,6 +105,9 @@ def fit(
 ) -> RunState:
     """Train ``model`` and leave it with the weights of the best validation epoch.
 
+    Among processes that :func:`~cocorrrec_export.training.ranks.joined` brought together, each trains on its share of
+    every batch; all get the same weights, and the first one alone validates and writes.
+
     Args:
         model: on the device to train on.
         data: examples, negatives and the validation slice.
@@ -133,6 +137,7 @@ def fit(
                 f"the checkpoint was made with {state.threads} threads, this process has {threads}: the result is not "
                 f"bit for bit that of an uninterrupted run (OMP_NUM_THREADS={state.threads} makes it so)"
             )
+    ranks = Ranks.here()
     step = Step(model, data, config, objective, optimizers.table)
     clock = CheckpointClock()
     while state.epoch < config.epochs and not _exhausted(state, config):
@@ -142,9 +147,12 @@ def fit(
         listener.on_epoch_start(state.epoch + 1, steps, state.step)
         while state.step < steps:
             batch = Batch.of(examples.cut(order[state.step * size : (state.step + 1) * size]))
+            at = [config.seed, state.epoch, _STEP, state.step]
             _set_learning_rate(optimizers, config, state.epoch, state.step, steps)
             optimizers.zero_grad()
-            loss = step(batch, np.random.default_rng([config.seed, state.epoch, _STEP, state.step]))
+            if ranks.size > 1:  # dropout is not the same in any two processes, and does not depend on when it began
+                torch.manual_seed(int(np.random.SeedSequence([*at, ranks.rank]).generate_state(1)[0]))
+            loss = step(batch, np.random.default_rng(at))
             optimizers.step()
             if config.average:
                 state.average = optimizers.average(model.state_dict(), state.average, config.average)
@@ -153,11 +161,11 @@ def fit(
             if not math.isfinite(state.loss_sum):
                 raise _diverged("the loss", loss.item(), state, config)
             listener.on_step(state.loss_sum / state.step)
-            if checkpoint is not None and clock.is_due() and state.step < steps:
+            if checkpoint is not None and ranks.first and clock.is_due() and state.step < steps:
                 save_checkpoint(checkpoint, model, optimizers, state)
         optimizers.flush()
-        _finish_epoch(model, config, state, steps, listener, validate)
-        if checkpoint is not None:
+        _finish_epoch(model, config, state, steps, listener, lambda: ranks.of_first(validate))
+        if checkpoint is not None and ranks.first:
             save_checkpoint(checkpoint, model, optimizers, state)
     model.load_state_dict(state.best)
     model.eval()
@@ -215,12 +223,15 @@ class Step:
         objective: str,
         table_optimizer: RowOptimizer | None = None,
     ) -> None:
-        self._table_optimizer = table_optimizer
+        self._table_optimizer, self._ranks = table_optimizer, Ranks.here()
         self._model, self._data, self._config, self._objective = model, data, config, objective
         self._clicks = training_counts(data.interactions) if objective == "sampled_softmax" else None
 
     def __call__(self, batch: Batch, rng: np.random.Generator) -> Tensor:
-        """Loss of ``batch``, its gradients added to those of the parameters; ``rng`` draws the negatives."""
+        """Loss of ``batch``, its gradients added to those of the parameters; ``rng`` draws the negatives.
+
+        Every process looks up the rows of the whole batch, and reads the users of its share.
+        """
         table = self._model.item_embedding.weight
         ids = torch.from_numpy(batch.histories).to(table.device, torch.int64)  # [B, L]
         predicted = torch.from_numpy(batch.targets).to(table.device, torch.int64)  # [B, 1 or L]
@@ -231,15 +242,37 @@ class Step:
         rows = looked_up.values
         clicks = rows[: ids.numel()].view(*ids.shape, -1)
         items = table if candidates is None else rows[ids.numel() :].view(*candidates.shape, -1)
+        share, own, weight = self._share(predicted)
+        if candidates is not None and candidates.ndim == 2:  # of each target its own
+            candidates, items = candidates[own], items[own]
         vectors = self._model.candidate_vectors(items, candidates)
+        ids, clicks, predicted = ids[share], clicks[share], predicted[share]
         users = self._users(ids, clicks, predicted, corrected=True)
-        loss = self._loss(users, vectors, targets, candidates)
+        loss = self._loss(users, vectors, targets, candidates, own)
         if self._config.alone_weight and self._model.gcn is not None:
             alone = self._users(ids, clicks, predicted, corrected=False)
-            loss = loss + self._config.alone_weight * self._loss(alone, vectors, targets, candidates)
+            loss = loss + self._config.alone_weight * self._loss(alone, vectors, targets, candidates, own)
+        if self._ranks.size > 1:
+            loss = loss * weight
         loss.backward()
-        looked_up.add_gradients()
-        return loss.detach()
+        looked_up.add_gradients(self._ranks)
+        self._ranks.sum_gradients(self._model.parameters())
+        loss = loss.detach()
+        self._ranks.sum(loss)
+        return loss
+
+    def _share(self, predicted: Tensor) -> tuple[slice, slice, float]:
+        """This process's rows of ``predicted [B, 1 or L]``, their targets, and those as a share of all targets."""
+        if self._ranks.size == 1:
+            return slice(None), slice(0, None), 1.0
+        rows = self._ranks.share(len(predicted))
+        weighs = rows.stop > rows.start
+        if not weighs:  # a batch of fewer rows than processes: the gradients of some row, none of which counts
+            rows = slice(0, 1)
+        ends = (predicted != PADDING_ID).sum(1).cumsum(0)  # [B]
+        first = int(ends[rows.start - 1]) if rows.start else 0
+        own = slice(first, int(ends[rows.stop - 1]))
+        return rows, own, (own.stop - own.start) / int(ends[-1]) if weighs else 0.0
 
     def _users(self, ids: Tensor, clicks: Tensor, predicted: Tensor, *, corrected: bool) -> Tensor:
         """The users ``[T, ...]`` that the predicted clicks follow."""
@@ -259,15 +292,17 @@ class Step:
         uniform = rng.integers(1, self._data.interactions.vocab_size, self._config.sampled_items)
         return torch.cat((targets, torch.from_numpy(uniform).to(targets)))
 
-    def _loss(self, users: Tensor, vectors: Tensor, targets: Tensor, candidates: Tensor | None) -> Tensor:
+    def _loss(self, users: Tensor, vectors: Tensor, targets: Tensor, candidates: Tensor | None, own: slice) -> Tensor:
+        """Of the ``users`` of this process, which have the part ``own`` of the ``targets``."""
         if candidates is None:
-            return softmax_loss(self._model.match_all(users, vectors), targets)
+            return softmax_loss(self._model.match_all(users, vectors), targets[own])
         if self._clicks is None:
             return bce_loss(self._model.match(users, vectors))
         expected = expected_counts(self._clicks, targets=len(targets), sampled=self._config.sampled_items)
         log_expected = torch.from_numpy(np.log(expected[candidates.cpu().numpy()]).astype(np.float32))
         logits = self._model.match_all(users, vectors)
-        return sampled_softmax_loss(logits, targets, candidates, log_expected.to(logits.device))
+        log_expected = log_expected.to(logits.device)
+        return sampled_softmax_loss(logits, targets[own], candidates, log_expected, first=own.start)
 
 
 def validation_metrics(model: Ranker, held_out: EvaluationSet, config: TrainConfig) -> dict[str, float]:

@@ -23,7 +23,9 @@ def softmax_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return torch.nn.functional.cross_entropy(logits, targets)
 
 
-def sampled_softmax_loss(logits: Tensor, targets: Tensor, candidates: Tensor, log_expected: Tensor) -> Tensor:
+def sampled_softmax_loss(
+    logits: Tensor, targets: Tensor, candidates: Tensor, log_expected: Tensor, *, first: int = 0
+) -> Tensor:
     """Cross-entropy over a sample of the vocabulary that holds every target.
 
     An item that is in the sample more often than once would count so in the sum of exponentials: its logit is lowered
@@ -32,13 +34,15 @@ def sampled_softmax_loss(logits: Tensor, targets: Tensor, candidates: Tensor, lo
 
     Args:
         logits: ``[B, C]`` of the candidates.
-        targets: ``[B]`` items; row b's is ``candidates[b]``.
+        targets: ``[B]`` items; row b's is ``candidates[first + b]``.
         candidates: ``[C >= B]`` items, repeats allowed.
         log_expected: ``[C]`` logarithm of how often each candidate is expected in a sample.
+        first: place of the first row's target among the candidates.
     """
-    own = torch.arange(len(targets), device=logits.device)
+    rows = torch.arange(len(targets), device=logits.device)
+    own = first + rows
     again = candidates == targets[:, None]  # [B, C]: the target in a second place is not a wrong answer
-    again[own, own] = False
+    again[rows, own] = False
     corrected = (logits - log_expected).masked_fill(again, _NEVER)
     return torch.nn.functional.cross_entropy(corrected, own)
 

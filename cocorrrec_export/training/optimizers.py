@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from cocorrrec_export.modeling.config import PADDING_ID
 from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.training.config import TrainConfig
+from cocorrrec_export.training.ranks import Ranks
 
 _BETAS = (0.9, 0.999)
 _EPS = 1e-8
@@ -293,8 +294,11 @@ class TableRows:
                 optimizer.catch_up(self._unique)
         self.values = table.detach()[lookup].requires_grad_(table.requires_grad)  # [n, D]
 
-    def add_gradients(self) -> None:
-        """Add the gradients of ``values`` to the table's; the padding row gets none."""
+    def add_gradients(self, ranks: Ranks) -> None:
+        """Add the gradients of ``values`` to the table's; the padding row gets none.
+
+        Rows are summed over the processes, which must all have looked up the same; a dense gradient is not.
+        """
         table, gradient = self._table, self.values.grad
         if gradient is None:
             return
@@ -305,6 +309,7 @@ class TableRows:
             table.grad[PADDING_ID].zero_()
             return
         values = gradient.new_zeros(len(self._unique), gradient.shape[1]).index_add_(0, self._inverse, gradient)
+        ranks.sum(values)
         values[self._unique == PADDING_ID] = 0.0
         rows = torch.sparse_coo_tensor(
             self._unique.unsqueeze(0), values, table.shape, is_coalesced=True, check_invariants=False

@@ -248,6 +248,37 @@ def train(
     return folder
 
 
+def take_part(
+    data_file: Path,
+    config: RunConfig,
+    out: Path,
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    source: ModelFolder | None = None,
+) -> None:
+    """Train in a process that is not the first of its run: nothing is written.
+
+    Args:
+        data_file: interactions.
+        config: settings.
+        out: the folder of the first process, which a process of another machine must see too in order to resume.
+        device: as of :func:`train`.
+        resume: continue from the checkpoint in ``out``.
+        source: as of :func:`train`.
+
+    Raises:
+        UsageError: as :func:`train`.
+        CocorrrecError: as :func:`train`.
+    """
+    torch_device = resolve_device(device)
+    interactions, read_with = read_source(data_file, config.data)
+    config = dataclasses.replace(config, data=read_with)
+    prepared = _prepare(data_file, interactions, config)
+    start = None if source is None else Start.of(source, prepared.interactions)
+    _fit(prepared, config, out, torch_device, start, resume=resume, listener=Listener())
+
+
 @dataclass(frozen=True)
 class _Trained:
     """Both halves, and how it went."""

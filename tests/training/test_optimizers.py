@@ -12,6 +12,7 @@ from cocorrrec_export.errors import UsageError
 from cocorrrec_export.training import loop
 from cocorrrec_export.training.config import TrainConfig
 from cocorrrec_export.training.optimizers import LazyAdamW, RowOptimizer, RowwiseAdagrad, TableRows
+from cocorrrec_export.training.ranks import Ranks
 from tests.training.test_training import ITEMS, new_model, some_examples, training_data
 
 ROWS, SIZE, STEPS = 90, 6, 700
@@ -35,7 +36,7 @@ def take_step(weight: nn.Parameter, optimizer: RowOptimizer, step: int) -> Tenso
     lookup, gradient = batch(step)
     rows = TableRows(weight, lookup, optimizer)
     (rows.values * gradient).sum().backward()
-    rows.add_gradients()
+    rows.add_gradients(Ranks())
     optimizer.step()
     optimizer.zero_grad()
     return rows.values.detach()

@@ -29,6 +29,8 @@ Examples:
   cocorr-export train --data clicks.csv --out models/mine --resume
 
   cocorr-export train --from models/mine --data this-week.csv --out models/mine-2
+
+  torchrun --nproc-per-node 4 --no-python cocorr-export train --data clicks.cut --out models/mine
 """
 
 
@@ -87,7 +89,8 @@ def train(
     """Train the joint model, or a baseline, on a file of interactions.
 
     The last item of each user is held out for testing and the one before for choosing the epoch. Interrupt it at any
-    time: --resume continues, on the CPU bit for bit as if nothing had happened.
+    time: --resume continues, on the CPU bit for bit as if nothing had happened. Processes that torchrun starts share
+    every batch, and train what one would.
 
     With --from a trained or imported model is continued: items are matched by their ids, known ones keep their rows,
     new ones start at the mean of all rows, and the other weights, the cloud's too, go on from where they are.
@@ -98,6 +101,7 @@ def train(
     from cocorrrec_export.modeling.store import find_model, open_model
     from cocorrrec_export.training import run
     from cocorrrec_export.training.continuation import read_continued_settings
+    from cocorrrec_export.training.ranks import joined
     from cocorrrec_export.training.recipes import read_settings
 
     overrides = {
@@ -115,19 +119,23 @@ def train(
         continued = open_model(find_model(source))
         console.warn_unverified(continued)
         settings = read_continued_settings(continued, data, config, given, recipe)
-    with TrainingProgress(settings.training.epochs) as progress:
-        folder = run.train(
-            data,
-            settings,
-            out,
-            name=name or out.resolve().name,
-            device=device,
-            titles=titles,
-            weights_only=weights_only,
-            resume=resume,
-            source=continued,
-            listener=progress,
-        )
+    with joined(device) as ranks:
+        if not ranks.first:
+            run.take_part(data, settings, out, device=device, resume=resume, source=continued)
+            return
+        with TrainingProgress(settings.training.epochs) as progress:
+            folder = run.train(
+                data,
+                settings,
+                out,
+                name=name or out.resolve().name,
+                device=device,
+                titles=titles,
+                weights_only=weights_only,
+                resume=resume,
+                source=continued,
+                listener=progress,
+            )
     if json:
         console.print_json({"path": str(folder.path), "sha256": folder.sha256, "metrics": folder.metrics})
     else:
