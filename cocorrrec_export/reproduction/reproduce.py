@@ -1,7 +1,8 @@
 """From a file of interactions to the paper's tables and figures."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from cocorrrec_export.reproduction.paper import TABLE_2
 from cocorrrec_export.reproduction.plan import MINI_BATCH_ROW, Plan, Run
 from cocorrrec_export.reproduction.report import Findings, write_report
 from cocorrrec_export.reproduction.run import with_run
-from cocorrrec_export.reproduction.schedule import Watcher, train_all
+from cocorrrec_export.reproduction.schedule import Watcher, Workers, train_all
 
 
 def reproduce(
@@ -25,6 +26,7 @@ def reproduce(
     *,
     paper_data: str | None = None,
     jobs: int = 1,
+    ray: str | None = None,
     keep_models: bool = False,
     watcher: Watcher | None = None,
     progress: Callable[[str], None] = lambda _: None,
@@ -37,6 +39,7 @@ def reproduce(
         out: folder; what is done already in it is not done again.
         paper_data: the paper's data set that the file is a prepared data set of.
         jobs: runs at a time.
+        ray: address of a Ray cluster that the runs are spread over, as of :func:`~.ray.cluster`; None: this machine.
         keep_models: leave the weights of each run.
         watcher: receives the runs.
         progress: receives what is being done after them.
@@ -51,8 +54,19 @@ def reproduce(
     if paper_data is not None and paper_data not in TABLE_2:
         raise UsageError(f"unknown data set of the paper: '{paper_data}' ({nearest(paper_data, TABLE_2)})")
     check_file(data_file)
-    with own_folder(out):
-        return _reproduce(plan, data_file, out, paper_data, jobs, keep_models, watcher, progress)
+    with own_folder(out), _workers(ray) as workers:
+        return _reproduce(plan, data_file, out, paper_data, jobs, keep_models, watcher, progress, workers)
+
+
+@contextmanager
+def _workers(ray: str | None) -> Iterator[Workers | None]:
+    if ray is None:
+        yield None
+        return
+    from cocorrrec_export.reproduction.ray import cluster
+
+    with cluster(ray) as workers:
+        yield workers
 
 
 def _reproduce(
@@ -64,11 +78,12 @@ def _reproduce(
     keep_models: bool,
     watcher: Watcher | None,
     progress: Callable[[str], None],
+    workers: Workers | None,
 ) -> dict[str, Any]:
     # A prepared data set says itself what it was made with, and the report has to say it too.
     data = resolve_source(data_file, plan.config.data)
     plan = dataclasses.replace(plan, config=dataclasses.replace(plan.config, data=data))
-    results = train_all(plan, data_file, out, jobs=jobs, keep_models=keep_models, watcher=watcher)
+    results = train_all(plan, data_file, out, jobs=jobs, keep_models=keep_models, watcher=watcher, workers=workers)
     vocab_size = next(iter(results.rows.values()))[0].facts["statistics"]["items"] + 1
     configs = {row: _config(plan, row, vocab_size) for row in plan.rows}
     costs = measure_costs(configs, progress=progress)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing import connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cocorrrec_export.data.prepared import is_cut
 from cocorrrec_export.data.sources import make_cut
@@ -53,8 +53,43 @@ class Results:
     mini_batches: dict[int, Result]
 
 
+class Ended(NamedTuple):
+    """A run that is no longer going on."""
+
+    run: Run
+    failure: str | None
+    """Why there is no result."""
+
+
+class Workers:
+    """Where runs are done."""
+
+    def __len__(self) -> int:
+        """Runs that were started and have not ended."""
+        raise NotImplementedError
+
+    def start(self, run: Run, folder: Path, config: RunConfig, cut: Path, *, data: str, keep_model: bool) -> None:
+        """Start a run that is to leave its files in ``folder``; the rest is as in :func:`perform`."""
+        raise NotImplementedError
+
+    def wait(self) -> list[Ended]:
+        """Wait until there is something to say, and what has ended by then."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """End what is going on."""
+        raise NotImplementedError
+
+
 def train_all(
-    plan: Plan, data_file: Path, out: Path, *, jobs: int, keep_models: bool = False, watcher: Watcher | None = None
+    plan: Plan,
+    data_file: Path,
+    out: Path,
+    *,
+    jobs: int,
+    keep_models: bool = False,
+    watcher: Watcher | None = None,
+    workers: Workers | None = None,
 ) -> Results:
     """Train everything that ``plan`` asks for, or read what is done already.
 
@@ -65,12 +100,14 @@ def train_all(
         jobs: runs at a time, each on one thread.
         keep_models: leave the weights of each run next to its result.
         watcher: receives progress.
+        workers: where the runs are done; by default in processes of this machine.
 
     Raises:
         UsageError: ``out`` holds runs of other settings or data.
         CocorrrecError: the data cannot be used, or a run failed, with its name; the others' results are kept.
     """
-    pool = _Pool(plan.config, data_file, out / "runs", jobs, keep_models, watcher or Watcher())
+    watcher = watcher or Watcher()
+    pool = _Pool(plan.config, data_file, out / "runs", jobs, keep_models, watcher, workers or _Processes(watcher))
     choice: dict[str, dict[float, float]] = {}
     chosen: dict[str, float] = {}
     rows: dict[str, list[Result]] = {}
@@ -95,16 +132,20 @@ def train_all(
 
 class _Pool:
     def __init__(
-        self, config: RunConfig, data_file: Path, root: Path, jobs: int, keep_models: bool, watcher: Watcher
+        self,
+        config: RunConfig,
+        data_file: Path,
+        root: Path,
+        jobs: int,
+        keep_models: bool,
+        watcher: Watcher,
+        workers: Workers,
     ) -> None:
         self._config, self._data_file, self._root = config, data_file, root
-        self._jobs, self._keep_models, self._watcher = jobs, keep_models, watcher
+        self._jobs, self._keep_models, self._watcher, self._workers = jobs, keep_models, watcher, workers
         self._digest = sha256_file(data_file)
         self._scratch = tempfile.TemporaryDirectory()
-        self._context = process_context()
-        self._context.set_forkserver_preload([__name__])  # torch is imported once, not by every process
         self._waiting: deque[Run] = deque()
-        self._working: dict[connection.Connection, tuple[Run, Any]] = {}
         self._results: dict[Run, Result] = {}
         self._known: set[Run] = set()
 
@@ -127,18 +168,16 @@ class _Pool:
 
     def wait_for(self, run: Run) -> Result:
         while run not in self._results:
-            for receiver in connection.wait(list(self._working)):
-                assert isinstance(receiver, connection.Connection)
-                self._hear(receiver)
+            for ended in self._workers.wait():
+                result = self._read(ended.run) if ended.failure is None else None
+                if result is None:
+                    raise CocorrrecError(f"{ended.run.name}: {ended.failure or 'it left no result'}")
+                self._keep(result)
             self._start()
         return self._results[run]
 
     def stop(self) -> None:
-        for receiver, (_, process) in self._working.items():
-            process.terminate()
-            process.join()
-            receiver.close()
-        self._working.clear()
+        self._workers.stop()
         self._scratch.cleanup()
 
     @cached_property
@@ -161,17 +200,49 @@ class _Pool:
         self._watcher.on_result(result)
 
     def _start(self) -> None:
-        while self._waiting and len(self._working) < self._jobs:
+        while self._waiting and len(self._workers) < self._jobs:
             run = self._waiting.popleft()
-            receiver, sender = self._context.Pipe(duplex=False)
-            arguments = (sender, run, self._root / run.name, self._settings(run), self._cut)
             facts = {"data": self._digest, "keep_model": self._keep_models}
-            process = self._context.Process(target=_work, args=arguments, kwargs=facts, daemon=True)
-            process.start()
-            sender.close()
-            self._working[receiver] = (run, process)
+            self._workers.start(run, self._root / run.name, self._settings(run), self._cut, **facts)
 
-    def _hear(self, receiver: connection.Connection) -> None:
+
+class _Processes(Workers):
+    """Each run in a process of its own on this machine, going on where an earlier one was stopped."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self._context = process_context()
+        self._context.set_forkserver_preload([__name__])  # torch is imported once, not by every process
+        self._working: dict[connection.Connection, tuple[Run, Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self._working)
+
+    def start(self, run: Run, folder: Path, config: RunConfig, cut: Path, *, data: str, keep_model: bool) -> None:
+        receiver, sender = self._context.Pipe(duplex=False)
+        facts = {"data": data, "keep_model": keep_model}
+        process = self._context.Process(
+            target=_work, args=(sender, run, folder, config, cut), kwargs=facts, daemon=True
+        )
+        process.start()
+        sender.close()
+        self._working[receiver] = (run, process)
+
+    def wait(self) -> list[Ended]:
+        ended = []
+        for receiver in connection.wait(list(self._working)):
+            assert isinstance(receiver, connection.Connection)
+            ended += self._hear(receiver)
+        return ended
+
+    def stop(self) -> None:
+        for receiver, (_, process) in self._working.items():
+            process.terminate()
+            process.join()
+            receiver.close()
+        self._working.clear()
+
+    def _hear(self, receiver: connection.Connection) -> list[Ended]:
         run, process = self._working[receiver]
         try:
             kind, *values = receiver.recv()
@@ -179,17 +250,15 @@ class _Pool:
             kind, values = "died", []
         if kind == "start":
             self._watcher.on_start(run, values[0])
-        elif kind == "progress":
+            return []
+        if kind == "progress":
             self._watcher.on_progress(run, values[0])
-        else:
-            process.join()
-            receiver.close()
-            del self._working[receiver]
-            result = self._read(run) if kind == "done" else None
-            if result is None:
-                reason = values[0] if values else f"the process ended with exit code {process.exitcode}"
-                raise CocorrrecError(f"{run.name}: {reason}")
-            self._keep(result)
+            return []
+        process.join()
+        receiver.close()
+        del self._working[receiver]
+        died = f"the process ended with exit code {process.exitcode}"
+        return [Ended(run, None if kind == "done" else (values or [died])[0])]
 
 
 class _Messages(Listener):

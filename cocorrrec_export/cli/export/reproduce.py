@@ -15,11 +15,15 @@ Examples:
 
   cocorr-export reproduce --data clicks.csv --models cocorrrec,sasrec --seeds 1,2,3,4,5 --out mine
 
+  cocorr-export reproduce --data clicks.csv --ray head-node:6379 --out mine
+
   cocorr-export reproduce --data clicks.csv --quick --out quick
 """
 
 FULL = {"seeds": "1,2,3", "learning_rates": "0.001,0.002,0.005,0.01", "mini_batches": "1,2,5,10,20"}
 """Learning rates and mini-batches are those of the paper."""
+RAY_JOBS = 10_000
+"""All at a time: each waits for a CPU of the cluster."""
 QUICK = {"seeds": "1,2", "learning_rates": "0.002", "mini_batches": "5,20"}
 
 
@@ -47,7 +51,17 @@ def reproduce(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Maximum number of epochs.")] = None,
     data_settings: options.DataSettings = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time. Default: the number of cores.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time. Default: the number of cores, or of a cluster's.")
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="ADDRESS",
+            help="Spread the runs over a Ray cluster: HOST:PORT, auto for this machine's, local to start one here.",
+        ),
+    ] = None,
     keep_models: Annotated[bool, typer.Option("--keep-models", help="Keep the weights of every run.")] = False,
     paper: Annotated[
         str | None, typer.Option(help="The paper's data set that yours is a subset of: beauty, electronic or yelp.")
@@ -91,7 +105,8 @@ def reproduce(
             data,
             out,
             paper_data=paper,
-            jobs=jobs or os.cpu_count() or 1,
+            jobs=jobs or (os.cpu_count() or 1 if ray is None else RAY_JOBS),
+            ray=ray,
             keep_models=keep_models,
             watcher=bars,
             progress=bars.say,
