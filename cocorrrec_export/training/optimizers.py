@@ -147,16 +147,25 @@ class LazyAdamW(RowOptimizer):
         rows, gap = rows[behind > 0], behind[behind > 0]
         if not len(rows):
             return
-        mean, square = state["exp_avg"][rows], state["exp_avg_sq"][rows]
-        since = (state["last"][rows] - state["flushed"].to(table.device)).clamp(max=len(state["settled"]) - 1).long()
-        travel = torch.where(gap > _TAIL, state["settled"][since], state["tail"][gap.clamp(max=_TAIL).long()])
-        moved = travel.unsqueeze(1) * mean / (square.sqrt() + _EPS)
         kept = torch.exp(state["decay"] - state["decayed"][rows]).unsqueeze(1)
-        table[rows] = table[rows] * kept - moved
+        values = table[rows] * kept
+        # A row that never had a gradient has moments of 0, whose memory is not touched before it has one.
+        updated = state["last"][rows] > 0
+        values[updated] -= self._travel(rows[updated], gap[updated])
+        table[rows] = values
+        state["decayed"][rows] = state["decay"]
+
+    def _travel(self, rows: Tensor, gap: Tensor) -> Tensor:
+        """How far the rows ``[n]`` moved in ``gap [n]`` steps without a gradient; their moments are kept as of now."""
+        state = self.state[self.table]
+        mean, square = state["exp_avg"][rows], state["exp_avg_sq"][rows]
+        since = state["last"][rows] - state["flushed"].to(self.table.device)
+        settled = state["settled"][since.clamp(max=len(state["settled"]) - 1).long()]
+        travel = torch.where(gap > _TAIL, settled, state["tail"][gap.clamp(max=_TAIL).long()])
         state["exp_avg"][rows] = mean * torch.pow(_BETAS[0], gap).unsqueeze(1)
         state["exp_avg_sq"][rows] = square * torch.pow(_BETAS[1], gap).unsqueeze(1)
-        state["last"][rows] = state["step"].to(table.device)
-        state["decayed"][rows] = state["decay"]
+        state["last"][rows] = state["step"].to(self.table.device)
+        return travel.unsqueeze(1) * mean / (square.sqrt() + _EPS)
 
     def update(self, rows: Tensor, gradient: Tensor, *, lr: float, weight_decay: float) -> None:
         """One step of the rows, which were brought to it."""
