@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pages
 import torch
 from clicks import zipf_clicks
 
@@ -46,7 +47,6 @@ from cocorrrec_export.training.optimizers import Optimizers
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "scale.md"
-BEGIN, END = "<!-- measured -->\n", "<!-- /measured -->\n"
 PRECISIONS = ("fp32", "int8", "pq16", "pq8")
 NATIVE = ("executorch", "tflite")
 BATCH, LENGTH, NEGATIVES = 205, 10, 4
@@ -197,43 +197,35 @@ def run(sizes: Sizes, *, quick: bool) -> dict:
     return result
 
 
-def tables(result: dict) -> str:
+def blocks(result: dict) -> dict[str, list[str]]:
     """What stands between the marks of docs/scale.md."""
     steps, dense = result["step_ms"], result["step_ms_adamw"]
     table, peak, base = result["table_mb"], result["export_peak_mb"], result["import_peak_mb"]
-    lines = [
-        "",
-        f"One run, one thread, random weights, CoCorrRec of default sizes; {platform.machine()}, torch "
-        f"{torch.__version__}. A shared",
-        "machine: read times as ratios.",
-        "",
-        "![Steps, exports and `rank` by the number of items](scale.png)",
-        "",
-        f"**Training.** Milliseconds of a step of {BATCH} histories with {NEGATIVES} negatives each, the least.",
-        "",
-        "| items | `lazy_adamw` (default) | examples/s | `adamw` |",
-        "|---|---|---|---|",
-        *(f"| {v:,} | {ms:.1f} | {1e3 * BATCH / ms:,.0f} | {dense[v]:.1f} |" for v, ms in steps.items()),
-        "",
-        f"**Memory of an export.** Peak of a process that exports `rank` in int8 to {MEASURED_TARGET}.",
-        f"With next to no items it is {base:.0f} MB: importers, and what they need however small the model.",
-        "",
-        "| items | float32 table, MB | peak, MB | above that, in tables |",
-        "|---|---|---|---|",
-        *(f"| {v:,} | {table[v]:.1f} | {x:.0f} | {(x - base) / table[v]:.1f} |" for v, x in peak.items()),
-        "",
-        "**Size and latency.** `rank` of 100 candidates among 10,000 items; native runners, microseconds, least median",
-        "of the turns.",
-        "",
-        "| precision | ExecuTorch file, kB | " + " | ".join(result["rank_us"]) + " |",
-        "|---|---|" + "---|" * len(result["rank_us"]),
-        *(
-            f"| {p} | {size / 1e3:.0f} | " + " | ".join(f"{us[p]:.1f}" for us in result["rank_us"].values()) + " |"
-            for p, size in result["program_bytes"].items()
-        ),
-        "",
-    ]
-    return "\n".join(lines)
+    made = f"{platform.machine()}, torch {torch.__version__}, {BATCH} histories a step, {NEGATIVES} negatives each."
+    return {
+        "steps": [
+            made,
+            "",
+            "| items | `lazy_adamw`, ms (default) | examples/s | `adamw`, ms |",
+            "|---|---|---|---|",
+            *(f"| {v:,} | {ms:.1f} | {1e3 * BATCH / ms:,.0f} | {dense[v]:.1f} |" for v, ms in steps.items()),
+        ],
+        "exports": [
+            f"Of an export to {MEASURED_TARGET}; importers alone: {base:.0f} MB.",
+            "",
+            "| items | float32 table, MB | peak, MB | above the importers, in tables |",
+            "|---|---|---|---|",
+            *(f"| {v:,} | {table[v]:.1f} | {x:.0f} | {(x - base) / table[v]:.1f} |" for v, x in peak.items()),
+        ],
+        "rank": [
+            "| precision | ExecuTorch file, kB | " + " | ".join(f"{x}, us" for x in result["rank_us"]) + " |",
+            "|---|---|" + "---|" * len(result["rank_us"]),
+            *(
+                f"| {p} | {size / 1e3:.0f} | " + " | ".join(f"{us[p]:.1f}" for us in result["rank_us"].values()) + " |"
+                for p, size in result["program_bytes"].items()
+            ),
+        ],
+    }
 
 
 def plot(result: dict, path: Path) -> None:
@@ -265,12 +257,6 @@ def plot(result: dict, path: Path) -> None:
     FigureCanvasAgg(figure).print_png(path)
 
 
-def rendered(text: str, result: dict) -> str:
-    """The page with the tables between its marks."""
-    before, rest = text.split(BEGIN)
-    return before + BEGIN + tables(result) + END + rest.split(END, 1)[1]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer sizes and turns")
@@ -284,8 +270,7 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(result))
         return
-    with publish_file(PAGE) as staging:
-        staging.write_text(rendered(PAGE.read_text(encoding="utf-8"), result), encoding="utf-8")
+    pages.fill(PAGE, blocks(result))
     with publish_file(PAGE.with_suffix(".png")) as staging:
         plot(result, staging)
 

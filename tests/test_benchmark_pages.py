@@ -10,11 +10,11 @@ from tests.conftest import ROOT, script
 
 def test_pages_that_benchmarks_write_have_their_words_in_docs() -> None:
     pages = script("pages", "benchmarks")
-    for name in ("targets", "readers", "profiler_benchmark", "serving_benchmark", "architectures"):
+    for name in ("targets", "readers", "profiler_benchmark", "serving_benchmark", "architectures", "scale"):
         text = (ROOT / "docs" / f"{name}.md").read_text()
         found = {match["name"]: match["text"].strip("\n").splitlines() for match in pages.BLOCK.finditer(text)}
         assert found and pages.filled(text, found) == text, name
-    for name in ("targets", "readers", "profiler", "serving", "architectures"):
+    for name in ("targets", "readers", "profiler", "serving", "architectures", "scale"):
         text = (ROOT / "benchmarks" / f"{name}.py").read_text()
         assert "pages.fill(" in text and not re.search(r'^\s+"#+ ', text, re.M), f"{name}.py has a page's heading"
 

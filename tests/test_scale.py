@@ -54,14 +54,15 @@ def test_the_page_keeps_what_is_around_the_marks(
     scale: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     page = tmp_path / "scale.md"
-    page.write_text(f"# Title\n\n{scale.BEGIN}old\n{scale.END}\nwords\n")
+    marks = "".join(f"<!-- {name} -->\nold\n<!-- /{name} -->\n" for name in ("steps", "exports", "rank"))
+    page.write_text(f"# Title\n\n{marks}\nwords\n")
     monkeypatch.setattr(scale, "PAGE", page)
     sizes = small(scale)
     monkeypatch.setattr(scale, "Sizes", lambda: sizes)
     monkeypatch.setattr(sys, "argv", ["scale.py"])
     scale.main()
     text = page.read_text()
-    assert text.startswith(f"# Title\n\n{scale.BEGIN}") and text.endswith(f"{scale.END}\nwords\n")
+    assert text.startswith("# Title\n\n<!-- steps -->\n") and text.endswith("<!-- /rank -->\n\nwords\n")
     assert "| 300 |" in text and "| int8 | 0 | 5.0 | 5.0 |" in text and "old" not in text
     assert (tmp_path / "scale.png").read_bytes().startswith(b"\x89PNG")
 
