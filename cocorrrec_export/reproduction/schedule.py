@@ -202,8 +202,8 @@ class _Pool:
     def _start(self) -> None:
         while self._waiting and len(self._workers) < self._jobs:
             run = self._waiting.popleft()
-            facts = {"data": self._digest, "keep_model": self._keep_models}
-            self._workers.start(run, self._root / run.name, self._settings(run), self._cut, **facts)
+            folder, config = self._root / run.name, self._settings(run)
+            self._workers.start(run, folder, config, self._cut, data=self._digest, keep_model=self._keep_models)
 
 
 class _Processes(Workers):
