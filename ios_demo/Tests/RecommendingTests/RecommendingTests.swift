@@ -70,35 +70,66 @@ import Testing
     }
 }
 
+private struct StreamFile: Decodable {
+    struct Kind: Decodable { let entry_points: [EntryPoint] }
+
+    let version: String
+    let vocab_size: Int
+    let kinds: [String: Kind]
+    let streams: [StreamScenario]
+}
+
+struct StreamScenario: Decodable, Sendable, CustomTestStringConvertible {
+    struct Expected: Decodable, Sendable {
+        let users: [[Float]]
+        let error: String?
+    }
+
+    let name: String
+    let clicks: [Int32]
+    let restored_after: [Int]
+    let saved_by: String
+    let expect: Expected
+
+    var testDescription: String { name }
+
+    static func all() throws -> [StreamScenario] { (try scenarioFile("exchange.json") as StreamFile).streams }
+}
+
 @Suite struct StreamTests {
-    let scn: Scn
-
-    init() throws { scn = Scn(StandInProgram(), try small()) }
-
-    @Test func theStateGoesFromClickToClick() throws {
-        var stream = try Stream(scn)
+    @Test(arguments: try StreamScenario.all()) func aStreamGivesWhatTheFileSays(_ scenario: StreamScenario) throws {
+        let file: StreamFile = try scenarioFile("exchange.json")
+        let entryPoints = try #require(file.kinds["kernel"]).entry_points
+        func scn(_ version: String) throws -> Scn {
+            Scn(StandInProgram(), try Contract(version: version, vocabSize: file.vocab_size, entryPoints: entryPoints))
+        }
+        let reader = try scn(file.version)
+        var stream = try Stream(try scn(scenario.saved_by))
         #expect(stream.user == nil)
-        for item in [3, 5, 7] as [Int32] { try stream.click(item) }
-        #expect(stream.user == [29, 2])
+        var users: [[Float]] = []
+        for place in 0...scenario.clicks.count {
+            if place > 0 {
+                try stream.click(scenario.clicks[place - 1])
+                users.append(try #require(stream.user))
+            }
+            guard scenario.restored_after.contains(place) else { continue }
+            let saved = try stream.save()
+            if let error = scenario.expect.error {
+                #expect(throws: InvalidInput(error)) { try Stream(reader, restoring: saved) }
+            } else {
+                let user = stream.user
+                stream = try Stream(reader, restoring: saved)
+                #expect(stream.user == user)
+            }
+        }
+        #expect(users == scenario.expect.users)
     }
 
-    @Test func aRestoredStreamGoesOnBeforeTheFirstClickToo() throws {
-        var stream = try Stream(scn, restoring: try Stream(scn).save())
-        try stream.click(3)
-        var again = try Stream(scn, restoring: try stream.save())
-        #expect(again.user == [3, 0])
-        try again.click(5)
-        #expect(again.user == [11, 1])
-    }
-
-    @Test func aStreamOfOtherWeightsOrCutOffIsRefused() throws {
+    @Test func aStreamThatIsCutOffIsRefused() throws {
+        let scn = Scn(StandInProgram(), try small())
         var stream = try Stream(scn)
         try stream.click(3)
         let saved = try stream.save()
-        let other = Scn(StandInProgram(), try small(version: "fedcba9876543210"))
-        #expect(throws: InvalidInput("a stream of version 0123456789abcdef, the program is fedcba9876543210")) {
-            try Stream(other, restoring: saved)
-        }
         for damaged in [saved.dropLast(), Data()] { #expect(throws: (any Error).self) { try Stream(scn, restoring: damaged) } }
     }
 }
