@@ -16,3 +16,4 @@ library=$(cd ../mobile_host/build && pwd)
 export COCORR_SCN="$PWD/$demo/scn-executorch-int8"
 "$bin/python" ../mobile_host/with_servers.py "$demo/gcn-onnx-fp32" \
   ../scripts/swift.sh test -Xlinker "-L$library" -Xlinker -rpath -Xlinker "$library"
+"$bin/python" ../mobile_host/rank_p50.py "$COCORR_SCN"
