@@ -52,7 +52,8 @@ def train(
     *,
     config: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
-    recipe: str = "best",
+    recipe: str | None = None,
+    source: str | Path | ModelFolder | None = None,
     name: str | None = None,
     titles: str | Path | None = None,
     weights_only: bool = False,
@@ -70,7 +71,10 @@ def train(
         config: TOML file with the tables ``model``, ``training``, ``cloud`` and ``data``.
         settings: single settings by dotted key, such as ``{"training.epochs": 3, "data.columns.user": "userId"}``;
             they replace those of ``config``.
-        recipe: what neither of them gives: ``best``, or ``paper`` as the authors released it.
+        recipe: what neither of them gives: ``best``, or ``paper`` as the authors released it; None is ``best``, or with
+            ``source`` what that was trained with.
+        source: a model to continue on newer data: items that it knows, by their ids, keep their rows, new ones start at
+            the mean of all, and every other weight goes on from where it is.
         name: of the model; None takes the name of ``out``.
         titles: CSV file with the item column and ``title``, for readable rankings.
         weights_only: leave the held-out users and the item ids out of the folder.
@@ -82,23 +86,25 @@ def train(
         The folder; ``.metrics`` has test metrics from 0 to 1, without the cloud (``alone``) and with it.
 
     Raises:
-        UsageError: a setting is unknown or out of range, or ``out`` holds files already.
+        UsageError: a setting is unknown or out of range or contradicts ``source``, or ``out`` holds files already.
         CocorrrecError: torch or polars is not installed, the data cannot be used, or training diverged.
     """
     require("train")
     from cocorrrec_export.training import run
-    from cocorrrec_export.training.recipes import read_settings
+    from cocorrrec_export.training.continuation import read_run_settings
 
-    folder = Path(out)
+    folder, old = Path(out), None if source is None else open_model(find_model(name_of(source)))
+    path = Path(config) if config is not None else None
     return run.train(
         Path(data),
-        read_settings(Path(config) if config is not None else None, dict(settings or {}), recipe),
+        read_run_settings(old, Path(data), path, dict(settings or {}), recipe),
         folder,
         name=name or folder.resolve().name,
         device=device,
         titles=Path(titles) if titles is not None else None,
         weights_only=weights_only,
         resume=resume,
+        source=old,
         listener=listener,
     )
 

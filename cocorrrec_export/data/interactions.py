@@ -16,6 +16,7 @@ from cocorrrec_export.data.files.columns import Columns, parse_keep
 from cocorrrec_export.data.files.detection import AUTO, read_file
 from cocorrrec_export.data.files.reading import Reading
 from cocorrrec_export.data.files.streaming import OnBytes
+from cocorrrec_export.data.mapping import release
 from cocorrrec_export.errors import CocorrrecError, UsageError, listed
 from cocorrrec_export.toml import check_types
 
@@ -122,6 +123,7 @@ class Interactions:
         digest = hashlib.sha256(self.vocabulary_sha256.encode())
         for values in (self.offsets, self.items, *(() if self.times is None else (self.times,))):
             digest.update(np.ascontiguousarray(values).data)
+            release(values)
         return digest.hexdigest()
 
     def blocks(self) -> Iterator[Block]:

@@ -11,11 +11,25 @@ from cocorrrec_export.modeling.config import TRANSFORMERS, ModelConfig
 from cocorrrec_export.modeling.store import ModelFolder
 from cocorrrec_export.toml import read_toml
 from cocorrrec_export.training.config import TrainConfig
-from cocorrrec_export.training.recipes import LAST_CLICK, PAPER, RECIPES, best_of
+from cocorrrec_export.training.recipes import LAST_CLICK, PAPER, RECIPES, best_of, read_settings
 from cocorrrec_export.training.run import RunConfig
 
 _FREE = ("dropout", "cloud_dropout", "objective", "init_std")
 """Keys of a config that decide how a model is trained, not what its weights compute."""
+
+
+def read_run_settings(
+    source: ModelFolder | None, data_file: Path, path: Path | None, overrides: dict[str, Any], recipe: str | None
+) -> RunConfig:
+    """Settings of a run that continues ``source``, or of a new one, whose recipe is ``best`` unless another is named.
+
+    Raises:
+        UsageError: as :func:`read_continued_settings`.
+        CocorrrecError: as there.
+    """
+    if source is None:
+        return read_settings(path, overrides, recipe or "best")
+    return read_continued_settings(source, data_file, path, overrides, recipe)
 
 
 def read_continued_settings(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import cocorrrec_export
 from cocorrrec_export.data.catalogue import encode_catalogue, read_titles
 from cocorrrec_export.data.files.columns import Columns
 from cocorrrec_export.data.interactions import Interactions
@@ -192,6 +193,19 @@ def test_an_imported_model_is_continued(tmp_path: Path, options: dict[str, Any])
     assert folder.training["positions"] == ("all" if options else "last")
     assert folder.training["continued"]["items_kept"] == 57
     assert "item_order" not in folder.data and folder.config.output_bias
+
+
+def test_from_python(tmp_path: Path) -> None:
+    """By path, by folder, and contradicted."""
+    source = named(model_folder(tmp_path / "m", users=False, architecture="gru4rec"), OLD)
+    data = clicks_of(NEW, tmp_path / "new.csv", users=40)
+    settings = {"training.epochs": 1, "training.evaluation_negatives": 20, "training.sampled_items": 30}
+    for index, given in enumerate((source, str(source.path))):
+        folder = cocorrrec_export.train(data, tmp_path / f"new-{index}", settings=settings, source=given)
+        assert folder.training["continued"]["items_kept"] == 57
+    more = settings | {"model.architecture": "din"}
+    with pytest.raises(UsageError, match="architecture is 'gru4rec' there, 'din' was asked for"):
+        cocorrrec_export.train(data, tmp_path / "other", settings=more, source=source)
 
 
 @pytest.mark.slow

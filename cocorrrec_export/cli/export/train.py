@@ -100,9 +100,8 @@ def train(
     from cocorrrec_export.cli.progress import TrainingProgress
     from cocorrrec_export.modeling.store import find_model, open_model
     from cocorrrec_export.training import run
-    from cocorrrec_export.training.continuation import read_continued_settings
+    from cocorrrec_export.training.continuation import read_run_settings
     from cocorrrec_export.training.ranks import joined
-    from cocorrrec_export.training.recipes import read_settings
 
     overrides = {
         "model.architecture": architecture,
@@ -112,13 +111,10 @@ def train(
         "training.seed": seed,
     }
     given = options.given(overrides) | (data_settings or {})
-    continued = None
-    if source is None:
-        settings = read_settings(config, given, recipe or "best")
-    else:
-        continued = open_model(find_model(source))
+    continued = None if source is None else open_model(find_model(source))
+    if continued is not None:
         console.warn_unverified(continued)
-        settings = read_continued_settings(continued, data, config, given, recipe)
+    settings = read_run_settings(continued, data, config, given, recipe)
     with joined(device) as ranks:
         if not ranks.first:
             run.take_part(data, settings, out, device=device, resume=resume, source=continued)
