@@ -104,8 +104,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="interactions with dates")
     parser.add_argument("--share", type=float, default=0.05, help="share of the clicks that is the new week")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--epochs", type=int, help="most epochs of every training; default: the recipe's")
-    parser.add_argument("--correction", default="none", help="vector, kernel or none")
+    parser.add_argument("--epochs", type=int, help="most epochs of a training; default: the recipe's")
+    parser.add_argument("--continued-epochs", type=int, help="most epochs of the continued one; default: --epochs")
+    parser.add_argument("--architecture", default="cocorrrec", help="cocorrrec or a baseline")
+    parser.add_argument("--correction", help="of cocorrrec: vector, kernel or none")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     result = run(arguments)
@@ -120,9 +122,13 @@ def main() -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    overrides: dict[str, Any] = {"training.seed": arguments.seed, "model.correction": arguments.correction}
-    if arguments.epochs:
-        overrides |= {"training.epochs": arguments.epochs}
+    given = {
+        "training.seed": arguments.seed,
+        "training.epochs": arguments.epochs,
+        "model.architecture": arguments.architecture,
+        "model.correction": arguments.correction,
+    }
+    overrides = {key: value for key, value in given.items() if value is not None}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         old, new, start = write_weeks(load_source(arguments.data, DataSource()), folder, arguments.share)
@@ -130,7 +136,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         rows: dict[str, Any] = {}
         source, rows["old"] = timed(old, settings, folder / "old", "old")
         again, rows["retrained"] = timed(new, settings, folder / "again", "retrained")
-        settings = read_continued_settings(source, new, None, overrides, None)
+        fewer = {"training.epochs": arguments.continued_epochs} if arguments.continued_epochs else {}
+        settings = read_continued_settings(source, new, None, overrides | fewer, None)
         continued, rows["continued"] = timed(new, settings, folder / "continued", "continued", source)
         data = load_source(new, settings.data)
         held_out = users_of(held_out_set(continued, new), data, start)
