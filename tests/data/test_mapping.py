@@ -19,6 +19,7 @@ from cocorrrec_export.data.splits import leave_last_out
 from cocorrrec_export.data.statistics import quality
 from cocorrrec_export.data.windows import training_counts, training_windows
 from cocorrrec_export.errors import CocorrrecError
+from tests.conftest import script
 
 EARLIER = {
     "split": "899a53affdb79c79",
@@ -124,3 +125,27 @@ def test_a_full_disk_is_said_before_anything_is_written(monkeypatch: pytest.Monk
     monkeypatch.setattr(mapping.os, "posix_fallocate", full)
     with pytest.raises(CocorrrecError, match=r"no room for 48 bytes .* No space left .* TMPDIR"):
         mapping.scratch((3, 4))
+
+
+def test_generated_clicks_are_the_same_for_a_seed_and_follow_zipf() -> None:
+    clicks = script("clicks", "benchmarks")
+    made, again, other = (clicks.make_clicks(9_000, 3_000, 500, heavy=2_000, seed=seed) for seed in (1, 1, 2))
+    counts = np.diff(made.offsets)
+    assert counts.tolist() == [3] * 3_000 + [2_000]
+    np.testing.assert_array_equal(made.items, again.items)
+    assert (made.items != other.items).any()
+    per_item = np.bincount(made.items, minlength=501)[1:]
+    assert per_item.argmax() == 0 and per_item[:50].sum() > 3 * per_item[-50:].sum() > 0
+    shared = np.diff(clicks.make_clicks(9_000, 1_000, 500).offsets)
+    assert shared.min() >= 3 and shared.sum() == 9_000 and shared.std() > 3
+
+
+def test_a_user_of_very_many_clicks_among_users_of_three() -> None:
+    made = script("clicks", "benchmarks").make_clicks(9_000, 3_000, 5_000, heavy=4_000)
+    split, sampler = leave_last_out(made, sequence_length=10), NegativeSampler(made)
+    assert len(split.train) == 4_000 - 3 and len(split.test) == 3_001
+    assert set(split.train.all().users.tolist()) == {3_000}
+    drawn = sampler.sample(np.array([3_000, 5]), 200, rng=np.random.default_rng(0), distinct=True)
+    assert not set(drawn[0].tolist()) & set(made.items[made.offsets[3_000] :].tolist())
+    windows = training_windows(made, length=10, rng=np.random.default_rng(0)).all()
+    assert (windows.targets != 0).sum() == 4_000 - 3
