@@ -1,5 +1,7 @@
 """Run commands as a shell would: in this process where that is the same, in one of their own where it is not."""
 
+import functools
+import importlib
 import os
 import signal
 import subprocess
@@ -11,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from cocorrrec_export.cli import console
-from cocorrrec_export.cli.export.app import app
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,12 @@ Cli = Callable[..., Ended]
 
 
 @pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
-    """``cocorr-export`` with these arguments, in this process; everything on both file descriptors is kept."""
+def any_cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
+    """A program of ours with arguments, in this process; everything on both file descriptors is kept."""
 
-    def run(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["cocorr-export", *map(str, arguments)])
+    def run(program: str, *arguments: object) -> Ended:
+        app = importlib.import_module(f"cocorrrec_export.cli.{program.removeprefix('cocorr-')}.app").app
+        monkeypatch.setattr(sys, "argv", [program, *map(str, arguments)])
         monkeypatch.setenv("COLUMNS", "200")
         handler = signal.getsignal(signal.SIGTERM)
         capfd.readouterr()
@@ -45,6 +47,12 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
         return Ended(code, *capfd.readouterr())
 
     return run
+
+
+@pytest.fixture
+def cli(any_cli: Cli) -> Cli:
+    """``cocorr-export`` with these arguments; see :func:`any_cli`."""
+    return functools.partial(any_cli, "cocorr-export")
 
 
 def start(*arguments: object, cwd: Path, prelude: str = "") -> "subprocess.Popen[str]":

@@ -1,6 +1,8 @@
 """One export of each kind and target, shared by the tests that look at exported files."""
 
 import json
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ from cocorrrec_export.artifact.recipe import choose_recipe
 from cocorrrec_export.export import pipeline
 from cocorrrec_export.files import sha256_file
 from cocorrrec_export.modeling.store import ModelFolder
+from cocorrrec_export.runtime.seal import PLACEHOLDER, seal
+from cocorrrec_export.targets import find_target
 from tests.coreml import CoreMLExports
 from tests.models import model_folder
 
@@ -73,9 +77,26 @@ def coreml_fp32(coreml_exports: CoreMLExports) -> Artifact:
     return coreml_exports.artifact("fp32")
 
 
-def rehash(folder: Path) -> None:
-    """Make a manifest vouch for what is there now, so that only running it can tell a change."""
+def reseal(program: Path, model_sha256: str) -> None:
+    """Make the program's own digest that of what is there now: the one that it carries is that of another content."""
+    contents = [path for path in [program, *program.rglob("*")] if path.is_file()]
+    found = [Counter(re.findall(rb"[0-9a-f]{64}", path.read_bytes())) for path in contents]
+    (digest,) = {digest for each in found for digest, count in each.items() if count == 1} - {model_sha256.encode()}
+    for path in contents:
+        path.write_bytes(path.read_bytes().replace(digest, PLACEHOLDER.encode()))
+    seal(program)
+
+
+def rehash(folder: Path, *, resealed: bool = True) -> None:
+    """Make digests vouch for what is there now, so that only running it can tell a change.
+
+    Args:
+        folder: an export.
+        resealed: also the digest in the program itself, not the manifest's alone.
+    """
     manifest = json.loads((folder / "manifest.json").read_text())
+    if resealed:
+        reseal(folder / find_target(manifest["target"]).programs[manifest["kind"]].name, manifest["model"]["sha256"])
     for file in manifest["files"]:
         path = folder / file["path"]
         file |= {"bytes": path.stat().st_size, "sha256": sha256_file(path)}

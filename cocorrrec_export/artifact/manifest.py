@@ -14,6 +14,7 @@ from cocorrrec_export.errors import CocorrrecError, UsageError
 from cocorrrec_export.files import contained_path, listed_files, sha256_file
 from cocorrrec_export.modeling.config import check_architecture
 from cocorrrec_export.resources import MANIFEST_SCHEMA
+from cocorrrec_export.runtime.seal import require_seal
 from cocorrrec_export.schema import problems
 from cocorrrec_export.targets import TARGETS, Kind, find_target
 
@@ -162,13 +163,16 @@ def owned_files(folder: Path) -> set[str] | None:
 def open_artifact(path: Path, *, architecture: str | None = None) -> Artifact:
     """Read the manifest of a folder, and check every file against it before anything else touches one.
 
+    The program must carry the digest of its own content too: a manifest can be made to match any file.
+
     Args:
         path: the folder.
         architecture: of which it must be; None takes any.
 
     Raises:
         UsageError: no folder, one without a manifest, or of another architecture.
-        CocorrrecError: the manifest is damaged, or a file is missing, changed or not vouched for.
+        CocorrrecError: the manifest is damaged, a file is missing, changed or not vouched for, or the program is not
+            what its own digest was made for.
     """
     if architecture is not None:
         check_architecture(architecture)
@@ -184,7 +188,9 @@ def open_artifact(path: Path, *, architecture: str | None = None) -> Artifact:
         wrong = [f"changed: {MANIFEST} itself"]
     if wrong:
         raise CocorrrecError(f"{path} is not what its manifest says (export it again): " + "; ".join(wrong))
-    return Artifact(path=path, manifest=manifest)
+    artifact = Artifact(path=path, manifest=manifest)
+    require_seal(artifact.program)
+    return artifact
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

@@ -9,6 +9,8 @@ import pytest
 
 from cocorrrec_export.artifact.manifest import Artifact, newest_artifact, open_artifact, sealed
 from cocorrrec_export.errors import CocorrrecError, UsageError
+from tests.commands import Cli
+from tests.exports import rehash
 
 
 def edit(change: Callable[[dict], object]) -> Callable[[Path], None]:
@@ -88,3 +90,51 @@ def test_the_newest(gcn_fp32: Artifact, tmp_path: Path) -> None:
     assert newest_artifact(tmp_path) == tmp_path / "gcn-onnx-fp32"
     with pytest.raises(UsageError, match="no export under"):
         newest_artifact(tmp_path, kind="scn")
+
+
+def empty_program(folder: Path) -> None:
+    program = folder / "gcn.onnx"
+    program.write_bytes(b"")
+
+
+def negated_program(folder: Path) -> None:
+    """Another function in a file that every reader takes."""
+    program = folder / "gcn.onnx"
+    program.write_bytes(program.read_bytes().replace(b"LeakyRelu", b"HardSwish"))
+
+
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "parity": ("cocorr-export", "parity", "{}"),
+    "parity of vectors": ("cocorr-export", "parity", "{}", "--vectors"),
+    "inspect": ("cocorr-export", "inspect", "{}"),
+    "inspect of items": ("cocorr-export", "inspect", "{}", "--items"),
+    "bundle triton": ("cocorr-export", "bundle", "triton", "{}", "--out", "new"),
+    "bundle android": ("cocorr-export", "bundle", "android", "{}", "--out", "new"),
+    "bundle ios": ("cocorr-export", "bundle", "ios", "{}", "--out", "new"),
+    "profile": ("cocorr-profile", "{}", "--host", "--output", "new"),
+    "link": ("cocorr-profile", "link", "--scn", "{}", "--gcn", "{}"),
+    "serve": ("cocorr-serve", "gcn", "{}"),
+}
+"""Every command that opens an export; ``{}`` is its folder."""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("damage", [empty_program, negated_program])
+def test_no_command_takes_a_program_that_its_manifest_was_made_to_match(
+    gcn_fp32: Artifact,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    any_cli: Cli,
+    name: str,
+    damage: Callable[[Path], None],
+) -> None:
+    folder = tmp_path / "export"
+    shutil.copytree(gcn_fp32.path, folder)
+    damage(folder)
+    rehash(folder, resealed=False)
+    monkeypatch.chdir(tmp_path)
+    program, *arguments = COMMANDS[name]
+    ended = any_cli(program, *(x.format(folder) for x in arguments))
+    assert ended.code == 1, ended
+    assert "does not carry the digest of its content" in ended.stderr, ended.stderr
+    assert not (tmp_path / "new").exists()
