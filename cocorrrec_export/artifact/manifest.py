@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cocorrrec_export import strict_json
-from cocorrrec_export.artifact.recipe import folder_prefix, shipped_recipes
+from cocorrrec_export.artifact.recipe import Recipe, folder_prefix, shipped_recipes
 from cocorrrec_export.contract import EntryPoint, ParityLimits, TensorSpec
 from cocorrrec_export.errors import CocorrrecError, UsageError
 from cocorrrec_export.files import contained_path, listed_files, sha256_file
@@ -69,6 +69,20 @@ class Artifact:
             EntryPoint(entry["name"], _specs(entry["inputs"]), _specs(entry["outputs"]))
             for entry in self.manifest["entry_points"]
         )
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that the artifact was made by.
+
+        Raises:
+            UsageError: what the manifest says of it does not fit together.
+        """
+        table = self.manifest["recipe"]
+        fields = {key: table[key] for key in ("name", "kind", "target", "backend", "precision")} | table["weights"]
+        if self.kind == "scn":
+            fields |= {"entry_points": tuple(table["entry_points"]), "item_side": table["item_side"]}
+            fields |= table["shapes"] | {"scores": table.get("scores", "logit")}
+        return Recipe(**fields, limits=ParityLimits(**table["parity"]))
 
     @property
     def limits(self) -> ParityLimits:

@@ -39,7 +39,7 @@ from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.modeling.store import ModelFolder, find_model, load_model, open_model, shipped_models
 from cocorrrec_export.parity.cases import gcn_cases, scn_cases
 from cocorrrec_export.parity.outcome import Verdict, require_tensors
-from cocorrrec_export.parity.tensors import Run, tensor_parity
+from cocorrrec_export.parity.tensors import tensor_parity
 from cocorrrec_export.parity.vectors import Case, write_vectors
 from cocorrrec_export.parity.verdict import judge
 from cocorrrec_export.runtime.base import Arrays
@@ -106,13 +106,13 @@ def export(source: Source, recipe: Recipe, out: Path, *, progress: Callable[[str
     recipe = fit_recipe(recipe, config)
     destination = out / recipe.folder(config.architecture)
     with publish_directory(destination, owned_files) as staging:
-        graphs = scn_graphs(source.model, config, recipe) if recipe.kind == "scn" else [gcn_graph(source.model, config)]
+        graphs = _graphs(source, recipe)
         entry_points = tuple(graph.contract for graph in graphs)
         probability = recipe.scores == "probability"
         cases = _cases(source, entry_points, probability=probability)
         by_name = {entry.name: entry for entry in entry_points}
         progress("parity of the export graph")
-        hop = tensor_parity(_eager_run(graphs), cases, by_name)
+        hop = tensor_parity(GraphRuntime(graphs).run, cases, by_name)
         require_tensors("the export graph, before export,", hop, recipe.limits)
         program = staging / find_target(recipe.target).programs[recipe.kind].name
         metadata = _metadata(source.folder, recipe, graphs)
@@ -128,12 +128,13 @@ def export(source: Source, recipe: Recipe, out: Path, *, progress: Callable[[str
                 cases,
                 recipe.limits,
                 source.held_out,
+                graph=GraphRuntime(graphs),
                 probability=probability,
                 progress=progress,
             )
         except ParityError:
             # The hop between: where torch already traced something else, the converter is not to blame.
-            traced = tensor_parity(_eager_run([_traced(graph) for graph in graphs]), cases, by_name)
+            traced = tensor_parity(GraphRuntime([_traced(graph) for graph in graphs]).run, cases, by_name)
             require_tensors("the traced program, before conversion,", traced, recipe.limits)
             raise
         progress("writing the manifest")
@@ -224,9 +225,15 @@ def check(
             _cases(source, artifact.entry_points, probability=probability),
             limits or artifact.limits,
             source.held_out,
+            graph=GraphRuntime(_graphs(source, artifact.recipe)),
             probability=probability,
             progress=progress,
         )
+
+
+def _graphs(source: Source, recipe: Recipe) -> list[GraphSpec]:
+    config = source.folder.config
+    return scn_graphs(source.model, config, recipe) if recipe.kind == "scn" else [gcn_graph(source.model, config)]
 
 
 def _shipped_model_of(artifact: Artifact) -> str:
@@ -245,17 +252,25 @@ def _cases(source: Source, entry_points: Sequence[EntryPoint], *, probability: b
     return scn_cases(source.model, config, by_name, source.held_out, probability=probability)
 
 
-def _eager_run(graphs: Sequence[GraphSpec]) -> Run:
-    """Run the graphs as torch modules: the hop before conversion."""
-    by_name = {graph.name: graph for graph in graphs}
+class GraphRuntime:
+    """Export graphs, run as torch modules: what a file holds before conversion.
+
+    Args:
+        graphs: of one recipe.
+    """
+
+    executed_by = "torch"
+
+    def __init__(self, graphs: Sequence[GraphSpec]) -> None:
+        self._graphs = {graph.name: graph for graph in graphs}
+        self.entry_points = {graph.name: graph.contract for graph in graphs}
 
     @torch.no_grad()
-    def run(entry_point: str, inputs: Arrays) -> Arrays:
-        graph = by_name[entry_point]
+    def run(self, entry_point: str, inputs: Arrays) -> Arrays:
+        """Run one entry point; see :class:`cocorrrec_export.runtime.base.Runtime`."""
+        graph = self._graphs[entry_point]
         outputs = graph.module(*(torch.from_numpy(inputs[spec.name]) for spec in graph.contract.inputs))
         return {spec.name: x.numpy() for spec, x in zip(graph.contract.outputs, outputs, strict=True)}
-
-    return run
 
 
 def _traced(graph: GraphSpec) -> GraphSpec:

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from cocorrrec_export.contract import ParityLimits, new_stream
 from cocorrrec_export.data.evaluation_set import EvaluationSet
-from cocorrrec_export.errors import ParityError
+from cocorrrec_export.errors import ParityError, listed
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.parity.cases import stream_items
-from cocorrrec_export.parity.outcome import RankingParity, Verdict, require_tensors
+from cocorrrec_export.parity.outcome import RankingParity, Verdict
 from cocorrrec_export.parity.ranking import gcn_ranking, scn_ranking
-from cocorrrec_export.parity.rows import MANY_USERS, row_parity
+from cocorrrec_export.parity.rows import MANY_USERS, RowParity, row_parity, wrong_rows
 from cocorrrec_export.parity.tensors import Comparison, compare, score_scale, tensor_parity
 from cocorrrec_export.parity.vectors import Case
 from cocorrrec_export.runtime.base import Arrays, Runtime, score_list
@@ -31,6 +31,7 @@ def judge(
     limits: ParityLimits,
     held_out: EvaluationSet | None,
     *,
+    graph: Runtime | None = None,
     probability: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Verdict:
@@ -43,6 +44,7 @@ def judge(
         cases: level 1.
         limits: of the recipe.
         held_out: level 2; None leaves it out, and the verdict says so.
+        graph: what the file was converted from; None compares it with the model alone.
         probability: whether the file's scores are sigmoids of the model's.
         progress: receives what is being done.
 
@@ -56,22 +58,27 @@ def judge(
         stream = stream_parity(runtime, model, config, held_out, probability=probability, scale=score_scale(cases))
         judged = tensors.judged_abs | {stream.name}
         tensors = replace(tensors, comparisons=(*tensors.comparisons, stream), judged_abs=judged)
-    require_tensors(hop, tensors, limits)
+    problems = tensors.problems(limits)
     if "correct" not in runtime.entry_points:
         progress("parity of every row of the item table")
-        rows = row_parity(runtime, model, _histories(cases, config, held_out), limits, probability=probability)
-        if wrong := [problem for row in rows if (problem := row.problem())]:
-            raise ParityError(f"{hop} does not compute what the float32 model does:\n  " + "\n  ".join(wrong))
-        seen = [row.max_abs for row in rows if row.entry_point == "rank"]
+        histories = _histories(cases, config, held_out)
+        rows = row_parity(runtime, model, histories, limits, graph=graph, probability=probability)
+        problems += [problem for row in rows if (problem := row.problem())]
+        if problems:
+            length = config.sequence_length
+            named = wrong_rows(runtime, model, length=length, graph=graph, probability=probability)
+            problems += [f"rows of the item table that are others: {listed(map(str, named), count=5)}"] if named else []
+        seen = [row.max_abs for row in rows if row.entry_point == "rank" and row.against == RowParity.against]
         tensors = replace(tensors, over_all_rows=max(seen, default=0.0))
+    if problems:
+        raise ParityError(f"{hop} does not compute what the float32 model does:\n  " + "\n  ".join(problems))
     if held_out is None:
         reason = "the model ships no held-out users: give its interactions with --data"
         return Verdict(runtime.executed_by, tensors, RankingParity(0, None, None, reason))
     progress(f"parity of the ranking over {len(held_out)} users")
     is_gcn = "correct" in runtime.entry_points
     ranking = gcn_ranking(runtime, model, held_out) if is_gcn else scn_ranking(runtime, model, held_out)
-    problems = ranking.problems(limits)
-    if problems:
+    if problems := ranking.problems(limits):
         raise ParityError(f"{hop} does not rank as the float32 model does:\n  " + "\n  ".join(problems))
     return Verdict(runtime.executed_by, tensors, replace(ranking, interactions=held_out.compared))
 

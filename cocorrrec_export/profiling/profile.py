@@ -98,10 +98,10 @@ def _measured(
         kept.figures = {"machine": facts | {"before": before}, **measured}
         shapes = None
         if wanted and model is not None:
-            from cocorrrec_export.profiling.shapes import ENTRY_POINTS, export_shapes, recipe_of
+            from cocorrrec_export.profiling.shapes import ENTRY_POINTS, export_shapes
 
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cocorr-profile-")))
-            recipe, names = recipe_of(artifact), request.settings.entry_points or ENTRY_POINTS
+            recipe, names = artifact.recipe, request.settings.entry_points or ENTRY_POINTS
             made = export_shapes(model, recipe, wanted, names, folder, progress=progress)
             rows = measure_shapes(opened.machine, made, request.settings, progress)
             shapes = {"rows": rows, "per_token": slopes(rows)}

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cocorrrec_export.artifact.manifest import Artifact
 from cocorrrec_export.artifact.recipe import Recipe
-from cocorrrec_export.contract import NEW_STREAM, POSITION, EntryPoint, ParityLimits
+from cocorrrec_export.contract import NEW_STREAM, POSITION, EntryPoint
 from cocorrrec_export.errors import UsageError
 from cocorrrec_export.export.exporter import find_exporter
 from cocorrrec_export.export.graphs import scn_contracts, scn_graphs
@@ -26,16 +25,6 @@ from cocorrrec_export.targets import find_target
 
 ENTRY_POINTS = ("encode", "rank")
 """What is exported for other shapes, by default: each entry point takes seconds to lower."""
-
-
-def recipe_of(artifact: Artifact) -> Recipe:
-    """The recipe that an artifact was made by, out of its manifest."""
-    table = artifact.manifest["recipe"]
-    fields = {key: table[key] for key in ("name", "kind", "target", "backend", "precision")} | table["weights"]
-    if artifact.kind == "scn":
-        fields |= {"entry_points": tuple(table["entry_points"]), "item_side": table["item_side"]}
-        fields |= table["shapes"]
-    return Recipe(**fields, limits=ParityLimits(**table["parity"]))
 
 
 def export_shapes(
