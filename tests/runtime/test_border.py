@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from cocorrrec_export.artifact.manifest import Artifact
 from cocorrrec_export.contract import CANDIDATES, CLICK, HISTORY, ID_RULE
 from cocorrrec_export.errors import CocorrrecError
+from cocorrrec_export.modeling.ttt import Correction
 from cocorrrec_export.runtime.base import Arrays, Runtime, check_inputs, id_problem, score_list
 from cocorrrec_export.runtime.open import describe, open_runtime
+from tests.models import random_model
 
 V = 60
 HISTORY_OK = np.array([[7, 59, 3, 0, 0, 0, 0, 0, 0, 0]], dtype=np.int32)
@@ -81,16 +84,20 @@ def test_lists_of_candidates(opened: tuple[Artifact, Runtime]) -> None:
         runtime.run("rank", valid(runtime, "rank") | {HISTORY: HISTORY_OK.tolist()})
 
 
+@torch.no_grad()
 def test_a_constant_correction(opened: tuple[Artifact, Runtime]) -> None:
-    """It has the deviation 0: what is added is the mean of what it is matched to, whatever the constant."""
-    _, runtime = opened
-    inputs, found = valid(runtime, "rank_corrected"), []
-    for value in (0.0, 0.3, -7.0):
+    """It has the deviation 0, on every target: what is added is the mean of what it is matched to, as in the model."""
+    artifact, runtime = opened
+    model, items = random_model(), 1 + np.arange(100, dtype=np.int32)[None] % (V - 1)
+    vectors = model.item_vectors(torch.from_numpy(items).long())
+    inputs = valid(runtime, "rank_corrected") | {CANDIDATES: items}
+    for value in (0.0, 0.3, -7.0, 1e4):
         inputs |= {name: np.full_like(inputs[name], value) for name in ("k_attn", "k_b")}
-        found.append(runtime.run("rank_corrected", inputs)["scores"])
-    assert np.isfinite(found).all()
-    for scores in found[1:]:
-        np.testing.assert_allclose(scores, found[0], atol=1e-3)
+        answer = Correction(*(torch.from_numpy(inputs[name]) for name in ("k_attn", "k_b")))
+        expected = model.match(model.fuse(torch.from_numpy(HISTORY_OK).long(), answer), vectors)
+        actual = runtime.run("rank_corrected", inputs)["scores"]
+        close = 1e-4 if artifact.manifest["precision"] == "fp32" else artifact.limits.max_abs
+        np.testing.assert_allclose(actual, expected.numpy(), atol=close, err_msg=str(value))
 
 
 def test_the_file_says_the_rule(opened: tuple[Artifact, Runtime]) -> None:
@@ -106,9 +113,10 @@ def test_a_history_of_one_place_and_of_many_users() -> None:
     assert "(vocab_size" not in str(id_problem(CLICK, np.array([2**40]), None))
 
 
-def test_the_page_says_it_in_the_same_words() -> None:
-    page = " ".join((Path(__file__).parents[2] / "docs" / "manifest.md").read_text().replace("`", "").split())
-    assert ID_RULE in page
+@pytest.mark.parametrize("name", ["README.md", "docs/manifest.md", "docs/guide.md"])
+def test_the_pages_say_it_in_the_same_words(name: str) -> None:
+    page = " ".join((Path(__file__).parents[2] / name).read_text().replace("`", "").split())
+    assert ID_RULE.removeprefix("item ids") in page
 
 
 def test_nothing_else_is_refused(opened: tuple[Artifact, Runtime]) -> None:
