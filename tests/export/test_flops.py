@@ -16,6 +16,7 @@ from cocorrrec_export.export import graphs
 from cocorrrec_export.export.flops import LENGTHS, EntryFlops, entry_flops, per_token_of
 from cocorrrec_export.extras import quiet
 from cocorrrec_export.modeling.config import Architecture, ModelConfig
+from tests.importing.test_layouts import CASES
 from tests.models import random_ranker
 
 RECIPE = shipped_recipe("executorch-xnnpack-fp32")
@@ -98,6 +99,35 @@ def test_every_entry_point(architecture: Architecture, item_side: Any) -> None:
             check(flops, counted[flops.name], 10)
         else:
             assert (flops.call.products, flops.call.elementwise) == counted[flops.name][10]
+
+
+OPTIONED: dict[str, dict[str, Any]] = {
+    "vector": {"correction": "vector"},
+    "alone": {"correction": "none", "item_side": "dot", "readout": "residual"},
+    "paper": {"inner_loss": "sigmoid", "mini_batch": 5, "item_side": "dot"},
+    "short": {"mini_batch": 2, "num_heads": 32, "sequence_length": 7},
+    "wide gru": {"architecture": "gru4rec", "inner_size": 96, "num_layers": 2, "head": "linear"},
+    "causal": {"architecture": "bert4rec", "attention": "causal", "position_table": "from_end", "mask_token": True},
+    "dot": {"architecture": "sasrec", "item_side": "dot", "readout": "residual", "position_table": "history"},
+    "mlm": {"architecture": "bert4rec", "head": "mlm", "output_bias": True, "embedding_norm": True},
+}
+QUICK = ("dot", "sasrec-tanh")
+
+
+def configs() -> list[Any]:
+    """Optioned models, and those of other libraries: a few by default, all of them among the slow tests."""
+    made = {name: ModelConfig(vocab_size=60, **options) for name, options in OPTIONED.items()}
+    made |= {name: case.config() for name, case in CASES.items()}
+    return [pytest.param(x, id=name, marks=() if name in QUICK else pytest.mark.slow) for name, x in made.items()]
+
+
+@pytest.mark.parametrize("config", configs())
+def test_options_and_imported_models(config: ModelConfig) -> None:
+    recipe = graphs.fit_recipe(dataclasses.replace(RECIPE, candidates=37), config)
+    made = graphs.scn_graphs(random_ranker(config), config, recipe)
+    counted = {graph.name: traced(graph) for graph in made}
+    found = {x.name: (x.call.products, x.call.elementwise) for x in entry_flops(config, recipe)}
+    assert found == counted and counted.keys() == set(recipe.entry_points)
 
 
 def test_the_cloud() -> None:
