@@ -6,7 +6,7 @@ OLDER := .venv-tflite-runtime
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-android android test-ios test-slow test-tflite-runtime test-device start-test-device check format wheel runner-wheel clean
+.PHONY: help setup demo docs test test-android android test-ios test-slow test-tflite-runtime test-device start-test-device check format wheel runner-wheel clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -23,6 +23,9 @@ demo: setup ## The main job: export the shipped model, check parity, rank a real
 	$(BIN)/cocorr-export gcn --target onnx
 	$(BIN)/python examples/rank.py
 	$(BIN)/python examples/ask_the_cloud.py
+
+docs: setup ## The docs site in build/site; fails where a link leads nowhere or something is not documented
+	$(BIN)/python scripts/docs_site.py
 
 test: setup ## Unit tests, linters and types: what CI runs first
 	$(BIN)/ruff check .

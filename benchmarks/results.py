@@ -1,7 +1,7 @@
 """The results of the ready models, side by side: the table of the README.
 
     python benchmarks/results.py measure    # exports (ExecuTorch, int8) and profiles each ready model here
-    python benchmarks/results.py render     # writes the table into README.md
+    python benchmarks/results.py render     # writes the table into README.md; benchmarks/pictures.py draws it
 
 ``measure`` keeps its figures in ``docs/results.json`` and continues where it was stopped; a model whose weights changed
 is measured again.

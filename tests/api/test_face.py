@@ -118,6 +118,12 @@ def test_a_profile_takes_a_phone_when_a_serial_is_given(onnx_int8: Artifact, tmp
     assert not (tmp_path / "report").exists()
 
 
+def test_the_readme_uses_these_names_alone() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert re.findall(r"^(?:import|from) .*$", example, re.M) == ["import cocorrrec_export as cocorr"]
+    assert set(re.findall(r"\bcocorr\.(\w+)", example)) <= set(cocorr.__all__)
+
+
 @pytest.mark.slow
 def test_a_users_script_type_checks(tmp_path: Path) -> None:
     shutil.copy(EXAMPLE, tmp_path / "script.py")
