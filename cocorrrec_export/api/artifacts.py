@@ -36,6 +36,7 @@ def export(
     architecture: str | None = None,
     data: str | Path | None = None,
     candidates: int | None = None,
+    recommend: int | None = None,
     out: str | Path = "dist",
     progress: Progress = _silent,
 ) -> Artifact:
@@ -50,6 +51,7 @@ def export(
         architecture: what the model must be; None takes any.
         data: interactions to check the ranking with; None takes the held-out users that the model's folder has.
         candidates: C, the items of one call; None is the recipe's.
+        recommend: K, adds the entry point that gives the K best items of the whole catalog; None is the recipe's.
         out: parent of the folder that is written, ``scn-executorch-int8`` for example.
         progress: receives what is being done.
 
@@ -63,7 +65,8 @@ def export(
     """
     from cocorrrec_export.artifact.recipe import choose_recipe
 
-    chosen = choose_recipe(kind, target, precision=precision, recipe_file=_path(recipe)).with_candidates(candidates)
+    found = choose_recipe(kind, target, precision=precision, recipe_file=_path(recipe))
+    chosen = found.with_candidates(candidates).with_recommend(recommend)
     require(find_target(target).extra)
     from cocorrrec_export.export import pipeline
 

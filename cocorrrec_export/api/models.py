@@ -53,7 +53,7 @@ def train(
     config: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     recipe: str | None = None,
-    source: str | Path | ModelFolder | None = None,
+    source: Model = None,
     name: str | None = None,
     titles: str | Path | None = None,
     weights_only: bool = False,
