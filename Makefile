@@ -53,7 +53,7 @@ android: setup ## The Android demo's APKs in android_demo/target/apk, checked; n
 test-ios: setup ## The iOS demo's package on Linux: vectors, scenarios, a real server; needs scripts/install_swift.sh
 	ios_demo/test.sh
 
-check: test test-slow test-tflite-runtime test-device test-android android test-ios ## Exactly what CI runs
+check: test docs test-slow test-tflite-runtime test-device test-android android test-ios ## Exactly what CI runs
 
 format: setup ## Format the sources
 	$(BIN)/ruff check --fix .
