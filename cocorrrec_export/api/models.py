@@ -74,7 +74,7 @@ def train(
         recipe: what neither of them gives: ``best``, or ``paper`` as the authors released it; None is ``best``, or with
             ``source`` what that was trained with.
         source: a model to continue on newer data: items that it knows, by their ids, keep their rows, new ones start at
-            the mean of all, and every other weight goes on from where it is.
+            the mean of all, and every other weight continues from where it is.
         name: of the model; None takes the name of ``out``.
         titles: CSV file with the item column and ``title``, for readable rankings.
         weights_only: leave the held-out users and the item ids out of the folder.

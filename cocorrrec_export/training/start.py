@@ -34,7 +34,7 @@ class Start:
         """Match the items of a model with those of newer interactions.
 
         Raises:
-            UsageError: the model came without item ids, or knows none of the items.
+            UsageError: the model came without item ids, or does not know any of the items.
             CocorrrecError: the model is damaged.
         """
         rows = np.zeros(interactions.vocab_size, dtype=np.int64)

@@ -93,7 +93,7 @@ def train(
     every batch, and train what one would.
 
     With --from a trained or imported model is continued: items are matched by their ids, known ones keep their rows,
-    new ones start at the mean of all rows, and the other weights, the cloud's too, go on from where they are.
+    new ones start at the mean of all rows, and the other weights, the cloud's too, continue from where they are.
     """
     require("train")
     console.log(f"training on {data}, into {out}")  # torch takes seconds to load
