@@ -23,7 +23,8 @@ def filled(page: str, blocks: dict[str, list[str]]) -> str:
 
     def fill(match: re.Match[str]) -> str:
         lines = "\n".join(blocks[match["name"]]).strip("\n")
-        return f"<!-- {match['name']} -->\n\n{lines}\n\n<!-- /{match['name']} -->"
+        text = f"\n{lines}\n\n" if lines else ""  # a block that was never filled in is empty
+        return f"<!-- {match['name']} -->\n{text}<!-- /{match['name']} -->"
 
     return BLOCK.sub(fill, page)
 

@@ -26,6 +26,8 @@ def test_a_page_is_filled_in_between_its_marks(tmp_path: Path) -> None:
     pages.fill(path, {"one": ["| a |", "| b |"]})
     assert path.read_text() == "# Title\n<!-- one -->\n\n| a |\n| b |\n\n<!-- /one -->\nwords\n"
     assert pages.kept(path, "one") == ["| a |", "| b |"]
+    pages.fill(path, {"one": []})
+    assert path.read_text() == "# Title\n<!-- one -->\n<!-- /one -->\nwords\n"
     with pytest.raises(ValueError, match="the page has the blocks one; to fill in: two"):
         pages.fill(path, {"two": []})
 
