@@ -30,7 +30,7 @@ class Enough(Exception):
 
 
 class Weigher(Listener):
-    """Weighs this process as the run goes on, and ends it after some steps."""
+    """Weighs this process while the run continues, and ends it after some steps."""
 
     def __init__(self, steps: int) -> None:
         self.found: dict[str, dict[str, float]] = {}

@@ -198,7 +198,7 @@ def run(sizes: Sizes, *, quick: bool) -> dict:
 
 
 def blocks(result: dict) -> dict[str, list[str]]:
-    """What stands between the marks of docs/scale.md."""
+    """What is between the marks of docs/scale.md."""
     steps, dense = result["step_ms"], result["step_ms_adamw"]
     table, peak, base = result["table_mb"], result["export_peak_mb"], result["import_peak_mb"]
     made = f"{platform.machine()}, torch {torch.__version__}, {BATCH} histories a step, {NEGATIVES} negatives each."

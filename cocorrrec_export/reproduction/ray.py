@@ -39,7 +39,7 @@ def cluster(address: str) -> Iterator["Cluster"]:
     """
     require("ray")
     keep_current_folder_out()
-    # Ray's own switches: no reports to its makers, and no environment made anew for each worker.
+    # Ray's own switches: no reports to its makers, and no environment made for each worker.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     import ray

@@ -87,7 +87,7 @@ def joined(device: str) -> Iterator[Ranks]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     try:
         distributed.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
-    except (RuntimeError, ValueError) as error:  # ValueError: a variable of torchrun's that is no number
+    except (RuntimeError, ValueError) as error:  # ValueError: a variable of torchrun's that is not a number
         raise CocorrrecError(
             f"the {os.environ['WORLD_SIZE']} processes of torchrun do not find each other: {str(error).splitlines()[0]}"
         ) from None
