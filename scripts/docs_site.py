@@ -353,7 +353,7 @@ def main() -> None:
         config = stage()
     except Undocumented as error:
         sys.exit(f"error: not documented:\n{error}")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--config-file", str(config)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--config-file", str(config)]
     # Its authors print a notice on the future of MkDocs at every build; docs/decisions has what follows from it.
     sys.exit(subprocess.run(command, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}).returncode)
 
