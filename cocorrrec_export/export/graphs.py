@@ -11,7 +11,7 @@ from cocorrrec_export import plugins
 from cocorrrec_export.artifact.recipe import SCN_ENTRY_POINTS, Recipe
 from cocorrrec_export.contract import POSITION, RECOMMEND, EntryPoint, TensorSpec
 from cocorrrec_export.errors import UsageError
-from cocorrrec_export.forms.catalogue import Catalogue
+from cocorrrec_export.forms.catalog import Catalog
 from cocorrrec_export.forms.din import DeviceDIN
 from cocorrrec_export.forms.frame import DeviceRanker, ItemRows, Storage
 from cocorrrec_export.forms.gru4rec import DeviceGRU4Rec
@@ -133,12 +133,12 @@ class Recommend(_Entry):
 
     def __init__(self, device: DeviceRanker, *, count: int, probability: bool = False) -> None:
         super().__init__(device, probability=probability)
-        self.catalogue = Catalogue(device, count=count)
+        self.catalog = Catalog(device, count=count)
 
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """``ids [1, L]`` to ``items [1, K]`` int32 and ``scores [1, K]``, the best first."""
         user = self.device.read(ids, self.device.table(ids.view(ids.shape[1])))
-        items, logits = self.catalogue(self.device, ids, user)
+        items, logits = self.catalog(self.device, ids, user)
         return items, torch.sigmoid(logits) if self.probability else logits
 
 

@@ -14,6 +14,7 @@ from cocorrrec_export.parity.vectors import Case
 from cocorrrec_export.runtime.base import Arrays
 
 REAL_HISTORIES = 16
+_ITEMS_AT_ONCE = 65_536
 STREAM_CLICKS = 12
 """More than one mini-batch of the default model, so that a commit of the state is among the cases."""
 
@@ -66,16 +67,15 @@ def scn_cases(
         logits = model.match(user, model.item_vectors(candidates))
         return torch.sigmoid(logits) if probability else logits
 
-    catalog = model.item_vectors(torch.arange(1, config.vocab_size)[None]) if RECOMMEND in entry_points else None
     for index, (name, ids) in enumerate(history_cases(config, real).items()):
         candidates = _candidates(config, entry_points, real, index, generator)
         user = model.user_state(ids, corrected=False)
         if isinstance(model, CoCorrRec):
             add("encode", name, {"ids": ids}, model.scn.encode(ids))
             add("user", name, {"ids": ids}, user)
-        if catalog is not None:
+        if RECOMMEND in entry_points:
             count = int(entry_points[RECOMMEND].outputs[0].shape[1])
-            items, logits = _best(model.match(user, catalog), ids, count)
+            items, logits = _best(_every_logit(model, config, user), ids, count)
             add(RECOMMEND, name, {"ids": ids}, items, torch.sigmoid(logits) if probability else logits)
         if candidates is None:
             continue
@@ -93,6 +93,12 @@ def scn_cases(
             state, user = model.step(item, state)
             add("step", f"click{click}", {"item": item} | before, *state, user)
     return cases
+
+
+def _every_logit(model: Ranker, config: ModelConfig, user: Any) -> Tensor:
+    """Logits ``[1, V - 1]`` of all items, some at a time: their vectors together may be as large as the table."""
+    parts = torch.arange(1, config.vocab_size).split(_ITEMS_AT_ONCE)
+    return torch.cat([model.match(user, model.item_vectors(items[None])) for items in parts], dim=1)
 
 
 def _best(logits: Tensor, ids: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -35,7 +35,7 @@ _FEATURE_DTYPES = {65568: "float32", 131104: "int32"}
 _WEIGHT_FILE = "@model_path/"
 _BLOB_VERSION, _BLOB_SENTINEL = 2, 0xDEADBEEF
 _BLOB_HEADER = np.dtype([("sentinel", "<u4"), ("dtype", "<u4"), ("bytes", "<u8"), ("offset", "<u8")])
-_BLOB_DTYPES = {1: "float16", 2: "float32", 3: "uint8", 4: "int8"}
+_BLOB_DTYPES = {1: "float16", 2: "float32", 3: "uint8", 4: "int8", 14: "int32"}
 
 
 def _messages(name: str) -> Any:

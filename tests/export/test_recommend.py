@@ -15,7 +15,7 @@ from cocorrrec_export.errors import CocorrrecError, ParityError, UsageError
 from cocorrrec_export.export import pipeline
 from cocorrrec_export.export.flops import entry_flops
 from cocorrrec_export.export.graphs import GraphSpec, scn_graphs
-from cocorrrec_export.forms import catalogue
+from cocorrrec_export.forms import catalog
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.resources import RECIPES_DIR
 from cocorrrec_export.runtime.open import open_runtime
@@ -54,7 +54,7 @@ def histories(config: ModelConfig) -> Tensor:
 )
 @torch.no_grad()
 def test_it_is_the_sorted_catalog_without_the_history(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "BLOCK", 13)  # the last of five blocks has 7 items
+    monkeypatch.setattr(catalog, "BLOCK", 13)  # the last of five blocks has 7 items
     options = {key: value for key, value in options.items() if "architecture" not in options or key == "architecture"}
     config = ModelConfig(vocab_size=60, **options)
     graph, model = graph_of(config), random_ranker(config)
@@ -160,7 +160,7 @@ def test_every_target_exports_it_and_parity_holds(target: str, precision: str, t
 
 @pytest.mark.slow
 def test_a_file_that_recommends_the_history_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "OUT", 0.0)
+    monkeypatch.setattr(catalog, "OUT", 0.0)
     folder = model_folder(tmp_path / "model", **DOT)
     asked = dataclasses.replace(shipped_recipe("onnx-cpu-fp32"), entry_points=("rank",)).with_recommend(20)
     with pytest.raises(ParityError, match="which is of the history"):

@@ -102,6 +102,8 @@ CASES: dict[str, tuple[Build, tuple[Array, ...], Array]] = {
     ),
     "matmul by a constant": (lambda mb, x: mb.matmul(x=x, y=WEIGHT, transpose_y=True), (X,), X @ WEIGHT.T),
     "reshape": (lambda mb, x: mb.reshape(x=x, shape=[0, 2, -1]), (X,), X.reshape(3, 2, 10)),
+    "topk, values": (lambda mb, x: mb.topk(x=x, k=2, axis=-1)[0], (X,), np.sort(X)[..., :-3:-1]),
+    "topk": (lambda mb, x: mb.topk(x=x, k=2, axis=-1)[1], (X,), np.argsort(X)[..., :-3:-1].astype(np.int32)),
     "transpose": (lambda mb, x: mb.transpose(x=x, perm=[2, 0, 1]), (X,), X.transpose(2, 0, 1)),
     "expand_dims": (lambda mb, x: mb.expand_dims(x=x, axes=[0, 2]), (X,), X[None, :, None]),
     "tile": (lambda mb, x: mb.tile(x=x, reps=[1, 2, 3]), (X,), np.tile(X, (1, 2, 3))),

@@ -16,7 +16,7 @@ BLOCK, MOST_BLOCKS = 4096, 64
 """Items of a block, and how many blocks there are at most: those of a larger catalog are larger."""
 
 
-class Catalogue(nn.Module):
+class Catalog(nn.Module):
     """The K best of all items but those of the history.
 
     Args:
@@ -55,6 +55,6 @@ class Catalogue(nn.Module):
         count = self.count + length  # of these, at most L are of the history
         logits, places = torch.topk(self.logits(device, ids, user), count)
         items = places.to(torch.int32).view(count) + 1
-        clicked = (items.view(count, 1) == ids.view(1, length)).to(torch.float32).sum(dim=1).clamp(max=1)
+        clicked = (items.view(count, 1) == ids.view(1, length)).to(torch.float32).sum(dim=1).clamp(min=0, max=1)
         best, chosen = torch.topk(logits + clicked.unsqueeze(0) * OUT, self.count)
         return items.index_select(0, chosen.view(self.count)).unsqueeze(0), best
