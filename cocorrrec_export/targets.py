@@ -68,6 +68,10 @@ class Target:
     """What a program can compute in."""
     half_as_bits: bool = False
     """Float16 tables are kept as int16: the runtime looks up no float16 rows."""
+    int8_by_operator: bool = False
+    """Int8 rows become float32 by the operator of quantized programs, which the backend computes, not by a cast."""
+    products_by_sum: bool = False
+    """Rows times a vector are faster as products and a sum than as a matrix product."""
     runner: NativeRunner | None = None
     """None: a worker in Python runs the files, on this host alone."""
     package: str = PACKAGE
@@ -94,6 +98,7 @@ TARGETS: dict[str, Target] = {
             distributions=("executorch", "torchao"),
             suffix=".pte",
             programs={"scn": Program(name="scn.pte", backends=("xnnpack",), graph_bytes=100_000)},
+            int8_by_operator=True,
             runner=NativeRunner(
                 name="executorch",
                 distribution="executorch",
@@ -128,6 +133,7 @@ TARGETS: dict[str, Target] = {
             suffix=".tflite",
             programs={"scn": Program(name="scn.tflite", backends=("xnnpack",), graph_bytes=75_000)},
             half_as_bits=True,
+            products_by_sum=True,
             runner=NativeRunner(
                 name="tflite",
                 distribution="ai-edge-litert",

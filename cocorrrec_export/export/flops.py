@@ -204,4 +204,4 @@ def _graphs(config: ModelConfig, recipe: Recipe, *, more_items: int = 0) -> list
     if recipe.kind == "gcn":
         return [gcn_graph(model, config)]
     plain = dataclasses.replace(recipe, precision="fp32", embedding="fp32", linear="fp32", activations="fp32")
-    return scn_graphs(model, config, plain)
+    return scn_graphs(model, config, plain, all_products=True)

@@ -334,8 +334,14 @@ def gcn_contract(config: ModelConfig) -> EntryPoint:
     )
 
 
-def scn_graphs(model: Ranker, config: ModelConfig, recipe: Recipe) -> list[GraphSpec]:
+def scn_graphs(model: Ranker, config: ModelConfig, recipe: Recipe, *, all_products: bool = False) -> list[GraphSpec]:
     """The phone's entry points that ``recipe`` asks for, over one copy of the weights.
+
+    Args:
+        model: the plain model, in evaluation mode.
+        config: its sizes.
+        recipe: what to make of it.
+        all_products: write products of matrices as such, also where the target is faster without: to count them.
 
     Raises:
         UsageError: an entry point that the model does not have, an item side that it cannot fold, or arithmetic that
@@ -366,6 +372,8 @@ def scn_graphs(model: Ranker, config: ModelConfig, recipe: Recipe) -> list[Graph
         linear="fp32" if recipe.activations == recipe.linear == "fp16" else recipe.linear,
         item_side=recipe.item_side,
         half_as_bits=target.half_as_bits,
+        int8_by_operator=target.int8_by_operator,
+        products_by_sum=target.products_by_sum and not all_products,
     )
     device = FORMS[config.architecture].device(model, sequence_length=config.sequence_length, storage=storage)
     contracts = scn_contracts(config, candidates=recipe.candidates, recommend=recipe.recommend)

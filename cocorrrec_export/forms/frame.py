@@ -35,10 +35,14 @@ class Storage:
     """In the graph, or ``"folded"`` into a second table."""
     half_as_bits: bool = False
     """Keep float16 tables as int16, for a runtime that looks up no float16 rows."""
+    int8_by_operator: bool = False
+    """As in a row of ``targets.py``."""
+    products_by_sum: bool = False
+    """As there."""
 
     def table(self, weight: Tensor) -> Table:
         """An item table."""
-        return make_table(weight, self.embedding, as_bits=self.half_as_bits)
+        return make_table(weight, self.embedding, as_bits=self.half_as_bits, by_operator=self.int8_by_operator)
 
     def bias_table(self, bias: Tensor) -> Table:
         """A number per item."""
@@ -245,6 +249,7 @@ class DeviceRanker(nn.Module):
                 "own row, so use 'computed'"
             )
         self.hidden = model.item_embedding.embedding_dim
+        self.by_sum = storage.products_by_sum
         self.table = storage.table(model.item_embedding.weight)
         self.item_table: Table | None = None
         if storage.item_side == "folded":
@@ -285,7 +290,11 @@ class DeviceRanker(nn.Module):
     def products(self, user: Tensor, rows: ItemRows) -> Tensor:
         """Logits ``[1, C]`` of a :meth:`counterpart` and rows ``[C, n]``, without their bias."""
         count, size = rows.values.shape
-        logits = torch.bmm(rows.values.view(1, count, size), leading_columns(user, size).view(1, size, 1))
+        features = leading_columns(user, size)
+        if self.by_sum:
+            logits = (rows.values * features).sum(dim=1)
+        else:
+            logits = torch.bmm(rows.values.view(1, count, size), features.view(1, size, 1))
         logits = logits.view(1, count) if rows.scale is None else logits.view(1, count) * rows.scale.view(1, count)
         return logits if user.shape[1] == size else logits + user[:, size:]
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from cocorrrec_export.forms.quantizer import CENTROIDS, fit_codes
 
-_BLOCK = 65_536
+_BLOCK = 8192
 """Rows that are quantized at once: so that a large table takes little memory on top of its own."""
 CLIPS = tuple(0.55 + 0.025 * i for i in range(19))
 """Where an int4 row may be clipped, as shares of its largest value."""
@@ -72,22 +72,37 @@ class Int8Table(Table):
     """One byte a feature, one float16 scale a row: ``weight[v] = scale[v] * q[v]``, q in -127 .. 127.
 
     The scale is rounded before the row is divided by it, so that its rounding costs nothing. A zero row stays zero.
+
+    Args:
+        weight: ``[V, D]``.
+        as_bits: as in :class:`HalfTable`.
+        by_operator: make float32 of values by the operator of quantized programs, not by a cast.
     """
 
-    def __init__(self, weight: Tensor, *, as_bits: bool = False) -> None:
+    def __init__(self, weight: Tensor, *, as_bits: bool = False, by_operator: bool = False) -> None:
         super().__init__()
-        scales, parts = [], []
-        for rows in weight.detach().split(_BLOCK):
-            scales.append(_half_scale(rows.double().abs().amax(dim=1, keepdim=True), 127))
-            parts.append((rows.double() / scales[-1].double()).round().clamp(-127, 127).to(torch.int8))
-        self.register_buffer("quantized", torch.cat(parts))  # [V, D]
-        self.scale = HalfTable(torch.cat(scales), as_bits=as_bits)  # [V, 1]
+        if by_operator:
+            _register_operators()
+        self.by_operator = by_operator
+        quantized = torch.empty(weight.shape, dtype=torch.int8)
+        scales = torch.empty(len(weight), 1, dtype=torch.float16)
+        for start in range(0, len(weight), _BLOCK):
+            rows = weight.detach()[start : start + _BLOCK].double()
+            scale = _half_scale(rows.abs().amax(dim=1, keepdim=True), 127)
+            quantized[start : start + _BLOCK] = (rows / scale.double()).round().clamp(-127, 127)
+            scales[start : start + _BLOCK] = scale
+        self.register_buffer("quantized", quantized)  # [V, D]
+        self.scale = HalfTable(scales, as_bits=as_bits)  # [V, 1]
 
     quantized: Tensor
 
     def parts(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """``ids [n]`` int32 to values ``[n, D]`` and scales ``[n, 1]``."""
-        return self.quantized.index_select(0, ids).to(torch.float32), self.scale(ids)
+        values = self.quantized.index_select(0, ids)
+        if self.by_operator:
+            dequantize = torch.ops.quantized_decomposed.dequantize_per_tensor
+            return dequantize(values, 1.0, 0, -128, 127, torch.int8), self.scale(ids)
+        return values.to(torch.float32), self.scale(ids)
 
     def forward(self, ids: Tensor) -> Tensor:
         """``ids [n]`` int32 to ``[n, D]`` float32."""
@@ -107,14 +122,15 @@ class Int4Table(Table):
         size = weight.shape[1]
         if size % 2:
             raise ValueError(f"an int4 table needs an even number of features, got {size}")
-        scales, parts = [], []
-        for rows in weight.detach().split(_BLOCK):
-            scale, quantized = _least_squares(rows)
+        packed = torch.empty(len(weight), size // 2, dtype=torch.int8)
+        scales = torch.empty(len(weight), 1, dtype=torch.float16)
+        for start in range(0, len(weight), _BLOCK):
+            scale, quantized = _least_squares(weight.detach()[start : start + _BLOCK])
             low, high = (quantized + 8).to(torch.int16).split(size // 2, dim=1)
-            scales.append(scale)
-            parts.append((low + 16 * high - 128).to(torch.int8))
-        self.register_buffer("packed", torch.cat(parts))  # [V, D / 2]
-        self.scale = HalfTable(torch.cat(scales), as_bits=as_bits)  # [V, 1]
+            packed[start : start + _BLOCK] = low + 16 * high - 128
+            scales[start : start + _BLOCK] = scale
+        self.register_buffer("packed", packed)  # [V, D / 2]
+        self.scale = HalfTable(scales, as_bits=as_bits)  # [V, 1]
 
     packed: Tensor
 
@@ -209,13 +225,27 @@ def _half_scale(largest: Tensor, levels: int) -> Tensor:
     return torch.where(largest == 0, torch.ones_like(scale), scale)
 
 
-def make_table(weight: Tensor, precision: str, *, as_bits: bool = False) -> Table:
-    """The table module of a recipe's ``weights.embedding``; ``as_bits`` as in :class:`HalfTable`."""
+def _register_operators() -> None:
+    """Those that stand for quantized weights in exported programs."""
+    from torch.ao.quantization.fx import _decomposed  # noqa: F401
+
+
+def make_table(weight: Tensor, precision: str, *, as_bits: bool = False, by_operator: bool = False) -> Table:
+    """The table module of a recipe's ``weights.embedding``.
+
+    Args:
+        weight: ``[V, D]``.
+        precision: of the recipe.
+        as_bits: as in :class:`HalfTable`.
+        by_operator: as in :class:`Int8Table`.
+    """
     if precision == "fp32":
         return FloatTable(weight)
     if precision in CODEBOOKS:
         return CodedTable(weight, books=CODEBOOKS[precision], as_bits=as_bits)
-    halves = {"fp16": HalfTable, "int8-row": Int8Table, "int4-row": Int4Table}
+    if precision == "int8-row":
+        return Int8Table(weight, as_bits=as_bits, by_operator=by_operator)
+    halves = {"fp16": HalfTable, "int4-row": Int4Table}
     return halves[precision](weight, as_bits=as_bits)
 
 
@@ -268,8 +298,7 @@ class Int8Projection(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
-        from torch.ao.quantization.fx import _decomposed  # noqa: F401  # registers the operator
-
+        _register_operators()
         weight = weight.detach()
         largest = weight.abs().amax(dim=1)
         scale = torch.where(largest == 0, torch.ones_like(largest), largest / 127)
