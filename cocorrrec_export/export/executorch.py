@@ -6,6 +6,7 @@ from typing import Any
 
 from cocorrrec_export.artifact.recipe import Recipe
 from cocorrrec_export.export.graphs import GraphSpec
+from cocorrrec_export.export.memory import one_copy_of_tables
 from cocorrrec_export.extras import quiet, require
 from cocorrrec_export.runtime.executorch import METADATA_PREFIX
 
@@ -31,7 +32,7 @@ def export(
             # Strict: the other mode keeps, in every method, the weights that only other methods use.
             programs[graph.name] = torch.export.export(graph.module, graph.example, strict=True)
     progress(f"lowering {len(programs)} entry points to XNNPACK")
-    with quiet():
+    with quiet(), one_copy_of_tables():
         edge = to_edge_transform_and_lower(
             programs,
             partitioner=[_partitioner()],
@@ -41,7 +42,7 @@ def export(
         program = edge.to_executorch()
     with path.open("wb") as file:
         program.write_to_file(file)
-    return memory_planned_bytes(path)
+    return _planned_bytes(program.executorch_program)
 
 
 def _partitioner() -> Any:
@@ -68,11 +69,7 @@ def _partitioner() -> Any:
     return XnnpackPartitioner(configs=configs)
 
 
-def memory_planned_bytes(path: Path) -> dict[str, int]:
+def _planned_bytes(program: Any) -> dict[str, int]:
     """Bytes of the arena that each method plans for its intermediate tensors."""
-    with quiet():
-        from executorch.exir._serialize._program import deserialize_pte_binary
-
-        program = deserialize_pte_binary(path.read_bytes()).program
     plans = {plan.name: sum(plan.non_const_buffer_sizes) for plan in program.execution_plan}
     return {name: size for name, size in plans.items() if not name.startswith(METADATA_PREFIX)}

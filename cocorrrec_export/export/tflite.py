@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cocorrrec_export.artifact.recipe import Recipe
 from cocorrrec_export.export.graphs import GraphSpec
+from cocorrrec_export.export.memory import one_copy_of_tables
 from cocorrrec_export.extras import quiet, require
 from cocorrrec_export.forms.weights import HalfProjection, Int8Projection
 from cocorrrec_export.runtime.tflite import METADATA_NAME, read_flatbuffer
@@ -34,10 +35,11 @@ def export(
     progress("importing LiteRT")
     with quiet():
         import litert_torch
-    modules = copy.deepcopy([graph.module for graph in graphs])  # in one copy, so that they continue sharing weights
+    with one_copy_of_tables():
+        modules = copy.deepcopy([graph.module for graph in graphs])  # in one, so that they continue sharing weights
     packed = _float_projections(modules, graphs)
     progress(f"converting {len(graphs)} entry points")
-    with quiet():
+    with quiet(), one_copy_of_tables():
         _register_lowerings()
         converter = litert_torch.Converter()
         for graph, module in zip(graphs, modules, strict=True):
@@ -143,7 +145,12 @@ def _pack_weights(model: Any, packed: Packed) -> None:
     """
     from ai_edge_litert import schema_py_generated as schema
 
-    found = {i: key for i, buffer in enumerate(model.buffers) if (key := _bytes(buffer)) in packed}
+    sizes = {len(key) for key in packed}
+    found = {
+        i: key
+        for i, buffer in enumerate(model.buffers)
+        if buffer.data is not None and len(buffer.data) in sizes and (key := _bytes(buffer)) in packed
+    }
     if set(found.values()) != packed.keys():
         raise ValueError("the converter did not write every projection as a float32 constant")
     model.operatorCodes.append(_operator_code(schema))
@@ -166,7 +173,7 @@ def _pack_weights(model: Any, packed: Packed) -> None:
 
 
 def _bytes(buffer: Any) -> bytes:
-    return b"" if buffer.data is None else np.asarray(buffer.data, np.uint8).tobytes()
+    return np.asarray(buffer.data, np.uint8).tobytes()
 
 
 def _operator_code(schema: Any) -> Any:
