@@ -32,8 +32,8 @@ STOPPED = "rows"
 class Stop(loop.Listener):
     """Ends a run after its first epoch."""
 
-    def on_epoch_end(self, record: dict[str, float], *, best: bool) -> None:  # noqa: ARG002
-        if record["epoch"] == 1:
+    def on_epoch_start(self, epoch: int, steps: int, done: int) -> None:  # noqa: ARG002
+        if epoch == 2:
             raise InterruptedError
 
 
@@ -87,7 +87,9 @@ def test_processes_train_what_one_does_and_any_number_goes_on(tmp_path: Path) ->
 @pytest.mark.slow
 def test_the_command_writes_one_model(tmp_path: Path) -> None:
     make_cut(csv_file(tmp_path / "clicks.csv"), DataSource(), tmp_path / "clicks.cut")
-    train = ("train", "--data", str(tmp_path / "clicks.cut"), "--epochs", "1", "--recipe", "paper", "--json")
+    (tmp_path / "small.toml").write_text("[training]\nevaluation_negatives = 20\nepochs = 1\n")
+    settings = ("--config", str(tmp_path / "small.toml"), "--recipe", "paper", "--json")
+    train = ("train", "--data", str(tmp_path / "clicks.cut"), *settings)
     program = Path(sys.executable).with_name("cocorr-export")
     command = torchrun(2, "--no-python", str(program), *train, "--out", str(tmp_path / "model"))
     done = ended(command, env=child_environment(OMP_NUM_THREADS="1"))
