@@ -32,16 +32,17 @@ from torch import Tensor
 
 from cocorrrec_export.artifact.recipe import shipped_recipes
 from cocorrrec_export.files import publish_file
-from cocorrrec_export.modeling.build import ARCHITECTURES, build_model
+from cocorrrec_export.modeling.build import ARCHITECTURES
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.layers import pick_rows
-from cocorrrec_export.modeling.ranker import Ranker, last_position
+from cocorrrec_export.modeling.ranker import last_position
 from cocorrrec_export.modeling.store import ModelFolder, open_model, save_model
 from cocorrrec_export.profiling.machines.host import Host, open_host
 from cocorrrec_export.profiling.machines.runs import Program
 from cocorrrec_export.profiling.measure import Settings, Shape, measure_shapes
 from cocorrrec_export.profiling.runner.package import ensure_package, host_abi
 from cocorrrec_export.profiling.shapes import export_shapes
+from cocorrrec_export.reproduction.device import random_model
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "architectures.md"
@@ -62,15 +63,6 @@ TITLES = {
     "mamba4rec": "Mamba4Rec",
     PLAIN: "SASRec, every position, float32",
 }
-
-
-def random_model(config: ModelConfig) -> Ranker:
-    generator = torch.Generator().manual_seed(1)
-    model = build_model(config, generator=generator)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight += 0.02 * torch.randn(weight.shape, generator=generator)
-    return model
 
 
 def model_folder(architecture: str, length: int, parent: Path) -> ModelFolder:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cocorrrec_export.reproduction.run import Result
-
 FLIPS = 10_000
 _CHUNK = 500
 _Z95 = 1.959964
+
+PerUser = dict[str, NDArray[np.float64]]
+"""Each metric ``[users]`` of one trained model."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Difference:
-    """One metric of the reference less that of another model, over the same users."""
+    """One metric of the reference minus that of another model, over the same users."""
 
     mean: float
     low: float
@@ -34,40 +35,38 @@ class Difference:
     """Two-sided, of the paired randomization test; adjusted for the number of models by Holm's procedure."""
 
 
-def scores(results: Sequence[Result]) -> dict[str, Score]:
+def scores(seeds: Sequence[PerUser]) -> dict[str, Score]:
     """Each metric of a row, over its seeds."""
-    per_seed = [result.per_user() for result in results]
-    values = {name: [float(own[name].mean()) for own in per_seed] for name in per_seed[0]}
+    values = {name: [float(own[name].mean()) for own in seeds] for name in seeds[0]}
     return {
         name: Score(float(np.mean(own)), float(np.std(own, ddof=1)) if len(own) > 1 else None)
         for name, own in values.items()
     }
 
 
-def user_means(results: Sequence[Result]) -> dict[str, NDArray[np.float64]]:
-    """Each metric ``[users]``, its mean over the seeds."""
-    per_seed = [result.per_user() for result in results]
-    return {name: np.mean([own[name] for own in per_seed], axis=0) for name in per_seed[0]}
-
-
 def differences(
-    rows: dict[str, Sequence[Result]], reference: str, metrics: Sequence[str]
+    rows: dict[str, Sequence[PerUser]], reference: str, metrics: Sequence[str]
 ) -> dict[str, dict[str, Difference]]:
-    """The reference against every other row, by row and metric; of ``metrics`` those that the results have.
+    """The reference against every other row, each user's mean over the row's seeds: by row and metric; of ``metrics``
+    those that the rows have.
 
     The test is the paired randomization test over users (Smucker et al., CIKM 2007): were there no difference, each
     user's could as well have the other sign.
     """
-    ours = user_means(rows[reference])
+    means = {row: _user_means(seeds) for row, seeds in rows.items()}
     others = [row for row in rows if row != reference]
     found: dict[str, dict[str, Difference]] = {row: {} for row in others}
-    for metric in (name for name in metrics if name in ours):
-        paired = {row: ours[metric] - user_means(rows[row])[metric] for row in others}
+    for metric in (name for name in metrics if name in means[reference]):
+        paired = {row: means[reference][metric] - means[row][metric] for row in others}
         adjusted = holm({row: sign_flip_test(values) for row, values in paired.items()})
         for row, values in paired.items():
             mean, half = float(values.mean()), _Z95 * float(values.std(ddof=1)) / len(values) ** 0.5
             found[row][metric] = Difference(mean, mean - half, mean + half, adjusted[row])
     return found
+
+
+def _user_means(seeds: Sequence[PerUser]) -> PerUser:
+    return {name: np.mean([own[name] for own in seeds], axis=0) for name in seeds[0]}
 
 
 def sign_flip_test(values: NDArray[np.float64], *, flips: int = FLIPS, seed: int = 0) -> float:

@@ -1,10 +1,13 @@
 """What is trained: every model, each with every learning rate, then with every seed."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from cocorrrec_export.data.sources import DataSource
 from cocorrrec_export.errors import UsageError, nearest
+from cocorrrec_export.toml import read_toml
+from cocorrrec_export.training.recipes import read_settings
 from cocorrrec_export.training.run import RunConfig
 
 ROWS: dict[str, dict[str, Any]] = {
@@ -18,8 +21,27 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 """The rows of the paper's Table 1, and what makes each of them in a config."""
 
-NAMES = {name.lower().replace(" w/o ", "-no-"): name for name in ROWS}
-"""What each row is called on the command line and in folders."""
+BEST_ROWS: dict[str, dict[str, Any]] = {
+    "CoCorrRec": {"model.architecture": "cocorrrec"},
+    "DIN": {"model.architecture": "din"},
+    "GRU4Rec": {"model.architecture": "gru4rec"},
+    "SASRec": {"model.architecture": "sasrec"},
+    "BERT4Rec": {"model.architecture": "bert4rec"},
+    "BERT4Rec, 50 clicks": {"model.architecture": "bert4rec", "model.sequence_length": 50},
+    "Mamba4Rec": {"model.architecture": "mamba4rec"},
+}
+"""The rows of the comparison by the recipe ``best``: all read ten clicks, but for the reference of quality."""
+
+RECIPE_ROWS = {"paper": ROWS, "best": BEST_ROWS}
+
+
+def names_of(recipe: str) -> dict[str, str]:
+    """What each row of a recipe is called on the command line and in folders, and the row."""
+    return {
+        name.lower().replace(" w/o ", "-no-").removesuffix(" clicks").replace(", ", "-"): name
+        for name in RECIPE_ROWS[recipe]
+    }
+
 
 MINI_BATCH_ROW = "CoCorrRec w/o GCN"
 MINI_BATCH_LENGTH = 20
@@ -41,17 +63,19 @@ class Run:
     seed: int
     mini_batch: int | None = None
     """Of Figure 6, at its sequence length; else the config's own."""
+    recipe: str = "paper"
 
     @property
     def name(self) -> str:
         """What its folder is called."""
-        row = next(name for name, row in NAMES.items() if row == self.row)
+        row = next(name for name, row in names_of(self.recipe).items() if row == self.row)
         suffix = "" if self.mini_batch is None else f"-b{self.mini_batch}"
         return f"{row}{suffix}-lr{self.learning_rate:g}-seed{self.seed}"
 
     def overrides(self) -> dict[str, Any]:
         """What it changes in the config, by dotted key."""
-        changes = ROWS[self.row] | {"training.learning_rate": self.learning_rate, "training.seed": self.seed}
+        chosen = {"training.learning_rate": self.learning_rate, "training.seed": self.seed}
+        changes = RECIPE_ROWS[self.recipe][self.row] | chosen
         if self.mini_batch is not None:
             changes |= {"model.mini_batch": self.mini_batch, "model.sequence_length": MINI_BATCH_LENGTH}
         return changes
@@ -66,33 +90,54 @@ class Plan:
     learning_rates: tuple[float, ...]
     mini_batches: tuple[int, ...]
     config: RunConfig
+    """Settings that all runs share."""
+    recipe: str = "paper"
+    configs: dict[str, RunConfig] = field(default_factory=dict)
+    """By row, in place of ``config``: the recipe ``best`` has settings for each architecture."""
+
+    def settings(self, run: Run) -> RunConfig:
+        """What ``run`` is trained with."""
+        return with_run(self.configs.get(run.row, self.config), run)
+
+    def with_data(self, data: DataSource) -> "Plan":
+        """The same, read from ``data``."""
+        configs = {row: replace(config, data=data) for row, config in self.configs.items()}
+        return replace(self, config=replace(self.config, data=data), configs=configs)
 
     def choice_runs(self, row: str) -> list[Run]:
         """Those that the learning rate of ``row`` is chosen from."""
-        return [Run(row=row, learning_rate=rate, seed=self.seeds[0]) for rate in self.learning_rates]
+        return [self._run(row, rate, self.seeds[0]) for rate in self.learning_rates]
 
     def seed_runs(self, row: str, learning_rate: float) -> list[Run]:
         """Those that the figures of ``row`` are of; the first is one of :meth:`choice_runs`."""
-        return [Run(row=row, learning_rate=learning_rate, seed=seed) for seed in self.seeds]
+        return [self._run(row, learning_rate, seed) for seed in self.seeds]
 
     def mini_batch_runs(self, learning_rate: float) -> list[Run]:
         """Those of Figure 6."""
-        base = Run(row=MINI_BATCH_ROW, learning_rate=learning_rate, seed=self.seeds[0])
+        base = self._run(MINI_BATCH_ROW, learning_rate, self.seeds[0])
         return [replace(base, mini_batch=size) for size in self.mini_batches]
 
+    def _run(self, row: str, learning_rate: float, seed: int) -> Run:
+        return Run(row=row, learning_rate=learning_rate, seed=seed, recipe=self.recipe)
 
-def parse_rows(text: str) -> tuple[str, ...]:
-    """Rows from names with commas between them.
+
+def with_run(config: RunConfig, run: Run) -> RunConfig:
+    """``config`` with what ``run`` changes in it."""
+    return RunConfig.from_tables(config.as_tables(), run.overrides(), where=run.name)
+
+
+def parse_rows(text: str, recipe: str = "paper") -> tuple[str, ...]:
+    """Rows of a recipe from names with commas between them.
 
     Raises:
         UsageError: an unknown name, or one given twice.
     """
-    rows = []
+    names, rows = names_of(recipe), []
     for part in text.split(","):
         name = part.strip().lower()
-        if name not in NAMES:
-            raise UsageError(f"unknown model '{name}' ({nearest(name, NAMES)})")
-        rows.append(NAMES[name])
+        if name not in names:
+            raise UsageError(f"unknown model '{name}' ({nearest(name, names)})")
+        rows.append(names[name])
     if len(set(rows)) < len(rows):
         raise UsageError(f"--models takes each model once, got '{text}'")
     return tuple(rows)
@@ -107,7 +152,22 @@ def read_config(path: Path | None, overrides: dict[str, Any]) -> RunConfig:
         UsageError: as in training, or a setting that each run decides.
     """
     config = RunConfig.read(path, overrides, defaults=DEFAULTS)
-    decided = [key for key in ("architecture", "gcn") if key in config.model]
+    _check_decided(path, config.model)
+    return config
+
+
+def read_configs(path: Path | None, overrides: dict[str, Any]) -> dict[str, RunConfig]:
+    """The same of the recipe ``best``, by row: its settings for the row's architecture, replaced in the same way.
+
+    Raises:
+        UsageError: as there.
+    """
+    model = read_toml(path).get("model", {}) if path is not None else {}
+    _check_decided(path, model if isinstance(model, dict) else {})
+    return {row: read_settings(path, overrides | changes, "best") for row, changes in BEST_ROWS.items()}
+
+
+def _check_decided(path: Path | None, model: dict[str, Any]) -> None:
+    decided = [key for key in ("architecture", "gcn") if key in model]
     if decided:
         raise UsageError(f"{path}, [model]: {' and '.join(decided)} follow from the model of each run; remove them")
-    return config

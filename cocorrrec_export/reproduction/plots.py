@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MARKERS = "osD^vPX"
+PROTOCOLS = {"sampled:ndcg@10": "among sampled negatives", "full:ndcg@10": "in the whole catalog"}
+"""What :func:`plot_comparison` shows, and its titles."""
 _SALT = "reproduction"
 
 
@@ -71,4 +73,19 @@ def plot_mini_batches(
     right = left.twinx()
     right.plot(range(len(sizes)), [inference_ms[size] for size in sizes], marker="s", color="tab:orange")
     right.set(ylabel="ms for a user (squares)", ylim=(0, None))
+    save_figure(figure, path, kind, salt=_SALT)
+
+
+def plot_comparison(
+    quality: dict[str, dict[str, Score]], p50_us: dict[str, float], path: Path, kind: str, *, target: str
+) -> None:
+    """Quality against the time of a ranking: a panel per protocol, a point per model, with the spread over seeds."""
+    figure = _figure(11, 4.2)
+    shown = {name: title for name, title in PROTOCOLS.items() if name in next(iter(quality.values()))}
+    for axes, (name, title) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
+        for marker, (model, own) in zip(_MARKERS * 2, quality.items(), strict=False):
+            axes.errorbar(p50_us[model], own[name].mean, yerr=own[name].std or 0.0, fmt=marker, capsize=3, label=model)
+        axes.set(xlabel=f"ranking of 100 candidates, int8 on {target}, us", xscale="log", title=f"NDCG@10, {title}")
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend(fontsize=7)
     save_figure(figure, path, kind, salt=_SALT)

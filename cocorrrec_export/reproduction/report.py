@@ -72,21 +72,23 @@ class Findings:
 
 def write_report(findings: Findings, out: Path) -> dict[str, Any]:
     """Write everything into ``out``, and return what ``results.json`` says."""
-    table = {row: scores(results) for row, results in findings.results.rows.items()}
-    compared = REFERENCE in findings.results.rows and len(findings.results.rows) > 1
-    tested = differences(dict(findings.results.rows), REFERENCE, TESTED) if compared else {}
+    per_user = {row: [result.per_user() for result in own] for row, own in findings.results.rows.items()}
+    table = {row: scores(own) for row, own in per_user.items()}
+    compared = REFERENCE in per_user and len(per_user) > 1
+    tested = differences(dict(per_user), REFERENCE, TESTED) if compared else {}
     facts = _facts(findings, table, tested)
-    _publish(out / "results.json", json.dumps(facts, indent=2) + "\n")
+    publish_text(out / "results.json", json.dumps(facts, indent=2) + "\n")
     _write_tables(findings, table, tested, out)
     for name, plot in _plots(findings, table).items():
         for kind in ("png", "svg"):
             with publish_file(out / f"{name}.{kind}") as staging:
                 plot(staging, kind)
-    _publish(out / "report.md", "\n".join(_markdown(findings, table, tested)) + "\n")
+    publish_text(out / "report.md", "\n".join(_markdown(findings, table, tested)) + "\n")
     return facts
 
 
-def _publish(path: Path, text: str) -> None:
+def publish_text(path: Path, text: str) -> None:
+    """Write ``text`` as the whole file."""
     with publish_file(path) as staging:
         staging.write_text(text, encoding="utf-8")
 
@@ -101,10 +103,7 @@ def _facts(
         "statistics": asdict(findings.statistics()),
         "seeds": list(findings.plan.seeds),
         "settings": findings.plan.config.as_tables(),
-        "learning_rates": {
-            row: {"chosen": results.chosen[row], "validation": {f"{rate:g}": x for rate, x in tried.items()}}
-            for row, tried in results.choice.items()
-        },
+        "learning_rates": rate_facts(results),
         "table_1": {row: {name: asdict(score) for name, score in own.items()} for row, own in table.items()},
         "differences": {row: {name: asdict(x) for name, x in own.items()} for row, own in tested.items()},
         "table_4": {
@@ -124,8 +123,16 @@ def _facts(
     }
 
 
+def rate_facts(results: Results) -> dict[str, Any]:
+    """The learning rate of each row, and what it was chosen from."""
+    return {
+        row: {"chosen": results.chosen[row], "validation": {f"{rate:g}": x for rate, x in tried.items()}}
+        for row, tried in results.choice.items()
+    }
+
+
 def _means(per_user: dict[str, Any]) -> dict[str, float]:
-    return {name: float(values.mean()) for name, values in per_user.items()}
+    return {name: float(per_user[name].mean()) for name in METRICS}
 
 
 def _write_tables(
@@ -137,50 +144,57 @@ def _write_tables(
         for row, results in findings.results.rows.items()
         for result in results
     ]
-    _write_csv(out / "table1_seeds.csv", ["model", "seed", *names], seeds)
+    write_csv(out / "table1_seeds.csv", ["model", "seed", *names], seeds)
     header = ["model", *(f"{name} {part}" for name in names for part in ("mean", "std"))]
     means = [
-        [row, *(_number(x) for name in names for x in (own[name].mean, own[name].std))] for row, own in table.items()
+        [row, *(decimal(x) for name in names for x in (own[name].mean, own[name].std))] for row, own in table.items()
     ]
-    _write_csv(out / "table1.csv", header, means)
+    write_csv(out / "table1.csv", header, means)
     against = [
-        [row, name, _number(x.mean), _number(x.low), _number(x.high), f"{x.p:.4f}"]
+        [row, name, decimal(x.mean), decimal(x.low), decimal(x.high), f"{x.p:.4f}"]
         for row, own in tested.items()
         for name, x in own.items()
     ]
     if against:
-        _write_csv(out / "differences.csv", ["model", "metric", "CoCorrRec is better by", "low", "high", "p"], against)
-    rates = [
-        [row, f"{rate:g}", f"{value:.6f}", "chosen" if rate == findings.results.chosen[row] else ""]
-        for row, tried in findings.results.choice.items()
-        for rate, value in tried.items()
-    ]
-    _write_csv(out / "learning_rates.csv", ["model", "learning rate", "validation", ""], rates)
+        write_csv(out / "differences.csv", ["model", "metric", "CoCorrRec is better by", "low", "high", "p"], against)
+    write_rates(findings.results, out / "learning_rates.csv")
     costs = [
-        [row, cost.parameters, cost.flops.per_token.paper, cost.flops.per_token.all, _number(cost.memory_per_token)]
+        [row, cost.parameters, cost.flops.per_token.paper, cost.flops.per_token.all, decimal(cost.memory_per_token)]
         for row, cost in findings.costs.items()
     ]
     columns = ["model", "parameters", "FLOPs per token (paper)", "FLOPs per token (all)", "bytes per token"]
-    _write_csv(out / "table4.csv", columns, costs)
+    write_csv(out / "table4.csv", columns, costs)
     lengths = [
         [row, length, flops.paper, flops.all, "" if cost.peak_bytes is None else cost.peak_bytes[index]]
         for row, cost in findings.costs.items()
         for index, (length, flops) in enumerate(zip(cost.flops.lengths, cost.flops.counts, strict=True))
     ]
-    _write_csv(out / "figure4.csv", ["model", "length", "FLOPs (paper)", "FLOPs (all)", "peak bytes"], lengths)
+    write_csv(out / "figure4.csv", ["model", "length", "FLOPs (paper)", "FLOPs (all)", "peak bytes"], lengths)
     if findings.results.mini_batches:
         sizes = [
             [size, f"{findings.inference_ms[size]:.4f}", *(f"{x:.6f}" for x in _means(result.per_user()).values())]
             for size, result in findings.results.mini_batches.items()
         ]
-        _write_csv(out / "figure6.csv", ["mini-batch", "ms", *names], sizes)
+        write_csv(out / "figure6.csv", ["mini-batch", "ms", *names], sizes)
 
 
-def _number(value: float | None) -> str:
+def write_rates(results: Results, path: Path) -> None:
+    """What every learning rate gave on validation."""
+    rates = [
+        [row, f"{rate:g}", f"{value:.6f}", "chosen" if rate == results.chosen[row] else ""]
+        for row, tried in results.choice.items()
+        for rate, value in tried.items()
+    ]
+    write_csv(path, ["model", "learning rate", "validation", ""], rates)
+
+
+def decimal(value: float | None) -> str:
+    """A cell of a CSV file; empty where there is nothing."""
     return "" if value is None else f"{value:.6f}"
 
 
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table as the whole file."""
     with publish_file(path) as staging, staging.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
@@ -240,7 +254,7 @@ def _quality_lines(
     places = {name: sorted((own[name].mean for own in table.values()), reverse=True) for name in names}
     rows = []
     for row, own in table.items():
-        rows.append([row, *(_marked(own[name], places[name]) for name in names)])
+        rows.append([row, *(marked(own[name], places[name]) for name in names)])
         if row in printed:
             theirs = dict(zip(METRICS, printed[row], strict=True))
             rows.append(["  in the paper", *(f"{theirs[name]:.4f}" for name in names)])
@@ -266,7 +280,8 @@ def _left_out(findings: Findings) -> list[str]:
     return ["", f"Left out: {', '.join(left)}: of {candidates} candidates, every order would earn it."]
 
 
-def _marked(score: Score, places: list[float]) -> str:
+def marked(score: Score, places: list[float]) -> str:
+    """A cell of a table; ``places`` are the means of its column, best first."""
     text = f"{score.mean:.4f}" + ("" if score.std is None else f" ± {score.std:.4f}")
     if score.mean == places[0]:
         return f"**{text}**"
@@ -302,13 +317,6 @@ def _verdict(metric: str, tested: dict[str, dict[str, Difference]]) -> str:
 
 
 def _rate_lines(findings: Findings) -> list[str]:
-    rates = findings.plan.learning_rates
-    rows = []
-    for row, tried in findings.results.choice.items():
-        shown = {rate: f"{value:.4f}" for rate, value in tried.items()}
-        shown[findings.results.chosen[row]] = f"**{shown[findings.results.chosen[row]]}**"
-        best = [result.facts["best_epoch"] for result in findings.results.rows[row]]
-        rows.append([row, *(shown[rate] for rate in rates), ", ".join(map(str, best))])
     training = findings.plan.config.training
     shared = ", ".join(
         f"{name.replace('_', ' ')} {getattr(training, name):g}"
@@ -320,22 +328,38 @@ def _rate_lines(findings: Findings) -> list[str]:
         f"Validation {training.monitor.upper()} of the best epoch with seed {findings.plan.seeds[0]}; the best is "
         f"taken. Shared: dropout {findings.plan.config.model.get('dropout', 0.0):g}, {shared}.",
         "",
-        *markdown_table(["", *(f"{rate:g}" for rate in rates), "best epoch of each seed"], rows),
-        *_still_improving(findings),
+        *rate_table(findings.plan, findings.results),
     ]
 
 
-def _still_improving(findings: Findings) -> list[str]:
+def rate_table(plan: Plan, results: Results) -> list[str]:
+    """What every learning rate gave on validation, the best epochs, and which runs may have ended too early."""
+    rows = []
+    for row, tried in results.choice.items():
+        shown = {rate: f"{value:.4f}" for rate, value in tried.items()}
+        shown[results.chosen[row]] = f"**{shown[results.chosen[row]]}**"
+        best = [result.facts["best_epoch"] for result in results.rows[row]]
+        rows.append([row, *(shown[rate] for rate in plan.learning_rates), ", ".join(map(str, best))])
+    columns = ["", *(f"{rate:g}" for rate in plan.learning_rates), "best epoch of each seed"]
+    return [*markdown_table(columns, rows), *_still_improving(plan, results)]
+
+
+def _still_improving(plan: Plan, results: Results) -> list[str]:
     """A model whose last epoch was its best may not have been trained to its end."""
-    most = findings.plan.config.training.epochs
-    seeds = {
-        row: sum(result.facts["best_epoch"] == most for result in results)
-        for row, results in findings.results.rows.items()
-    }
-    cut = [f"{row} ({count} of {len(findings.plan.seeds)} seeds)" for row, count in seeds.items() if count]
-    if not cut:
-        return []
-    return ["", f"The last epoch allowed, {most}, was the best of {', '.join(cut)}: more may do better (`--epochs`)."]
+    most = {row: plan.settings(own[0].run).training.epochs for row, own in results.rows.items()}
+    cut: dict[int, list[str]] = {}
+    for row, own in results.rows.items():
+        count = sum(result.facts["best_epoch"] == most[row] for result in own)
+        if count:
+            cut.setdefault(most[row], []).append(f"{row} ({count} of {len(plan.seeds)} seeds)")
+    return [
+        line
+        for epochs, rows in cut.items()
+        for line in (
+            "",
+            f"The last epoch allowed, {epochs}, was the best of {', '.join(rows)}: more may do better (`--epochs`).",
+        )
+    ]
 
 
 def _cost_lines(findings: Findings) -> list[str]:

@@ -1,6 +1,5 @@
 """From a file of interactions to the paper's tables and figures."""
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +10,13 @@ from cocorrrec_export.data.sources import resolve_source
 from cocorrrec_export.errors import UsageError, nearest
 from cocorrrec_export.files import own_folder
 from cocorrrec_export.modeling.config import ModelConfig
+from cocorrrec_export.reproduction.comparison import Comparison, write_comparison
 from cocorrrec_export.reproduction.costs import inference_times, measure_costs
+from cocorrrec_export.reproduction.device import DeviceCost, measure_device, prepare_device
 from cocorrrec_export.reproduction.paper import TABLE_2
-from cocorrrec_export.reproduction.plan import MINI_BATCH_ROW, Plan, Run
+from cocorrrec_export.reproduction.plan import MINI_BATCH_ROW, Plan
 from cocorrrec_export.reproduction.report import Findings, write_report
-from cocorrrec_export.reproduction.run import with_run
-from cocorrrec_export.reproduction.schedule import Watcher, Workers, train_all
+from cocorrrec_export.reproduction.schedule import Results, Watcher, Workers, train_all
 
 
 def reproduce(
@@ -25,6 +25,7 @@ def reproduce(
     out: Path,
     *,
     paper_data: str | None = None,
+    target: str | None = None,
     jobs: int = 1,
     ray: str | None = None,
     keep_models: bool = False,
@@ -38,6 +39,7 @@ def reproduce(
         data_file: interactions.
         out: folder; what is done already in it is not done again.
         paper_data: the paper's data set that the file is a prepared data set of.
+        target: with the recipe ``best``, what the models are exported to and timed as; None leaves that out.
         jobs: runs at a time.
         ray: address of a Ray cluster that the runs are spread over, as of :func:`~.ray.cluster`; None: this machine.
         keep_models: leave the weights of each run.
@@ -54,8 +56,16 @@ def reproduce(
     if paper_data is not None and paper_data not in TABLE_2:
         raise UsageError(f"unknown data set of the paper: '{paper_data}' ({nearest(paper_data, TABLE_2)})")
     check_file(data_file)
+    if target is not None:
+        prepare_device(target, progress)
+    # A prepared data set says itself what it was made with, and the report has to say it too.
+    plan = plan.with_data(resolve_source(data_file, plan.config.data))
+    name = data_file.name.split(".")[0]
     with own_folder(out), _workers(ray) as workers:
-        return _reproduce(plan, data_file, out, paper_data, jobs, keep_models, watcher, progress, workers)
+        results = train_all(plan, data_file, out, jobs=jobs, keep_models=keep_models, watcher=watcher, workers=workers)
+        if plan.recipe == "best":
+            return _write_comparison(plan, results, out, name, target, progress)
+        return _write_paper(plan, results, out, name, paper_data, progress)
 
 
 @contextmanager
@@ -69,34 +79,35 @@ def _workers(ray: str | None) -> Iterator[Workers | None]:
         yield workers
 
 
-def _reproduce(
-    plan: Plan,
-    data_file: Path,
-    out: Path,
-    paper_data: str | None,
-    jobs: int,
-    keep_models: bool,
-    watcher: Watcher | None,
-    progress: Callable[[str], None],
-    workers: Workers | None,
+def _write_paper(
+    plan: Plan, results: Results, out: Path, name: str, paper_data: str | None, progress: Callable[[str], None]
 ) -> dict[str, Any]:
-    # A prepared data set says itself what it was made with, and the report has to say it too.
-    data = resolve_source(data_file, plan.config.data)
-    plan = dataclasses.replace(plan, config=dataclasses.replace(plan.config, data=data))
-    results = train_all(plan, data_file, out, jobs=jobs, keep_models=keep_models, watcher=watcher, workers=workers)
-    vocab_size = next(iter(results.rows.values()))[0].facts["statistics"]["items"] + 1
-    configs = {row: _config(plan, row, vocab_size) for row in plan.rows}
+    configs = _configs(plan, results)
     costs = measure_costs(configs, progress=progress)
     inference_ms: dict[int, float] = {}
     if results.mini_batches:
         progress("time by mini-batch")
         inference_ms = inference_times(configs[MINI_BATCH_ROW], list(results.mini_batches))
     progress("writing the report")
-    name = data_file.name.split(".")[0]
     return write_report(Findings(plan, results, costs, inference_ms, name, paper_data), out)
 
 
-def _config(plan: Plan, row: str, vocab_size: int) -> ModelConfig:
-    run = Run(row=row, learning_rate=plan.learning_rates[0], seed=plan.seeds[0])
-    table = with_run(plan.config, run).model | {"vocab_size": vocab_size}
-    return ModelConfig.from_dict(table, where=row)
+def _write_comparison(
+    plan: Plan, results: Results, out: Path, name: str, target: str | None, progress: Callable[[str], None]
+) -> dict[str, Any]:
+    configs = _configs(plan, results)
+    costs: dict[str, DeviceCost] = {}
+    machine: dict[str, Any] = {}
+    if target is not None:
+        costs, machine = measure_device(configs, target, progress=progress)
+    progress("writing the report")
+    return write_comparison(Comparison(plan, results, configs, name, target, costs, machine), out)
+
+
+def _configs(plan: Plan, results: Results) -> dict[str, ModelConfig]:
+    """Of every row."""
+    vocab_size = next(iter(results.rows.values()))[0].facts["statistics"]["items"] + 1
+    return {
+        row: ModelConfig.from_dict(plan.settings(own[0].run).model | {"vocab_size": vocab_size}, where=row)
+        for row, own in results.rows.items()
+    }

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from cocorrrec_export.data.held_out import held_out_set
 from cocorrrec_export.errors import CocorrrecError, UsageError
 from cocorrrec_export.files import publish_file
-from cocorrrec_export.metrics import Places
+from cocorrrec_export.metrics import FULL_METRICS, METRICS, Places
 from cocorrrec_export.modeling.store import count_parameters, load_model, open_model, read_tensors, write_tensors
 from cocorrrec_export.reproduction.plan import Run
 from cocorrrec_export.training import run as training
-from cocorrrec_export.training.loop import Listener
-from cocorrrec_export.training.scoring import measure, ways
+from cocorrrec_export.training.loop import Listener, monitored
+from cocorrrec_export.training.scoring import Measured, measure, ways
 
 RESULT = "result.json"
 PLACES = "places.safetensors"
@@ -39,26 +39,33 @@ class Result:
     run: Run
     facts: dict[str, Any]
     """``settings``, ``parameters``, ``best_epoch``, ``epochs`` run, ``validation`` metrics, ``negatives``, ``seconds``,
-    ``data``.
+    ``references``, ``data``.
     """
     places: dict[str, NDArray[np.int64]]
-    """``<way>.above`` and ``<way>.tied``, each ``[users]``; the ways are ``corrected`` and ``alone``."""
+    """``<way>.above`` and ``<way>.tied``, each ``[users]``; the ways are ``corrected`` and ``alone``. Of the recipe
+    ``best`` also ``<way>.full.above`` and so on, and ``<way>.full.negatives``: the same in the whole catalog."""
 
     @property
     def validation(self) -> float:
         """What the learning rate is chosen by."""
-        settings = self.facts["settings"]
-        return float(self.facts["validation"][settings["training"]["monitor"]])
+        return float(monitored(self.facts["validation"], self.facts["settings"]["training"]["monitor"]))
 
-    def per_user(self) -> dict[str, NDArray[np.float64]]:
-        """Each metric ``[users]``, with the cloud's correction where the model has a GCN.
+    def has_cloud(self) -> bool:
+        """Whether the model has a cloud half, whose answer is one of the two ways."""
+        return "corrected.above" in self.places
 
-        Without those that every order would earn, with so few negatives.
+    def per_user(self, way: str | None = None, *, full: bool = False) -> dict[str, NDArray[np.float64]]:
+        """Each metric ``[users]``, without those that every order would earn, with so few negatives.
+
+        Args:
+            way: ``corrected`` or ``alone``; by default with the cloud's correction where the model has a GCN.
+            full: in the whole catalog, not among sampled negatives; with the mean reciprocal rank.
         """
-        way = "corrected" if "corrected.above" in self.places else "alone"
-        found = Places(self.places[f"{way}.above"], self.places[f"{way}.tied"], self.facts["negatives"])
+        prefix = (way or ("corrected" if self.has_cloud() else "alone")) + (".full" if full else "")
+        negatives = self.places[f"{prefix}.negatives"] if full else self.facts["negatives"]
+        found = Places(self.places[f"{prefix}.above"], self.places[f"{prefix}.tied"], negatives)
         values = found.per_user()
-        return {name: values[name] for name in found.meaningful()}
+        return {name: values[name] for name in found.meaningful(FULL_METRICS if full else METRICS)}
 
 
 def read_result(run: Run, folder: Path, settings: dict[str, Any], data: str) -> Result | None:
@@ -146,11 +153,10 @@ def perform(
     if held_out.compared == "other":
         raise CocorrrecError(f"{data_file}: changed while {run.name} was trained: give it again as it was")
     model = load_model(model_folder)
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for way, corrected in ways(model).items():
-        sampled = measure(model, held_out, corrected=corrected, full=False).sampled
-        for name, values in (("above", sampled.above), ("tied", sampled.tied)):
-            tensors[f"{way}.{name}"] = torch.from_numpy(values.astype(np.int16))
+        measured = measure(model, held_out, corrected=corrected, full=run.recipe == "best")
+        tensors |= _tensors(way, measured)
     write_tensors(tensors, folder / PLACES)
     log = (out / "metrics.jsonl").read_text(encoding="utf-8")
     with publish_file(folder / "metrics.jsonl") as staging:
@@ -165,6 +171,7 @@ def perform(
         "best_epoch": int(model_folder.metrics["validation"]["epoch"]),
         "validation": model_folder.metrics["validation"],
         "test": {way: model_folder.metrics[way] for way in ("corrected", "alone") if way in model_folder.metrics},
+        "references": model_folder.metrics["references"],
         "negatives": held_out.candidates.shape[1] - 1,
         "seconds": round(time.monotonic() - started, 1),
     }
@@ -174,12 +181,19 @@ def perform(
         shutil.rmtree(out)
 
 
+def _tensors(way: str, measured: Measured) -> dict[str, torch.Tensor]:
+    """The places of a way, as :attr:`Result.places` names them, in the smallest type that holds them."""
+    found = {f"{way}.above": measured.sampled.above, f"{way}.tied": measured.sampled.tied}
+    if (full := measured.full) is not None:
+        whole = {"above": full.above, "tied": full.tied, "negatives": np.asarray(full.negatives)}
+        found |= {f"{way}.full.{name}": values for name, values in whole.items()}
+    return {
+        name: torch.from_numpy(values.astype(np.int16 if values.max() < 1 << 15 else np.int32))
+        for name, values in found.items()
+    }
+
+
 def settings_of(config: training.RunConfig) -> dict[str, Any]:
     """The settings as they are read back from JSON."""
     tables: dict[str, Any] = json.loads(json.dumps(config.as_tables()))
     return tables
-
-
-def with_run(config: training.RunConfig, run: Run) -> training.RunConfig:
-    """``config`` with what ``run`` changes in it."""
-    return training.RunConfig.from_tables(config.as_tables(), run.overrides(), where=run.name)

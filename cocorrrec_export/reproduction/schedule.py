@@ -16,7 +16,7 @@ from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.files import sha256_file
 from cocorrrec_export.isolation import process_context
 from cocorrrec_export.reproduction.plan import MINI_BATCH_ROW, Plan, Run
-from cocorrrec_export.reproduction.run import Result, perform, read_result, settings_of, with_run
+from cocorrrec_export.reproduction.run import Result, perform, read_result, settings_of
 from cocorrrec_export.training.loop import Listener
 from cocorrrec_export.training.run import RunConfig
 
@@ -107,7 +107,7 @@ def train_all(
         CocorrrecError: the data cannot be used, or a run failed, with its name; the others' results are kept.
     """
     watcher = watcher or Watcher()
-    pool = _Pool(plan.config, data_file, out / "runs", jobs, keep_models, watcher, workers or _Processes(watcher))
+    pool = _Pool(plan, data_file, out / "runs", jobs, keep_models, watcher, workers or _Processes(watcher))
     choice: dict[str, dict[float, float]] = {}
     chosen: dict[str, float] = {}
     rows: dict[str, list[Result]] = {}
@@ -133,7 +133,7 @@ def train_all(
 class _Pool:
     def __init__(
         self,
-        config: RunConfig,
+        plan: Plan,
         data_file: Path,
         root: Path,
         jobs: int,
@@ -141,7 +141,7 @@ class _Pool:
         watcher: Watcher,
         workers: Workers,
     ) -> None:
-        self._config, self._data_file, self._root = config, data_file, root
+        self._plan, self._data_file, self._root = plan, data_file, root
         self._jobs, self._keep_models, self._watcher, self._workers = jobs, keep_models, watcher, workers
         self._digest = sha256_file(data_file)
         self._scratch = tempfile.TemporaryDirectory()
@@ -186,14 +186,11 @@ class _Pool:
         if is_cut(self._data_file):
             return self._data_file
         path = Path(self._scratch.name) / "data.cut"
-        make_cut(self._data_file, self._config.data, path, user_ids=False, progress=self._watcher.on_read)
+        make_cut(self._data_file, self._plan.config.data, path, user_ids=False, progress=self._watcher.on_read)
         return path
 
-    def _settings(self, run: Run) -> RunConfig:
-        return with_run(self._config, run)
-
     def _read(self, run: Run) -> Result | None:
-        return read_result(run, self._root / run.name, settings_of(self._settings(run)), self._digest)
+        return read_result(run, self._root / run.name, settings_of(self._plan.settings(run)), self._digest)
 
     def _keep(self, result: Result) -> None:
         self._results[result.run] = result
@@ -202,7 +199,7 @@ class _Pool:
     def _start(self) -> None:
         while self._waiting and len(self._workers) < self._jobs:
             run = self._waiting.popleft()
-            folder, config = self._root / run.name, self._settings(run)
+            folder, config = self._root / run.name, self._plan.settings(run)
             self._workers.start(run, folder, config, self._cut, data=self._digest, keep_model=self._keep_models)
 
 

@@ -25,10 +25,10 @@ def test_metrics_follow_from_places() -> None:
 
 def test_spread_is_over_seeds() -> None:
     results = [result("SASRec", 1, [0, 100]), result("SASRec", 2, [0, 0])]
-    hr = scores(results)["hr@10"]
+    hr = scores([each.per_user() for each in results])["hr@10"]
     assert hr.mean == 0.75
     assert hr.std == pytest.approx(np.std([0.5, 1.0], ddof=1))
-    assert scores(results[:1])["hr@10"].std is None
+    assert scores([results[0].per_user()])["hr@10"].std is None
 
 
 def test_corrected_places_are_read_where_there_are_any() -> None:
@@ -61,7 +61,7 @@ def test_differences_are_of_the_same_users() -> None:
     users = 400
     better: Any = [0] * users
     worse: Any = [0 if user % 2 else 50 for user in range(users)]
-    rows = {"CoCorrRec": [result("CoCorrRec", 1, better)], "DIN": [result("DIN", 1, worse)]}
+    rows = {"CoCorrRec": [result("CoCorrRec", 1, better).per_user()], "DIN": [result("DIN", 1, worse).per_user()]}
     found = differences(dict(rows), "CoCorrRec", ("hr@10",))["DIN"]["hr@10"]
     assert found.mean == 0.5
     assert found.low < 0.5 < found.high

@@ -13,13 +13,16 @@ import pytest
 
 from cocorrrec_export.errors import UsageError
 from cocorrrec_export.metrics import METRICS
-from cocorrrec_export.reproduction.plan import ROWS, Run, read_config
-from cocorrrec_export.reproduction.run import read_result, settings_of, with_run
+from cocorrrec_export.reproduction.comparison import CLOUD
+from cocorrrec_export.reproduction.plan import ROWS, Run, read_config, with_run
+from cocorrrec_export.reproduction.run import read_result, settings_of
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER, RUNS = ROOT / "docs" / "reproduction", ROOT / "benchmarks" / "runs"
 BEFORE = {"training.table_optimizer": "adamw", "data.reading.ties": "file"}
-REPORTS = sorted(path.parent for path in FOLDER.glob("*/results.json"))
+ALL = {path.parent: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*/results.json"))}
+REPORTS = [folder for folder, results in ALL.items() if results.get("recipe", "paper") == "paper"]
+COMPARISONS = [folder for folder, results in ALL.items() if results.get("recipe") == "best"]
 
 
 @pytest.mark.parametrize("report", REPORTS, ids=lambda path: path.name)
@@ -44,6 +47,29 @@ def test_table_1_follows_from_the_runs(report: Path) -> None:
             measured.append(metrics)
         for name in METRICS:
             assert results["table_1"][model][name]["mean"] == pytest.approx(np.mean([x[name] for x in measured]))
+
+
+@pytest.mark.parametrize("report", COMPARISONS, ids=lambda path: path.name)
+def test_the_comparison_follows_from_the_runs(report: Path) -> None:
+    results = ALL[report]
+    for row, rates in results["learning_rates"].items():
+        assert rates["chosen"] == float(max(rates["validation"], key=rates["validation"].__getitem__))
+        measured = []
+        for seed in results["seeds"]:
+            run = Run(row=row, learning_rate=rates["chosen"], seed=seed, recipe="best")
+            folder = RUNS / report.name / run.name
+            facts = json.loads((folder / "result.json").read_text())
+            result = read_result(run, folder, facts["settings"], facts["data"])
+            assert result is not None
+            assert result.facts["settings"]["model"] == results["settings"][row]["model"]
+            measured.append(result)
+        for way, title in (("alone", row), ("corrected", row + CLOUD)):
+            if title not in results["table"]:
+                assert way == "corrected" and not measured[0].has_cloud()
+                continue
+            for protocol, full in (("sampled", False), ("full", True)):
+                means = [float(result.per_user(way, full=full)["ndcg@10"].mean()) for result in measured]
+                assert results["table"][title][protocol]["ndcg@10"]["mean"] == pytest.approx(np.mean(means))
 
 
 def test_a_run_is_of_the_settings_it_was_made_with() -> None:

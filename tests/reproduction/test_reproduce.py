@@ -16,9 +16,20 @@ from cocorrrec_export.modeling.curves import PAPER_BATCH
 from cocorrrec_export.modeling.flops import forward_curve
 from cocorrrec_export.reproduction import paper
 from cocorrrec_export.reproduction.costs import inference_times, measure_costs
-from cocorrrec_export.reproduction.plan import NAMES, ROWS, Plan, Run, parse_rows, read_config
+from cocorrrec_export.reproduction.device import wire_bytes
+from cocorrrec_export.reproduction.plan import (
+    BEST_ROWS,
+    ROWS,
+    Plan,
+    Run,
+    names_of,
+    parse_rows,
+    read_config,
+    read_configs,
+    with_run,
+)
 from cocorrrec_export.reproduction.report import ALONE_DEVIATION
-from cocorrrec_export.reproduction.run import settings_of, with_run
+from cocorrrec_export.reproduction.run import settings_of
 from cocorrrec_export.reproduction.schedule import Watcher, train_all
 from tests.commands import Cli, start
 from tests.training.test_training import csv_file
@@ -68,6 +79,16 @@ def small_plan(**options: object) -> Plan:
         "config": read_config(None, overrides),
     }
     return Plan(**(defaults | options))  # type: ignore[arg-type]
+
+
+def best_plan(**options: object) -> Plan:
+    configs = read_configs(None, {})
+    given = {"recipe": "best", "rows": tuple(BEST_ROWS), "configs": configs, "config": configs["CoCorrRec"]}
+    return small_plan(**(given | options))
+
+
+def config_in_full(model: dict[str, object]) -> ModelConfig:
+    return ModelConfig.from_dict({"vocab_size": 40} | model, where="test")
 
 
 @pytest.mark.slow
@@ -171,7 +192,7 @@ def test_costs_grow_with_the_length() -> None:
 
 def test_rows_by_name() -> None:
     assert parse_rows("sasrec, cocorrrec-no-gcn") == ("SASRec", "CoCorrRec w/o GCN")
-    assert len(NAMES) == len(ROWS) == len(paper.TABLE_4)
+    assert len(names_of("paper")) == len(ROWS) == len(paper.TABLE_4)
     with pytest.raises(UsageError, match=r"unknown model 'sasrek'.*sasrec"):
         parse_rows("sasrek")
 
@@ -186,6 +207,12 @@ def test_rows_by_name() -> None:
         (("--models", "din,sasrec,din"), "--models takes each model once"),
         (("--models", "bert"), "unknown model 'bert'"),
         (("--paper", "books"), "unknown data set of the paper"),
+        (("--recipe", "bets"), "unknown recipe 'bets'"),
+        (("--recipe", "best", "--paper", "beauty"), "--paper has no meaning with --recipe best"),
+        (("--recipe", "best", "--mini-batches", "none"), "--mini-batches has no meaning with --recipe best"),
+        (("--target", "tflite"), "--target has no meaning with --recipe paper"),
+        (("--recipe", "best", "--target", "onnx"), "unknown --target 'onnx'"),
+        (("--recipe", "best", "--models", "cocorrrec-no-gcn"), "unknown model 'cocorrrec-no-gcn'"),
     ],
 )
 def test_wrong_options_are_usage_errors(tmp_path: Path, cli: Cli, arguments: tuple[str, ...], message: str) -> None:
@@ -234,6 +261,72 @@ def test_a_config_replaces_the_defaults_that_it_names(tmp_path: Path) -> None:
     path.write_text("training = 7\n")
     with pytest.raises(UsageError, match=r"\[training\] must be a table"):
         read_config(path, {})
+
+
+def test_the_better_recipe_has_settings_for_each_architecture(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("[training]\nepochs = 7\n")
+    plan = best_plan(configs=read_configs(path, {"model.dropout": 0.3}))
+    found = {row: plan.settings(plan.seed_runs(row, 0.004)[0]) for row in BEST_ROWS}
+    assert {(x.training.epochs, x.training.learning_rate, x.model["dropout"]) for x in found.values()} == {
+        (7, 0.004, 0.3)
+    }
+    assert {x.model["objective"] for x in found.values()} == {"sampled_softmax"}
+    assert {row for row, x in found.items() if x.training.positions == "last"} == {"DIN"}
+    assert [row for row, x in found.items() if x.model.get("correction") == "vector"] == ["CoCorrRec"]
+    lengths = {row: config_in_full(x.model).sequence_length for row, x in found.items()}
+    assert lengths == dict.fromkeys(BEST_ROWS, 10) | {"BERT4Rec, 50 clicks": 50}
+    path.write_text("[model]\ngcn = true\n")
+    with pytest.raises(UsageError, match="gcn follow"):
+        read_configs(path, {})
+
+
+def test_names_of_runs_differ_and_can_be_given_back() -> None:
+    plan = best_plan()
+    names = [plan.seed_runs(row, 0.002)[0].name for row in BEST_ROWS]
+    assert names[5] == "bert4rec-50-lr0.002-seed1" and len(set(names)) == len(BEST_ROWS)
+    assert parse_rows(",".join(names_of("best")), "best") == tuple(BEST_ROWS)
+
+
+def test_bytes_on_the_wire_are_those_of_the_tensors() -> None:
+    vector = ModelConfig(vocab_size=40, correction="vector", cloud_length=30)
+    assert wire_bytes(vector) == (4 * 30, 4 * 64)
+    assert wire_bytes(ModelConfig(vocab_size=40)) == (2560, 4160)
+
+
+@pytest.mark.slow
+def test_the_comparison_has_quality_of_both_protocols_and_costs(tmp_path: Path, cli: Cli) -> None:
+    data, out = csv_file(tmp_path / "clicks.csv"), tmp_path / "out"
+    arguments = ("reproduce", "--recipe", "best", "--data", data, "--config", small_config(tmp_path), "--quick")
+    arguments += ("--models", "cocorrrec,gru4rec,din", "--seeds", "1", "--out", out, "--json")
+    ended = cli(*arguments, "--target", "none")
+    assert ended.code == 0, ended.stderr
+    assert not (out / "comparison.png").exists()
+    without = json.loads(ended.stdout)["results"]
+    runs = {path: path.stat().st_mtime_ns for path in (out / "runs").glob("*/result.json")}
+    ended = cli(*arguments)
+    assert ended.code == 0, ended.stderr
+    assert runs == {path: path.stat().st_mtime_ns for path in (out / "runs").glob("*/result.json")}
+    facts = json.loads(ended.stdout)["results"]
+    assert facts == json.loads((out / "results.json").read_text())
+    table = facts["table"]
+    assert list(table) == ["CoCorrRec", "CoCorrRec with its cloud", "GRU4Rec", "DIN"]
+    for title, line in table.items():
+        assert 0 < line["full"]["ndcg@10"]["mean"] <= line["sampled"]["ndcg@10"]["mean"] < 1
+        assert line["sampled"] == without["table"][title]["sampled"]
+        assert line["int8_bytes"] > 10_000 and line["rank_us"] > 0 and without["table"][title]["rank_us"] is None
+    assert [table[title]["step_us"] is None for title in table] == [False, False, False, True]
+    assert [line["wire_bytes"] for line in table.values()] == [None, 456, None, None]
+    assert set(facts["references"]) == {"popularity", "item neighbors"}
+    assert set(facts["differences"]) == set(table) - {"CoCorrRec"}
+    result = json.loads((out / "runs" / "gru4rec-lr0.002-seed1" / "result.json").read_text())
+    assert table["GRU4Rec"]["sampled"]["uauc"]["mean"] == pytest.approx(result["test"]["alone"]["uauc"])
+    report = (out / "report.md").read_text()
+    assert "| CoCorrRec with its cloud |" in report and "200 + 256" in report and "| popularity |" in report
+    for name in re.findall(r"\]\((\S+)\)", report):
+        assert (out / name).is_file()
+    with (out / "comparison_seeds.csv").open() as file:
+        assert [row["model"] for row in csv.DictReader(file)] == list(table)
 
 
 def test_settings_survive_json() -> None:
