@@ -67,7 +67,6 @@ def _cloud(config: ModelConfig) -> GCN | VectorCloud | None:
             length=config.cloud_length,
             networks=config.cloud_networks,
             dropout=config.cloud_dropout,
-            click_dropout=config.cloud_click_dropout,
         )
     return None
 

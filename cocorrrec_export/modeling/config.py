@@ -26,7 +26,6 @@ RANGES: dict[str, Range] = {
     "cloud_networks": (1, 64),
     "dropout": (0.0, _BELOW_1),
     "cloud_dropout": (0.0, _BELOW_1),
-    "cloud_click_dropout": (0.0, _BELOW_1),
     "init_std": (0.0, 10.0),
     "num_layers": (0, 1 << 10),
     "inner_size": (0, 1 << 16),
@@ -138,8 +137,6 @@ class ModelConfig:
     """Networks of the cloud model of ``correction = "vector"``, whose vectors are averaged."""
     cloud_dropout: float = 0.2
     """Share of features dropped in training of the cloud model of ``correction = "vector"``."""
-    cloud_click_dropout: float = 0.0
-    """Share of whole clicks hidden in training of that cloud model, so that it learns to read the others."""
     item_side: Literal["mlp", "dot"] = "mlp"
     """An item's vector: its row of the table through a tower (released), or the row itself (Eq. 12)."""
     readout: Literal["norm", "residual"] = "norm"

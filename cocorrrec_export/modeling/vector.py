@@ -30,14 +30,10 @@ class VectorReader(nn.Module):
         num_heads: h.
         length: L_cloud, rows of the table of positions.
         dropout: share of features dropped in training.
-        click_dropout: share of clicks whose rows are zeroed in training; their positions stay.
     """
 
-    def __init__(
-        self, *, hidden_size: int, num_heads: int, length: int, dropout: float, click_dropout: float = 0.0
-    ) -> None:
+    def __init__(self, *, hidden_size: int, num_heads: int, length: int, dropout: float) -> None:
         super().__init__()
-        self.click_dropout = click_dropout
         self.position_embedding = nn.Embedding(length, hidden_size)
         self.blocks = bert_blocks(hidden_size=hidden_size, num_heads=num_heads, num_layers=LAYERS, dropout=dropout)
         self.output = nn.Linear(hidden_size, hidden_size)
@@ -48,8 +44,6 @@ class VectorReader(nn.Module):
 
         ``[B, L, D]``, or at ``last [B]`` alone ``[B, D]``.
         """
-        if self.training and self.click_dropout:
-            rows = rows * (torch.rand(ids.shape, device=rows.device) >= self.click_dropout).unsqueeze(-1)
         x = self.dropout(rows + self.position_embedding.weight[: rows.shape[1]])
         return self.output(self.dropout(read_blocks(self.blocks, x, ids != PADDING_ID, causal=True, last=last)))
 
@@ -63,29 +57,13 @@ class VectorCloud(nn.Module):
         length: L_cloud.
         networks: how many readers.
         dropout: share of features dropped in training.
-        click_dropout: share of clicks hidden in training.
     """
 
-    def __init__(
-        self,
-        *,
-        hidden_size: int,
-        num_heads: int,
-        length: int,
-        networks: int,
-        dropout: float,
-        click_dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, *, hidden_size: int, num_heads: int, length: int, networks: int, dropout: float) -> None:
         super().__init__()
         self.length = length
         self.networks = nn.ModuleList(
-            VectorReader(
-                hidden_size=hidden_size,
-                num_heads=num_heads,
-                length=length,
-                dropout=dropout,
-                click_dropout=click_dropout,
-            )
+            VectorReader(hidden_size=hidden_size, num_heads=num_heads, length=length, dropout=dropout)
             for _ in range(networks)
         )
         self.register_buffer("weight", torch.ones(1))  # chosen on validation

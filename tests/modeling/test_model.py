@@ -10,7 +10,6 @@ from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.ttt import Correction, match_statistics
-from cocorrrec_export.modeling.vector import VectorReader
 from tests import models
 
 
@@ -103,24 +102,6 @@ def test_the_last_position_alone_equals_every_position(mini_batch: int, gcn: boo
     everywhere = model.scn.ttt.every_position(H, correction, model.scn.fusion)
     alone = model.scn.ttt(H, torch.arange(13), correction, model.scn.fusion)
     torch.testing.assert_close(alone, everywhere[torch.arange(13), torch.arange(13)], atol=1e-5, rtol=1e-5)
-
-
-@torch.no_grad()
-def test_clicks_are_hidden_from_the_cloud_in_training_alone() -> None:
-    """As many as asked for, whole clicks, and the others as they are."""
-    reader = VectorReader(hidden_size=8, num_heads=2, length=5, dropout=0.0, click_dropout=0.4)
-    seen: list[torch.Tensor] = []
-    reader.dropout.register_forward_pre_hook(
-        lambda _, inputs: seen.append(inputs[0] - reader.position_embedding.weight)
-    )
-    ids, rows = histories(200, 5), torch.ones(200, 5, 8)
-    reader.train()(ids, rows)
-    hidden = (seen[0].abs() < 1e-6).all(-1)
-    torch.testing.assert_close(seen[0][~hidden], torch.ones(int((~hidden).sum()), 8))
-    assert 0.35 < hidden.float().mean() < 0.45
-    seen.clear()
-    reader.eval()(ids, rows)
-    torch.testing.assert_close(seen[0], rows)
 
 
 def test_match_statistics_by_hand() -> None:

@@ -483,12 +483,11 @@ def test_a_run_of_both_halves_is_resumed_bit_for_bit(
     """Stopped in the on-device model's training, and in that of the first and of the second network of the cloud."""
     monkeypatch.setattr(loop.CheckpointClock, "is_due", lambda _: True)
     data = csv_file(tmp_path / "clicks.csv")
-    config = vector_config(cloud_click_dropout=0.3)
-    expected = train(data, config, tmp_path / "whole", name="walk")
+    expected = train(data, vector_config(), tmp_path / "whole", name="walk")
     with pytest.raises(KeyboardInterrupt):
-        train(data, config, tmp_path / "m", name="walk", listener=StopAfter(steps))
+        train(data, vector_config(), tmp_path / "m", name="walk", listener=StopAfter(steps))
     torch.manual_seed(7)
-    resumed = train(data, config, tmp_path / "m", name="walk", resume=True)
+    resumed = train(data, vector_config(), tmp_path / "m", name="walk", resume=True)
     assert resumed.sha256 == expected.sha256
     assert (tmp_path / "m/metrics.jsonl").read_text() == (tmp_path / "whole/metrics.jsonl").read_text()
 
