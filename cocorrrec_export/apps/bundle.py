@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cocorrrec_export.apps.model import AppModel, open_app_model
+from cocorrrec_export.artifact.copies import checked_copy
 from cocorrrec_export.artifact.manifest import MANIFEST
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.files import listed_files, publish_directory, sha256_file
@@ -94,14 +95,12 @@ def write(path: Path, text: str) -> None:
 
 
 def _copy_model(model: AppModel, folder: Path) -> None:
-    """Program, manifest and items."""
+    """Program, manifest and items: the bytes that were checked, whatever the export's folder holds by now."""
     folder.mkdir(parents=True)
-    program = model.artifact.program
-    if program.is_dir():
-        shutil.copytree(program, folder / program.name)
-    else:
-        shutil.copyfile(program, folder / program.name)
-    shutil.copyfile(model.artifact.path / MANIFEST, folder / MANIFEST)
+    with checked_copy(model.artifact) as program:
+        copy = shutil.copytree if program.is_dir() else shutil.copyfile
+        copy(program, folder / program.name)
+    write(folder / MANIFEST, json.dumps(model.artifact.manifest, indent=2) + "\n")
     write(folder / ITEMS, model.items_json)
 
 

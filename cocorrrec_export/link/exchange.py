@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cocorrrec_export.artifact.manifest import newest_artifact, open_artifact
+from cocorrrec_export.artifact.copies import checked_copy
+from cocorrrec_export.artifact.manifest import Artifact, newest_artifact, open_artifact
 from cocorrrec_export.errors import CocorrrecError, UsageError
 from cocorrrec_export.isolation import child_environment, in_child, python_command
 from cocorrrec_export.link.document import (
@@ -25,6 +26,7 @@ from cocorrrec_export.link.document import (
     row,
 )
 from cocorrrec_export.link.shaping import Link, Namespace, choose_shaping, namespace, proxy
+from cocorrrec_export.runtime.base import Runtime
 from cocorrrec_export.runtime.open import open_runtime, rehearse
 from cocorrrec_export.serving.client import GcnClient
 from cocorrrec_export.serving.phone import VECTOR
@@ -100,16 +102,23 @@ def _phone(request: Request, gcn: Path) -> tuple[NDArray[np.generic], Tolerance]
             f"{artifact.path} was made from {mine['name']} ({mine['sha256'][:16]}), {gcn} from {theirs['name']} "
             f"({theirs['sha256'][:16]}): export both halves of one model"
         )
-    in_child(f"running {artifact.program}", rehearse, artifact.target, artifact.program, artifact.entry_points)
-    runtime = open_runtime(artifact.target, artifact.program, artifact.entry_points)
+    with checked_copy(artifact) as program:
+        in_child(f"running {artifact.program}", rehearse, artifact.target, program, artifact.entry_points)
+        runtime = open_runtime(artifact.target, program, artifact.entry_points)
+        return _upload_and_tolerance(request, artifact, cloud_artifact, runtime)
+
+
+def _upload_and_tolerance(
+    request: Request, artifact: Artifact, gcn: Artifact, runtime: Runtime
+) -> tuple[NDArray[np.generic], Tolerance]:
     if not {"rank", "rank_corrected"} <= runtime.entry_points.keys():
         raise UsageError(f"{artifact.path} lacks the entry points rank and rank_corrected")
-    (cloud,) = cloud_artifact.entry_points
+    (cloud,) = gcn.entry_points
     takes = [spec.name for spec in runtime.entry_points["rank_corrected"].inputs[2:]]
     gives = [spec.name for spec in cloud.outputs]
     if takes != gives:
         raise UsageError(
-            f"{artifact.path} takes {' and '.join(takes)} from the cloud, {gcn} answers with {' and '.join(gives)}: "
+            f"{artifact.path} takes {' and '.join(takes)} from the cloud, {gcn.path} answers with {' and '.join(gives)}: "
             "export both halves of one model"
         )
     length = int(runtime.entry_points["rank"].inputs[0].shape[1])

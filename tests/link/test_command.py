@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,11 @@ import pytest
 from cocorrrec_export.artifact.manifest import Artifact
 from cocorrrec_export.cli import console
 from cocorrrec_export.cli.profile.app import app
+from cocorrrec_export.contract import EntryPoint
+from cocorrrec_export.link import exchange
 from cocorrrec_export.profiling.report.document import write_profile
+from cocorrrec_export.runtime.base import Runtime
+from cocorrrec_export.runtime.open import open_runtime
 from tests.exports import rehash
 from tests.profiling.profiles import small_profile
 
@@ -139,3 +144,21 @@ def test_halves_of_two_models_are_refused(
     assert run(monkeypatch, "--scn", scn_fp32.path, "--gcn", other, "--output", tmp_path / "out", *GRID) == 2
     assert "export both halves of one model" in capfd.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_phone_s_model_is_loaded_from_the_copy_that_was_checked(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], scn_fp32: Artifact, gcn_fp32: Artifact
+) -> None:
+    """A file that is exchanged after its check is not the one that runs."""
+    opened: list[Path] = []
+
+    def watched(target: str, program: Path, entry_points: Sequence[EntryPoint]) -> Runtime:
+        opened.append(program)
+        return open_runtime(target, program, entry_points)
+
+    monkeypatch.setattr(exchange, "open_runtime", watched)
+    halves = ("--scn", scn_fp32.path, "--gcn", gcn_fp32.path)
+    assert run(monkeypatch, *halves, "--requests", "1", "--shaping", "nonsense") == 2
+    capfd.readouterr()
+    assert [path.name for path in opened] == [scn_fp32.program.name]
+    assert scn_fp32.path not in opened[0].parents and not opened[0].exists()
