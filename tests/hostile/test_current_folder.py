@@ -1,5 +1,6 @@
 """A folder from a stranger is stood in: nothing in it may run, here or in any process that we start."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +11,10 @@ import pytest
 
 from cocorrrec_export.artifact.manifest import Artifact
 from cocorrrec_export.modeling.store import ModelFolder
+from cocorrrec_export.serving.client import SyncGcnClient
+from tests.reproduction.test_reproduce import small_config
+from tests.serving.conftest import uploads
+from tests.training.test_training import csv_file
 
 NAMES = (
     "socket", "json", "struct", "random", "selectors", "signal", "tempfile", "threading", "pickle", "logging", "ast",
@@ -30,23 +35,40 @@ def poisoned(tmp_path: Path) -> Path:
     return folder
 
 
-def run(folder: Path, program: str, *arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """A console script as a user starts it, in ``folder``; fails the test if anything there was run."""
+def ran(folder: Path) -> Path:
+    """Where the poison of a folder says that it was run."""
+    return folder.parent / "ran"
+
+
+def clean_environment(folder: Path) -> dict[str, str]:
+    """Of a user, without what would keep the current folder out by itself."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return clean | {"RUN_BY": str(ran(folder)), "COLUMNS": "200"}
+
+
+def start(folder: Path, program: str, *arguments: object) -> "subprocess.Popen[str]":
+    """A console script as a user starts it, in ``folder``."""
     script = shutil.which(program, path=str(Path(sys.executable).parent))
     assert script, f"{program} is not installed next to {sys.executable}"
-    ran = folder.parent / "ran"
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    done = subprocess.run(
+    return subprocess.Popen(
         [script, *map(str, arguments)],
         cwd=folder,
-        env=clean | {"RUN_BY": str(ran), "COLUMNS": "200"} | environment,
-        capture_output=True,
+        env=clean_environment(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-        timeout=300,
     )
-    assert not ran.exists(), f"{program} {arguments[0]} ran {ran.read_text()}"
-    return done
+
+
+def run(folder: Path, program: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    """The same to its end; fails the test if anything in ``folder`` was run."""
+    process = start(folder, program, *arguments)
+    try:
+        output, errors = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    assert not ran(folder).exists(), f"{program} {arguments[0]} ran {ran(folder).read_text()}"
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
 def test_the_poison_works(poisoned: Path) -> None:
@@ -86,6 +108,59 @@ def test_the_link_with_its_server_and_proxy(poisoned: Path, scn_fp32: Artifact, 
 @pytest.mark.slow
 def test_doctor_and_its_tiny_exports(poisoned: Path) -> None:
     run(poisoned, "cocorr-export", "doctor", "--json")
+
+
+def test_the_server(poisoned: Path, gcn_fp32: Artifact) -> None:
+    """It starts processes before it is ready, and imports more with the first request."""
+    process = start(poisoned, "cocorr-serve", "gcn", gcn_fp32.path, "--port", 0, "--json", "--drain-seconds", 0)
+    try:
+        assert process.stdout is not None
+        address = json.loads(process.stdout.readline())["address"]
+        with SyncGcnClient(address, deadline_s=30) as client:
+            client.correct(uploads(1))
+    finally:
+        process.terminate()
+        said = process.communicate(timeout=30)[1]
+    assert process.returncode == 0, said
+    assert not ran(poisoned).exists(), ran(poisoned).read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["executorch", "tflite"])
+def test_building_a_runner(poisoned: Path, target: str) -> None:
+    done = run(poisoned, "cocorr-profile", "build-runner", "--target", target, "--abi", "x86_64", "--out", "runners")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_reproduction_with_its_workers(poisoned: Path, tmp_path: Path) -> None:
+    """Two runs at once, each in processes of its own."""
+    config = small_config(tmp_path, "epochs = 1")
+    data = csv_file(tmp_path / "clicks.csv")
+    few = ("--models", "GRU4Rec", "--seeds", "1,2", "--learning-rates", "0.002", "--mini-batches", "none")
+    options = ("--data", data, "--config", config, *few, "--jobs", 2, "--out", "results")
+    done = run(poisoned, "cocorr-export", "reproduce", *options)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_the_replicas_of_ray(poisoned: Path, gcn_fp32: Artifact) -> None:
+    """Ray itself puts the driver's folder in front of every module of a replica."""
+    program = (
+        "import sys, ray; from pathlib import Path; from ray import serve; "
+        "from cocorrrec_export.serving.ray import build; "
+        "ray.init(address='local', num_cpus=2, include_dashboard=False, log_to_driver=False, "
+        "object_store_memory=100 << 20); serve.start(http_options={'host': '127.0.0.1', 'port': 0}); "
+        "serve.run(build(Path(sys.argv[1]), min_replicas=1, max_replicas=1, num_cpus=0.5), name='gcn'); "
+        "serve.shutdown(); ray.shutdown()"
+    )
+    command = [sys.executable, "-P", "-c", program, str(gcn_fp32.path)]
+    environment = clean_environment(poisoned) | {"PYTHONSAFEPATH": "1", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+    done = subprocess.run(
+        command, cwd=poisoned, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert not ran(poisoned).exists(), ran(poisoned).read_text()
 
 
 def test_processes_are_started_in_one_place() -> None:
