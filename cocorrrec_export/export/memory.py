@@ -23,7 +23,7 @@ def one_copy_of_tables() -> Iterator[None]:
         if plain and self.numel() * self.element_size() >= LARGE:
             memo[id(self)] = self
             return self
-        return original(self, memo)  # type: ignore[no-untyped-call]
+        return original(self, memo)
 
     Tensor.__deepcopy__ = shared  # type: ignore[method-assign]
     try:

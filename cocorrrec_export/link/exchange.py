@@ -118,8 +118,8 @@ def _upload_and_tolerance(
     gives = [spec.name for spec in cloud.outputs]
     if takes != gives:
         raise UsageError(
-            f"{artifact.path} takes {' and '.join(takes)} from the cloud, {gcn.path} answers with {' and '.join(gives)}: "
-            "export both halves of one model"
+            f"{artifact.path} takes {' and '.join(takes)} from the cloud, {gcn.path} answers with "
+            f"{' and '.join(gives)}: export both halves of one model"
         )
     length = int(runtime.entry_points["rank"].inputs[0].shape[1])
     ids = _clicks(length)

@@ -60,7 +60,7 @@ def check_seal(program: Path, metadata: dict[str, str | int]) -> bool:
 def require_seal(program: Path) -> None:
     """Refuse a program that does not carry the digest of its content, without reading its format.
 
-    A manifest can be made to match any file. The file's own digest is looked for where it can be: every 64
+    A manifest can be made to match any file. The file's own digest is looked for in all that it may be: every 64
     hexadecimal characters in it.
 
     Raises:
