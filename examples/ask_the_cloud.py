@@ -16,11 +16,10 @@ from pathlib import Path
 import numpy as np
 from demo_user import MEMORY, most_helped, place
 
-from cocorrrec_export.artifact.manifest import open_artifact
+from cocorrrec_export import open_artifact, open_runtime
 from cocorrrec_export.data.catalogue import read_titles
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.modeling.store import find_model, open_model
-from cocorrrec_export.runtime.open import open_runtime
 from cocorrrec_export.serving.client import GcnClient
 from cocorrrec_export.serving.phone import Phone, Ranking
 
@@ -29,9 +28,9 @@ DEADLINE_S = 1.0  # generous: this shows the exchange; `cocorr-profile link` mea
 folder = open_model(find_model("cocorrrec-movielens"))
 titles = read_titles(folder.items_path)
 held_out = EvaluationSet.load(folder.evaluation_path, vocab_size=folder.config.vocab_size)
-artifact, cloud = (open_artifact(Path("dist") / name) for name in ("scn-executorch-int8", "gcn-onnx-fp32"))
-scn = open_runtime("executorch", artifact.program, artifact.entry_points)
-user = most_helped(scn, open_runtime("onnx", cloud.program, cloud.entry_points), held_out)
+artifact = open_artifact("dist/scn-executorch-int8")
+scn = open_runtime(artifact)
+user = most_helped(scn, open_runtime(open_artifact("dist/gcn-onnx-fp32")), held_out)
 ids = held_out.histories[user : user + 1].numpy()  # [1, 10] the last clicks, oldest first
 memory = held_out.memory(slice(user, user + 1), MEMORY).int().numpy()  # [1, 50] what is sent
 candidates = held_out.candidates[user, :100].numpy()  # 100 films; the first is what the user watched next

@@ -5,26 +5,22 @@ Run after:
     cocorr-export gcn --target onnx
 """
 
-from pathlib import Path
-
 import numpy as np
 from demo_user import MEMORY, most_helped, place
 
-from cocorrrec_export.artifact.manifest import open_artifact
+from cocorrrec_export import open_artifact, open_runtime
 from cocorrrec_export.data.catalogue import read_titles
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.modeling.store import find_model, open_model
 from cocorrrec_export.runtime.base import score_list
-from cocorrrec_export.runtime.open import open_runtime
 
 folder = open_model(find_model("cocorrrec-movielens"))
 titles = read_titles(folder.items_path)
 held_out = EvaluationSet.load(folder.evaluation_path, vocab_size=folder.config.vocab_size)
 
 # open_artifact checks every hash before a native runtime sees a byte.
-phone, cloud = (open_artifact(Path("dist") / name) for name in ("scn-executorch-int8", "gcn-onnx-fp32"))
-scn = open_runtime("executorch", phone.program, phone.entry_points)
-gcn = open_runtime("onnx", cloud.program, cloud.entry_points)
+scn = open_runtime(open_artifact("dist/scn-executorch-int8"))
+gcn = open_runtime(open_artifact("dist/gcn-onnx-fp32"))
 
 user = most_helped(scn, gcn, held_out)  # by the rule that demo_user.py states
 ids = held_out.histories[user : user + 1].numpy()  # [1, 10] the last clicks, oldest first
