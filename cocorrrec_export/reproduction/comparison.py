@@ -45,8 +45,7 @@ NOTES = (
     "of one more click, where a model reads clicks one by one. One thread of this machine, which may do other work: "
     "read ratios. With its cloud, rank is the one that adds an answer that has arrived.",
     "wire: bytes of the tensors up and down, for one answer of the cloud.",
-    "Settings are those of `train --recipe best` for each architecture; they were searched for CoCorrRec alone, and "
-    "each model has its own learning rate.",
+    "Settings are those of `train --recipe best` for each architecture; they were searched for CoCorrRec alone.",
 )
 
 
@@ -203,6 +202,7 @@ def _markdown(
     found = facts["statistics"]
     seeds = ", ".join(map(str, comparison.plan.seeds))
     several = len(comparison.plan.seeds) > 1
+    taken = "the best is taken" if len(comparison.plan.learning_rates) > 1 else "no other learning rate was tried"
     spread = f"mean ± standard deviation over seeds {seeds}" if several else f"seed {seeds} alone"
     lines = [
         f"# {comparison.data_name}, recipe best",
@@ -224,7 +224,7 @@ def _markdown(
         "",
         "## Learning rates",
         "",
-        f"Validation of the best epoch with seed {comparison.plan.seeds[0]}; the best is taken.",
+        f"Validation of the best epoch with seed {comparison.plan.seeds[0]}; {taken}.",
         "",
         *rate_table(comparison.plan, comparison.results),
     ]
