@@ -12,10 +12,11 @@ from cocorrrec_export.artifact.recipe import Recipe, choose_recipe
 from cocorrrec_export.contract import EntryPoint
 from cocorrrec_export.export import pipeline
 from cocorrrec_export.export.graphs import GraphSpec, scn_graphs
-from cocorrrec_export.modeling.store import load_model
+from cocorrrec_export.modeling.store import ModelFolder, load_model
 from cocorrrec_export.runtime.coreml import CoreMLRuntime
 from cocorrrec_export.runtime.mlpackage import Package, open_package, write_model
-from tests.models import CONFIG, model_folder
+from tests.models import CONFIG
+from tests.once import once
 
 MODEL = "Data/com.apple.CoreML/model.mlmodel"
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
@@ -41,9 +42,9 @@ def recipe(precision: str, item_side: str = "computed") -> Recipe:
 class CoreMLExports:
     """Exports one random model, each recipe once."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, model: ModelFolder, folder: Path) -> None:
         self.folder = folder
-        self.model = model_folder(folder / "tiny")
+        self.model = model
 
     def artifact(self, precision: str, item_side: str = "computed") -> Artifact:
         """The published folder."""
@@ -52,7 +53,8 @@ class CoreMLExports:
     @functools.cache  # noqa: B019  # lives as long as the tests
     def _export(self, precision: str, item_side: str) -> Artifact:
         source = pipeline.open_source(str(self.model.path), None)
-        return pipeline.export(source, recipe(precision, item_side), self.folder / item_side)
+        chosen, out = recipe(precision, item_side), self.folder / item_side
+        return once(out / chosen.folder(self.model.config.architecture), lambda: pipeline.export(source, chosen, out))
 
     def runtime(self, precision: str, item_side: str = "computed") -> CoreMLRuntime:
         """The file, loaded."""

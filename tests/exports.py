@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from cocorrrec_export.runtime.seal import PLACEHOLDER, seal
 from cocorrrec_export.targets import find_target
 from tests.coreml import CoreMLExports
 from tests.models import model_folder
+from tests.once import once, shared_folder
 
 
 @pytest.fixture(scope="session")
@@ -30,45 +32,58 @@ def tiny_sha256(tiny: ModelFolder) -> str:
     return tiny.sha256
 
 
-def _export(tiny: ModelFolder, out: Path, kind: str, target: str, precision: str) -> Artifact:
-    recipe = choose_recipe(kind, target, precision=precision)  # type: ignore[arg-type]
-    return pipeline.export(pipeline.open_source(str(tiny.path), None), recipe, out)
+Exported = Callable[[str, str, str], Artifact]
 
 
 @pytest.fixture(scope="session")
-def scn_fp32(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+def exported(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """The random model, exported by kind, target and precision: once for all processes of a run."""
+    shared = shared_folder(tmp_path_factory)
+
+    def export(kind: str, target: str, precision: str) -> Artifact:
+        recipe = choose_recipe(kind, target, precision=precision)  # type: ignore[arg-type]
+        out = shared / f"{kind}-{target}-{precision}"  # a folder for each: some tests take the newest of a folder
+        source = pipeline.open_source(str(tiny.path), None)
+        return once(out / recipe.folder(tiny.config.architecture), lambda: pipeline.export(source, recipe, out))
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def scn_fp32(exported: Exported) -> Artifact:
     """The on-device model in float32."""
-    return _export(tiny, tmp_path_factory.mktemp("dist"), "scn", "executorch", "fp32")
+    return exported("scn", "executorch", "fp32")
 
 
 @pytest.fixture(scope="session")
-def scn_int8(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+def scn_int8(exported: Exported) -> Artifact:
     """The on-device model in int8."""
-    return _export(tiny, tmp_path_factory.mktemp("dist"), "scn", "executorch", "int8")
+    return exported("scn", "executorch", "int8")
 
 
 @pytest.fixture(scope="session")
-def gcn_fp32(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+def gcn_fp32(exported: Exported) -> Artifact:
     """The cloud model."""
-    return _export(tiny, tmp_path_factory.mktemp("dist"), "gcn", "onnx", "fp32")
+    return exported("gcn", "onnx", "fp32")
 
 
 @pytest.fixture(scope="session")
-def tflite_int8(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+def tflite_int8(exported: Exported) -> Artifact:
     """The on-device model as a ``.tflite``."""
-    return _export(tiny, tmp_path_factory.mktemp("dist"), "scn", "tflite", "int8")
+    return exported("scn", "tflite", "int8")
 
 
 @pytest.fixture(scope="session")
-def onnx_int8(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+def onnx_int8(exported: Exported) -> Artifact:
     """The on-device model as ONNX files."""
-    return _export(tiny, tmp_path_factory.mktemp("dist"), "scn", "onnx", "int8")
+    return exported("scn", "onnx", "int8")
 
 
 @pytest.fixture(scope="session")
 def coreml_exports(tmp_path_factory: pytest.TempPathFactory) -> CoreMLExports:
-    """A random model's exports to Core ML, each made once."""
-    return CoreMLExports(tmp_path_factory.mktemp("coreml"))
+    """A random model's exports to Core ML, each made once for all processes of a run."""
+    model = model_folder(tmp_path_factory.mktemp("models") / "tiny")
+    return CoreMLExports(model, shared_folder(tmp_path_factory) / "coreml")
 
 
 @pytest.fixture(scope="session")
