@@ -11,6 +11,8 @@ from tests.commands import start
 
 GCN = ("gcn", "--target", "onnx")
 SCN = ("scn", "--target", "executorch")
+SECONDS = 300
+"""After which a command hangs; an export on a busy machine takes minutes."""
 
 
 def wait_for(process: "subprocess.Popen[str]", step: str) -> list[str]:
@@ -29,7 +31,7 @@ def left_behind(out: Path) -> list[str]:
 
 
 def assert_interrupted(process: "subprocess.Popen[str]", out: Path) -> None:
-    stdout, stderr = process.communicate(timeout=120)
+    stdout, stderr = process.communicate(timeout=SECONDS)
     assert process.returncode == 1, stderr
     assert "interrupted: nothing half-written was left behind" in stderr
     assert "Traceback" not in stderr and not stdout
@@ -67,7 +69,7 @@ def test_a_file_that_cannot_grow(tiny: ModelFolder, tmp_path: Path, allowed: int
     """What a full disk looks like to a program: a write that fails half-way, here after ``allowed`` bytes."""
     prelude = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({allowed}, {allowed})); "
     process = start(*GCN, "--model", tiny.path, "--out", tmp_path / "dist", cwd=tmp_path, prelude=prelude)
-    stdout, stderr = process.communicate(timeout=120)
+    stdout, stderr = process.communicate(timeout=SECONDS)
     assert process.returncode == 1, stderr
     assert "File too large" in stderr
     assert "Traceback" not in stderr and not stdout
