@@ -140,7 +140,7 @@ def test_halves_of_two_models_are_refused(
     manifest = json.loads((other / "manifest.json").read_text())
     manifest["model"]["sha256"] = "0" * 64
     (other / "manifest.json").write_text(json.dumps(manifest))
-    rehash(other)
+    rehash(other, resealed=False)
     assert run(monkeypatch, "--scn", scn_fp32.path, "--gcn", other, "--output", tmp_path / "out", *GRID) == 2
     assert "export both halves of one model" in capfd.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -255,9 +255,9 @@ def change_content(program: Path, content: Matrix, changed: Matrix) -> None:
     assert not np.array_equal(content, changed), "nothing changed"
     files = {path: path.read_bytes() for path in [program, *program.rglob("*")] if path.is_file()}
     ways = ((content.tobytes(), changed.tobytes()), (content.T.tobytes(), changed.T.tobytes()))
-    found = [(path, old, new) for path, data in files.items() for old, new in ways if old in data][:1]
+    found = {path: (old, new) for path, data in files.items() for old, new in ways if old in data}
     assert found, f"{program} does not hold the matrix"
-    for path, old, new in found:
+    for path, (old, new) in found.items():
         path.write_bytes(files[path].replace(old, new))
 
 

@@ -174,7 +174,10 @@ def test_every_row_is_looked_at() -> None:
         return outputs
 
     loose = dataclasses.replace(LOOSE, max_rel=0.05)
-    for wrong, words in ((as_candidate, "rank differs by 0.05"), (as_click, "encode differs by 0.02")):
+    for wrong, words in (
+        (as_candidate, "rank differs from the float32 model by 0.05"),
+        (as_click, "encode differs from the float32 model by 0.02"),
+    ):
         with pytest.raises(ParityError, match=f"row {item} of the item table: {words}"):
             verdict_on(scn(wrong), loose)
     verdict_on(scn(), loose)

@@ -113,7 +113,7 @@ def test_a_history_of_one_place_and_of_many_users() -> None:
     assert "(vocab_size" not in str(id_problem(CLICK, np.array([2**40]), None))
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/manifest.md", "docs/guide.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/manifest.md", "docs/exporting.md"])
 def test_the_pages_say_it_in_the_same_words(name: str) -> None:
     page = " ".join((Path(__file__).parents[2] / name).read_text().replace("`", "").split())
     assert ID_RULE.removeprefix("item ids") in page
