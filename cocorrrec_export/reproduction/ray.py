@@ -35,7 +35,8 @@ def cluster(address: str) -> Iterator["Cluster"]:
         address: ``HOST:PORT``, ``auto`` for the one of this machine, or ``local`` to start one here.
 
     Raises:
-        CocorrrecError: Ray is not installed, or there is no such cluster.
+        UsageError: there is no such cluster.
+        CocorrrecError: Ray is not installed, or does not start.
     """
     require("ray")
     keep_current_folder_out()
@@ -50,9 +51,10 @@ def cluster(address: str) -> Iterator["Cluster"]:
             # The folder that a driver stands in comes first in the search path of every worker.
             with contextlib.chdir(empty):
                 ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UsageError(f"no Ray cluster can be used at '{address}': {reason}") from None
+        except (ConnectionError, ValueError) as error:
+            raise UsageError(f"no Ray cluster can be used at '{address}': {_said(error)}") from None
+        except Exception as error:  # that is what Ray raises when a machine is too slow to start it
+            raise CocorrrecError(f"Ray did not start: {_said(error)}") from None
         try:
             yield Cluster()
         finally:
@@ -90,8 +92,7 @@ class Cluster(Workers):
         try:
             answer = self._ray.get(task)
         except self._ray.exceptions.RayError as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            return Ended(run, f"{TRIES} tries, and none came to its end: {lines[0]}")
+            return Ended(run, f"{TRIES} tries, and none came to its end: {_said(error)}")
         if isinstance(answer, str):
             return Ended(run, answer)
         if not keep_model:  # of an earlier try on this machine
@@ -108,6 +109,10 @@ class Cluster(Workers):
         for task in self._working:
             self._ray.cancel(task, force=True)
         self._working.clear()
+
+
+def _said(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _work(content: bytes, run: Run, config: RunConfig, data: str, keep_model: bool) -> dict[str, bytes] | str:

@@ -107,7 +107,8 @@ def train_all(
         CocorrrecError: the data cannot be used, or a run failed, with its name; the others' results are kept.
     """
     watcher = watcher or Watcher()
-    pool = _Pool(plan, data_file, out / "runs", jobs, keep_models, watcher, workers or _Processes(watcher))
+    workers = _Processes(watcher) if workers is None else workers  # a cluster without runs yet is as false as none
+    pool = _Pool(plan, data_file, out / "runs", jobs, keep_models, watcher, workers)
     choice: dict[str, dict[float, float]] = {}
     chosen: dict[str, float] = {}
     rows: dict[str, list[Result]] = {}
