@@ -11,6 +11,7 @@ folder thrown away.
 import argparse
 import contextlib
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -42,6 +43,7 @@ class Weigher(Listener):
         self.found[when] = {"seconds": seconds} | {
             key: round(sizes[f"{key}_kb"] * 1024 / 1e6, 1) for key in ("peak", "resident", "anonymous", "mapped")
         }
+        print(f"{when}: {self.found[when]}", file=sys.stderr, flush=True)
 
     def on_data(self, statistics: Statistics, examples: int) -> None:  # noqa: ARG002
         self.found["data"] = {"users": statistics.users, "clicks": statistics.interactions, "items": statistics.items}
