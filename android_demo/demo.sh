@@ -53,6 +53,7 @@ case "${1:-}" in
     prepare
     # Without --quiet: the figures of the tests are to be read.
     with_servers mvn --batch-mode --no-transfer-progress verify
+    "$bin/python" ../mobile_host/rank_p50.py "$demo/exports/scn-tflite-int8" "$demo/exports/scn-executorch-int8"
     for precision in int8 int4; do
       "$bin/python" host/check_vectors.py "$demo/exports/scn-tflite-$precision" \
         qemu-aarch64-static -cpu cortex-a76 -L /usr/aarch64-linux-gnu host/build/aarch64/run_tflite host/build/aarch64 \
