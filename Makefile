@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 OLDER := .venv-tflite-runtime
+DEX_READER := .venv-androguard
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -47,13 +48,18 @@ $(OLDER)/.installed:
 test-android: setup ## The Android demo on a JVM: every vector, scenarios, a real server, the activity; needs scripts/install_android_tools.sh
 	android_demo/demo.sh test
 
-android: setup ## The Android demo's APKs in android_demo/target/apk, checked; needs what test-android needs
+android: setup $(DEX_READER)/.installed ## The Android demo's APKs in android_demo/target/apk, checked; needs what test-android needs
 	android_demo/demo.sh apk
+
+$(DEX_READER)/.installed:
+	$(PYTHON) -m venv $(DEX_READER)
+	$(DEX_READER)/bin/python -m pip install --quiet --disable-pip-version-check 'androguard==4.1.4'
+	touch $@
 
 test-ios: setup ## The iOS demo's package on Linux: vectors, scenarios, a real server; needs scripts/install_swift.sh
 	ios_demo/test.sh
 
-check: test docs test-slow test-tflite-runtime test-device test-android android test-ios ## Exactly what CI runs
+check: test docs test-device test-tflite-runtime test-ios test-slow test-android android ## Exactly what CI runs
 
 format: setup ## Format the sources
 	$(BIN)/ruff check --fix .
@@ -76,5 +82,5 @@ start-test-device: setup ## Leave a test device running, for cocorr-profile to f
 	$(BIN)/python -m tests.device.start
 
 clean: ## Remove what was built and installed
-	rm -rf $(VENV) $(OLDER) dist dist-runner build .mypy_cache .pytest_cache .ruff_cache .coverage \
+	rm -rf $(VENV) $(OLDER) $(DEX_READER) dist dist-runner build .mypy_cache .pytest_cache .ruff_cache .coverage \
 	  mobile_host/build ios_demo/.build android_demo/target android_demo/*/target android_demo/build-support/*/target android_demo/host/build

@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 out=target/apk
+reader=../.venv-androguard/bin/python
 aar=build-support/tensorflow-lite-classes/target/aar
 jmods=$(dirname "$(dirname "$(readlink -f "$(command -v javac)")")")/jmods
 jar_of() { tr ':' '\n' < app/target/classpath.txt | grep "/$1-[^/]*\.jar$" | head -1; }
@@ -25,6 +26,7 @@ dex() {
   dexdump -c "$out/classes.dex" >/dev/null || fail "classes.dex has another checksum"
   dexdump -d "$out/classes.dex" > "$out/dex.txt"
   if grep -m1 -E 'invoke-(custom|polymorphic)' "$out/dex.txt"; then fail "classes.dex has an instruction that Android 8 does not have"; fi
+  "$reader" read_dex.py "$out/classes.dex" "$out/dex.txt"
   echo "classes.dex: $(stat -c %s "$out/classes.dex") bytes, $(grep -c 'invoke-' "$out/dex.txt") calls, none of them dynamic"
 }
 
@@ -61,6 +63,7 @@ check() {
   echo "$apk: $(stat -c %s "$apk") bytes"
 }
 
+[ -x "$reader" ] || fail "the second reader of classes.dex is missing: make android installs it"
 rm -rf "$out"
 mkdir -p "$out"
 dex
