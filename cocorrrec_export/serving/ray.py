@@ -15,6 +15,8 @@ from cocorrrec_export.isolation import keep_current_folder_out
 
 MAX_ONGOING = 512
 TARGET_ONGOING = 64
+_HOME = str(Path(__file__).resolve().parents[2])
+"""Where this package is imported from."""
 
 
 def deploy(arguments: dict[str, str]) -> Any:
@@ -60,6 +62,17 @@ def build(artifact: Path, *, min_replicas: int, max_replicas: int, num_cpus: flo
     return replica.bind(str(artifact), str(Path.cwd()))
 
 
+def keep_driver_folder_out(started_in: str) -> None:
+    """No module of a replica comes from the folder that the driver was started in; nor of the processes it starts.
+
+    Where this package itself is there, as in a checkout, the folder stays, behind all others.
+    """
+    sys.path[:] = [entry for entry in sys.path if entry not in ("", started_in)]
+    if started_in == _HOME:
+        sys.path.append(_HOME)
+    keep_current_folder_out()
+
+
 class Replica:
     """One copy of the server's application.
 
@@ -72,8 +85,7 @@ class Replica:
     """
 
     def __init__(self, artifact: str, started_in: str = "") -> None:
-        sys.path[:] = [entry for entry in sys.path if entry not in ("", started_in)]
-        keep_current_folder_out()
+        keep_driver_folder_out(started_in)
         from cocorrrec_export.serving.app import create_app
         from cocorrrec_export.serving.model import open_served
 

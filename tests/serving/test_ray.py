@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from cocorrrec_export.artifact.manifest import Artifact
 from cocorrrec_export.errors import UsageError
 from cocorrrec_export.runtime.onnx import OnnxRuntime
 from cocorrrec_export.serving.client import ClientError, GcnClient, RefusedError
-from cocorrrec_export.serving.ray import build, deploy
+from cocorrrec_export.serving.ray import build, deploy, keep_driver_folder_out
 from tests.conftest import ROOT
 from tests.serving.conftest import uploads
 from tests.serving.test_server import free_port
@@ -25,6 +26,20 @@ START_SECONDS = 120.0
 def test_wrong_arguments(arguments: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="give artifact=FOLDER"):
         deploy(arguments)
+
+
+@pytest.mark.parametrize(
+    ("started_in", "left"),
+    [("/somewhere", ["/usr/lib", str(ROOT), "/site"]), (str(ROOT), ["/somewhere", "/usr/lib", "/site", str(ROOT)])],
+)
+def test_the_driver_s_folder_is_left_out_or_last(
+    started_in: str, left: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica's own processes find the package in a checkout too, and nothing there in the place of a library."""
+    monkeypatch.setattr(sys, "path", ["/somewhere", "", "/usr/lib", str(ROOT), "/site"])
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    keep_driver_folder_out(started_in)
+    assert sys.path == left
 
 
 @pytest.fixture(scope="module")
