@@ -59,7 +59,7 @@ $(DEX_READER)/.installed:
 test-ios: setup ## The iOS demo's package on Linux: vectors, scenarios, a real server; needs scripts/install_swift.sh
 	ios_demo/test.sh
 
-check: test docs test-device test-tflite-runtime test-ios test-slow test-android android ## Exactly what CI runs
+check: test docs test-device test-tflite-runtime test-ios test-slow test-android android ## What CI runs, and the stages that are not in it yet
 
 format: setup ## Format the sources
 	$(BIN)/ruff check --fix .
