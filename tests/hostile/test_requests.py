@@ -65,7 +65,8 @@ def read_apart(asked: Asked) -> "np.ndarray | None":
     """The upload of a request, read by other means than the server's; None where it is none."""
     try:
         size = asked.headers.get("Inference-Header-Content-Length")
-        document = json.loads(asked.body if size is None else asked.body[: int(size)])
+        text = asked.body if size is None else asked.body[: int(size)]
+        document = json.loads(text.decode(errors="replace"))  # a key that nobody knows may be called anything
         (tensor,) = document["inputs"]
         if "data" in tensor:
             H = np.array(tensor["data"], dtype=np.float32).reshape(tensor["shape"])
@@ -96,7 +97,7 @@ def counts(address: str) -> Counter[int]:
     return Counter({int(status): int(float(count)) for status, count in rows})
 
 
-@pytest.mark.parametrize("count", [400, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [400, pytest.param(3000, marks=pytest.mark.slow)])
 def test_odd_requests(gcn_fp32: Artifact, count: int) -> None:
     gcn, ends = OnnxRuntime(gcn_fp32.program, gcn_fp32.entry_points), Counter[int]()
     with running(gcn_fp32.path) as server:
@@ -106,9 +107,9 @@ def test_odd_requests(gcn_fp32: Artifact, count: int) -> None:
             connection.request(asked.method, asked.path, asked.body, asked.headers)
             answer = connection.getresponse()
             if answer.status == 200:
-                assert answered_rightly(asked, answer, gcn), (number, asked)
+                assert answered_rightly(asked, answer, gcn), (number, asked.headers, asked.body[:300])
             else:
-                assert answer.status in REFUSED, (number, answer.status, asked)
+                assert answer.status in REFUSED, (number, answer.status, asked.headers, asked.body[:300])
                 said = answer.read()
                 assert b"Traceback" not in said and len(said) < 2000
             if asked.path == INFER:
