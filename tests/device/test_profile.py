@@ -64,6 +64,11 @@ def runs_left(device: TestDevice) -> list[str]:
     return [name for name in device.files() if "/runs/" in name or "/push-" in name]
 
 
+def run_folders(device: TestDevice) -> set[str]:
+    """The folder of each profile that has one; its files come and go."""
+    return {name.partition("/runs/")[2].partition("/")[0] for name in device.files() if "/runs/" in name}
+
+
 @pytest.mark.parametrize("abi", ["aarch64", "x86_64"])
 def test_a_profile_on_either_processor(
     make_device: MakeDevice, packages: dict[str, RunnerPackage], tiny_scn: Path, tmp_path: Path, abi: str
@@ -364,15 +369,48 @@ def test_a_hot_device_is_waited_for_and_marked(device: TestDevice, tiny_scn: Pat
     assert "do not compare its times" in (tmp_path / "report" / "report.html").read_text()
 
 
+LIBRARY = "/data/local/tmp/cocorrrec/executorch-*/libm.so.6"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        f"rm {LIBRARY}",
+        f'f=$(echo {LIBRARY}); head -c "$(wc -c < $f)" /dev/zero > $f.zeros && mv $f.zeros $f',  # of the same size
+    ],
+    ids=["lost", "zeros"],
+)
 @pytest.mark.usefixtures("packages")
 def test_a_package_that_lost_a_file_is_copied_again(
-    device: TestDevice, server: AdbServer, tiny_scn: Path, tmp_path: Path
+    device: TestDevice, server: AdbServer, tiny_scn: Path, tmp_path: Path, damage: str
 ) -> None:
     options = ("--entry-point", "encode", "--iterations", "1")
     assert finish(start(tiny_scn, tmp_path / "first", *options, cwd=tmp_path))[0] == 0
-    server.adb("-s", device.serial, "shell", "rm /data/local/tmp/cocorrrec/executorch-*/libm.so.6")
+    server.adb("-s", device.serial, "shell", damage)
     code, _, stderr = finish(start(tiny_scn, tmp_path / "second", *options, cwd=tmp_path))
     assert code == 0 and "copying the runner" in stderr
+
+
+@pytest.mark.usefixtures("packages")
+def test_one_profile_at_a_time(device: TestDevice, tiny_scn: Path, tmp_path: Path) -> None:
+    """The second is refused with the first one's name, and does it no harm; a dead one is taken over from."""
+    short = ("--entry-point", "encode", "--iterations", "1")
+    first = start(tiny_scn, tmp_path / "first", *LONG, cwd=tmp_path)
+    try:
+        wait_until(lambda: first.poll() is not None or any("--iterations 100000" in x for x in device.processes()))
+        runs = run_folders(device)
+        assert runs, "the first profile has no folder of its run"
+        code, stdout, stderr = finish(start(tiny_scn, tmp_path / "second", *short, cwd=tmp_path))
+        assert code == 1 and not stdout
+        assert f"is being profiled by process {first.pid} on " in stderr.splitlines()[-1], stderr
+        assert first.poll() is None and run_folders(device) == runs
+    finally:
+        first.kill()
+        first.communicate()
+    code, _, stderr = finish(start(tiny_scn, tmp_path / "third", *short, cwd=tmp_path))
+    assert code == 0, stderr
+    assert (tmp_path / "third" / "profile.json").is_file()
+    assert not [name for name in device.files() if "/lock" in name]
 
 
 @pytest.mark.usefixtures("packages")
