@@ -64,10 +64,11 @@ def fit_codes(weight: Tensor, books: int) -> Codes:
             )
             rotate.train(sample)
             rotation: NDArray[np.float32] = faiss.vector_to_array(rotate.A).reshape(size, size)
-            quantizer.train(np.ascontiguousarray(sample @ rotation.T))
+            rotated = np.ascontiguousarray(sample @ rotation.T)
+            quantizer.train(rotated)
             books_of = faiss.vector_to_array(quantizer.centroids).reshape(books, CENTROIDS, size // books)
-            # The vector that is nearest to zero becomes it.
-            books_of[np.arange(books), np.square(books_of).sum(2).argmin(1)] = 0.0
+            least = _least_missed(books_of, rotated, quantizer.compute_codes(rotated))
+            books_of[np.arange(books), least] = 0.0
             stored = books_of.astype(np.float16)
             faiss.copy_array_to_vector(stored.astype(np.float32).ravel(), quantizer.centroids)
             parts = [
@@ -77,6 +78,17 @@ def fit_codes(weight: Tensor, books: int) -> Codes:
     finally:
         faiss.omp_set_num_threads(threads)
     return Codes(torch.from_numpy(np.concatenate(parts)), torch.from_numpy(stored), torch.from_numpy(rotation.copy()))
+
+
+def _least_missed(
+    books_of: NDArray[np.float32], rows: NDArray[np.float32], codes: NDArray[np.uint8]
+) -> NDArray[np.intp]:
+    """Of each codebook ``[M, 256, d]`` the vector that costs ``rows [n, M d]`` least where zero takes its place."""
+    least = []
+    for vectors, part, code in zip(books_of, np.split(rows, len(books_of), axis=1), codes.T, strict=True):
+        saved = np.square(part).sum(1) - np.square(part - vectors[code]).sum(1)
+        least.append(np.bincount(code, weights=saved, minlength=CENTROIDS).argmin())
+    return np.array(least)
 
 
 def _sample(rows: NDArray[np.float32]) -> NDArray[np.float32]:

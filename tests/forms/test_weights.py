@@ -84,6 +84,16 @@ def test_product_quantization_is_near_where_parts_repeat() -> None:
     torch.testing.assert_close(table.parts(ids)[0] @ table.rotation, table(ids))
 
 
+@pytest.mark.parametrize("books", [16, 8])
+def test_fewer_rows_than_vectors_of_a_codebook_lose_none(books: int) -> None:
+    """Padding takes up a vector of each codebook: one that no row needs."""
+    weight = torch.randn(60, 64, generator=torch.Generator().manual_seed(5))
+    weight[0] = 0.0
+    table = CodedTable(weight, books=books)
+    assert not table(IDS[:1]).any()
+    torch.testing.assert_close(table(torch.arange(60, dtype=torch.int32)), weight, rtol=0, atol=5e-3)
+
+
 def test_codebooks_must_share_the_features() -> None:
     with pytest.raises(ValueError, match="16 codebooks cannot share 24 features evenly"):
         CodedTable(torch.zeros(9, 24), books=16)
