@@ -13,7 +13,6 @@ import json
 import math
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.profiling.machines.host import open_host
 from cocorrrec_export.profiling.machines.runs import Call, pack
+from cocorrrec_export.profiling.machines.worker import memory
 from cocorrrec_export.profiling.runner.package import ensure_package, host_abi
 from cocorrrec_export.targets import TARGETS
 
@@ -205,11 +205,6 @@ def recommend_table(folder: Path, catalogs: Iterable[int]) -> list[str]:
     return [*lines, ""]
 
 
-def peak_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if platform.system() == "Darwin" else 1e3)
-
-
 def weigh(items: int, target: str) -> None:
     """Export in this process, all entry points in int8, and print its peak of resident memory."""
     config = ModelConfig(vocab_size=items, **MODELS["default"])
@@ -218,7 +213,8 @@ def weigh(items: int, target: str) -> None:
         graphs = scn_graphs(random_model(config), config, recipe)
         path = Path(folder) / TARGETS[target].programs["scn"].name
         find_exporter(target).export(graphs, recipe, path, metadata={"vocab_size": items})
-    print(json.dumps(peak_mb()))
+    # Not what getrusage says: a child's peak there is at least its parent's.
+    print(json.dumps(memory()["peak_kb"] * 1024 / 1e6))
 
 
 def weighed(items: int, target: str) -> float:
