@@ -15,6 +15,8 @@ from cocorrrec_export.runtime.base import Arrays
 TOP = 10
 TIE = 1e-6
 """Scores this close, as a share of the largest, are told apart by float32 rounding alone."""
+NEXT = "_next"
+"""What names of states of a stream end with, as they come out."""
 Run = Callable[[str, Arrays], Arrays]
 """Runs an entry point on named arrays."""
 
@@ -29,7 +31,7 @@ class Comparison:
     mean_abs: float
     mean_signed: float
     max_rel: float
-    """Largest difference over the largest magnitude of the reference; of scores, of those of all cases."""
+    """Largest difference over the largest magnitude of the reference; of scores and states, of those of all cases."""
     sqnr_db: float
     """Signal to quantization noise, decibels; infinite where nothing differs."""
 
@@ -132,7 +134,7 @@ def tensor_parity(run: Run, cases: Iterable[Case], entry_points: dict[str, Entry
     lists: list[tuple[float, float]] = []
     wrong: list[str] = []
     cases = list(cases)
-    scale = score_scale(cases)
+    scale, states = score_scale(cases), state_scales(cases)
     for case in cases:
         contract = entry_points[case.entry_point]
         inputs = {spec.name: case.inputs[spec.name].astype(spec.dtype) for spec in contract.inputs}
@@ -146,7 +148,7 @@ def tensor_parity(run: Run, cases: Iterable[Case], entry_points: dict[str, Entry
                 continue
             name = f"{case.entry_point}.{case.name}.{spec.name}"
             reference = case.expected[spec.name]
-            own_scale = scale if spec.name == "scores" else 0.0
+            own_scale = scale if spec.name == "scores" else states.get(spec.name, 0.0)
             comparisons.append(compare(name, reference, outputs[spec.name], scale=own_scale))
             if spec.name == "scores":
                 judged.add(name)
@@ -165,6 +167,16 @@ def tensor_parity(run: Run, cases: Iterable[Case], entry_points: dict[str, Entry
 def score_scale(cases: Iterable[Case]) -> float:
     """Largest magnitude of a score that is expected, of all cases: how large scores are, however few one call has."""
     return max((float(np.abs(x.expected["scores"]).max()) for x in cases if "scores" in x.expected), default=0.0)
+
+
+def state_scales(cases: Iterable[Case]) -> dict[str, float]:
+    """Largest magnitude of each state of a stream, of all clicks: after a commit a sum has hardly begun."""
+    largest: dict[str, float] = {}
+    for case in cases:
+        for name, value in case.expected.items():
+            if name.endswith(NEXT):
+                largest[name] = max(largest.get(name, 0.0), float(np.abs(value).max()))
+    return largest
 
 
 def new_ties(reference: NDArray[np.generic], actual: NDArray[np.generic]) -> float:

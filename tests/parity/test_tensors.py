@@ -141,3 +141,23 @@ def test_few_scores_are_judged_on_the_scale_of_all() -> None:
     answers = iter(values + 1e-5)
     parity = tensor_parity(lambda *_: {"scores": np.array([[next(answers)]])}, cases, {"rank": contract})
     assert parity.max_rel == pytest.approx(1e-5 / 3.0)
+
+
+def test_a_state_that_has_hardly_begun_is_judged_on_the_scale_of_all() -> None:
+    """The first click after a commit: its sum is small, and so is what a rounded row does to it."""
+    contract = EntryPoint(
+        "step", (), (TensorSpec("sum_next", "float32", (1, 1)), TensorSpec("user", "float32", (1, 1)))
+    )
+    values = (4.0, 0.01)
+    cases = [Case("step", f"click{x}", {}, {"sum_next": array(x), "user": array(x)}) for x in values]
+    answers = iter(values)
+
+    def run(*_: object) -> Arrays:
+        value = next(answers)
+        return {"sum_next": array(value + 0.02), "user": array(value)}
+
+    found = {x.name: x.max_rel for x in tensor_parity(run, cases, {"step": contract}).comparisons}
+    assert found["step.click0.01.sum_next"] == pytest.approx(0.02 / 4, rel=1e-5)
+    answers = iter((4.0, 0.02))
+    off = tensor_parity(lambda *_: {"sum_next": array(x := next(answers)), "user": array(x)}, cases, {"step": contract})
+    assert off.comparisons[-1].max_rel == pytest.approx(1)  # the user is judged on its own
