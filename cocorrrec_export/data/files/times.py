@@ -112,7 +112,7 @@ def _parse_pattern(raw: pl.Series, text: pl.Series, unknown: pl.Series, form: st
 def _to_datetime(text: pl.Series, form: str) -> pl.Series:
     zoned = "%z" in form or "%#z" in form
     if "%H" not in form and "%I" not in form:
-        return text.str.to_date(form, strict=False).cast(pl.Datetime("ns"))
+        return text.str.to_date(form, strict=False).cast(pl.Datetime("ns"), strict=False)  # the year 1000 has none
     values = text.str.to_datetime(form, strict=False, time_unit="ns", time_zone="UTC" if zoned else None)
     return values.dt.replace_time_zone(None) if zoned else values
 

@@ -56,6 +56,11 @@ def test_dates(tmp_path: Path) -> None:
     assert frame["time"][0] - frame["time"][1] == timedelta(days=1)
 
 
+def test_places_in_an_order_that_read_as_days_of_the_year_1000(tmp_path: Path) -> None:
+    frame = read_interactions(write(tmp_path / "a.csv", "user,item,time\na,x,1000102\na,y,1000101\n"))
+    assert frame["time"].to_list() == [1000102, 1000101]
+
+
 @pytest.mark.parametrize("second", ["2014-07-23 00:00:01", "2014-07-23T00:00:01", "2014-07-23T02:00:01+02:00"])
 def test_dates_with_a_time(tmp_path: Path, second: str) -> None:
     first = second.replace(":01", ":00.5")
