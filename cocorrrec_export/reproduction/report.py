@@ -132,7 +132,7 @@ def rate_facts(results: Results) -> dict[str, Any]:
 
 
 def _means(per_user: dict[str, Any]) -> dict[str, float]:
-    return {name: float(per_user[name].mean()) for name in METRICS}
+    return {name: float(per_user[name].mean()) for name in METRICS if name in per_user}
 
 
 def _write_tables(
