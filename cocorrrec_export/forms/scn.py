@@ -148,10 +148,14 @@ class DeviceSCN(DeviceRanker):
         x = self.click_proj(H)  # [k, 2 D + h]
         rate = torch.sigmoid(x[:, 2 * size :]) * (1.0 / self.head_dim)
         XK = self.rotate(self.split_heads(x[:, :size]), cos, sin)
-        goal = self.split_heads(x[:, size : 2 * size]) - XK
-        if self.inner_loss == "layernorm_l2":
-            goal = (self.ln_bias - goal) * self.ln_weight
+        goal = self._goal(XK, self.split_heads(x[:, size : 2 * size]))
         return InnerBatch(XK, goal, rate.t().reshape(self.heads, 1, rows))
+
+    def _goal(self, XK: Tensor, value: Tensor) -> Tensor:
+        if self.inner_loss == "sigmoid":
+            return value - XK
+        # Not bias - (value - XK): where a mini-batch is one click, LiteRT loses that sign.
+        return (XK - value + self.ln_bias) * self.ln_weight
 
     def query(self, H: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Query ``[h, 1, f]`` of one click ``H [1, D]``."""
