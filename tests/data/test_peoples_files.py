@@ -161,6 +161,15 @@ def test_tables_of_libraries(tmp_path: Path) -> None:
         read(tmp_path / "a.parquet")
 
 
+@pytest.mark.parametrize("year", [1, 1500, 2300, 9999])
+def test_dates_that_nothing_happened_at(tmp_path: Path, year: int) -> None:
+    """A default or a "never" of a database, beyond what 64 bits of nanoseconds hold."""
+    when = [datetime(2014, 7, 23), datetime(year, 1, 1)]
+    pl.DataFrame({"user": ["a", "a"], "item": ["x", "y"], "time": when}).write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(CocorrrecError, match=f"{year:04}-01-01.*1 of 2 times are not between"):
+        read(tmp_path / "a.parquet")
+
+
 def test_a_folder_and_a_pattern_of_parts(tmp_path: Path) -> None:
     for place in range(4):
         part = "".join(f"{u},{i},{t}\n" for u, i, t in CLICKS[place * 5 : place * 5 + 5])

@@ -67,7 +67,7 @@ def parse_times(raw: pl.Series, reading: Reading, locate: Locate) -> Times:
     if raw.dtype.is_temporal() and raw.dtype != pl.Time:
         dated = raw.dt.replace_time_zone(None) if _zone(raw) == "UTC" else raw
         dated = dated.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if _zone(dated) else dated
-        return _check_range(raw, dated.cast(pl.Datetime("ns")), locate, "dates")
+        return _check_range(raw, dated.cast(pl.Datetime("ns"), strict=False), locate, "dates")
     text = raw.cast(pl.String).str.strip_chars()
     unknown = text.is_null() | text.str.to_lowercase().is_in(_UNKNOWN_TEXT)
     if unknown.all():
@@ -245,7 +245,8 @@ def _check_range(raw: pl.Series, values: pl.Series, locate: Locate, form: str) -
     is_zero = (values == datetime(1970, 1, 1)).fill_null(value=False)
     values = values.set(is_zero, None)
     bad = ((values < FIRST) | (values >= LAST)).fill_null(value=False)
-    lost = values.is_null() & raw.is_not_null() & ~is_zero if raw.dtype.is_numeric() else bad
+    exact = raw.dtype.is_numeric() or raw.dtype.is_temporal()  # else unknown ones are text
+    lost = values.is_null() & raw.is_not_null() & ~is_zero if exact else bad
     if (bad | lost).any():
         row = int((bad | lost).arg_true()[0])
         raise CocorrrecError(
