@@ -332,6 +332,7 @@ OPERATORS: dict[str, Callable[[Operands], Kernel]] = {
     "floor": _elementwise(np.floor, "x"),
     "gather": _gather,
     "gelu": _gelu,
+    "identity": _elementwise(np.array, "x"),
     "linear": _linear,
     "log": _log,
     "matmul": _matmul,

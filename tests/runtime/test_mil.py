@@ -101,6 +101,7 @@ CASES: dict[str, tuple[Build, tuple[Array, ...], Array]] = {
         X.swapaxes(1, 2) @ (X * 2),
     ),
     "matmul by a constant": (lambda mb, x: mb.matmul(x=x, y=WEIGHT, transpose_y=True), (X,), X @ WEIGHT.T),
+    "identity": (lambda mb, x: mb.identity(x=mb.identity(x=x)), (X,), X),
     "reshape": (lambda mb, x: mb.reshape(x=x, shape=[0, 2, -1]), (X,), X.reshape(3, 2, 10)),
     "topk, values": (lambda mb, x: mb.topk(x=x, k=2, axis=-1)[0], (X,), np.sort(X)[..., :-3:-1]),
     "topk": (lambda mb, x: mb.topk(x=x, k=2, axis=-1)[1], (X,), np.argsort(X)[..., :-3:-1].astype(np.int32)),
