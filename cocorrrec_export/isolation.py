@@ -61,6 +61,22 @@ def process_context() -> Any:
     return multiprocessing.get_context(START_METHOD)
 
 
+def start_process(process: Any) -> None:
+    """Start a process of :func:`process_context`, which does not run the user's script again to find its functions.
+
+    Ours are in this package, so that a script of a few lines needs no ``if __name__ == "__main__":``.
+    """
+    main = sys.modules["__main__"]
+    spec, file = getattr(main, "__spec__", None), vars(main).pop("__file__", None)
+    main.__spec__ = None
+    try:
+        process.start()
+    finally:
+        main.__spec__ = spec
+        if file is not None:
+            main.__file__ = file
+
+
 def in_child(
     what: str, function: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
 ) -> Result:
@@ -76,7 +92,7 @@ def in_child(
     context = process_context()
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(sender, function, args, kwargs), daemon=True)
-    process.start()
+    start_process(process)
     sender.close()
     try:
         if not receiver.poll(TIMEOUT_S):

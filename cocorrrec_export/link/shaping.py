@@ -25,7 +25,7 @@ from multiprocessing.connection import Connection
 from typing import Literal
 
 from cocorrrec_export.errors import CocorrrecError, UsageError
-from cocorrrec_export.isolation import process_context
+from cocorrrec_export.isolation import process_context, start_process
 
 SEGMENT_BYTES = 1448
 MIN_TIMEOUT_S = 0.2
@@ -126,7 +126,7 @@ def proxy(target: tuple[str, int], link: Link, *, shaped: bool, seed: int = 0) -
     context = process_context()
     here, there = context.Pipe()
     process = context.Process(target=_run_proxy, args=(target, link, shaped, seed, there), daemon=True)
-    process.start()
+    start_process(process)
     try:
         there.close()
         yield int(here.recv())

@@ -14,7 +14,7 @@ from cocorrrec_export.data.prepared import is_cut
 from cocorrrec_export.data.sources import make_cut
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.files import sha256_file
-from cocorrrec_export.isolation import process_context
+from cocorrrec_export.isolation import process_context, start_process
 from cocorrrec_export.reproduction.plan import MINI_BATCH_ROW, Plan, Run
 from cocorrrec_export.reproduction.run import Result, perform, read_result, settings_of
 from cocorrrec_export.training.loop import Listener
@@ -222,7 +222,7 @@ class _Processes(Workers):
         process = self._context.Process(
             target=_work, args=(sender, run, folder, config, cut), kwargs=facts, daemon=True
         )
-        process.start()
+        start_process(process)
         sender.close()
         self._working[receiver] = (run, process)
 

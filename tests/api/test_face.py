@@ -137,7 +137,7 @@ def test_a_users_script_type_checks(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_example_does_the_whole_job(tmp_path: Path) -> None:
-    clicks = np.random.default_rng(1).integers(1, 40, (60, 12))
+    clicks = (np.random.default_rng(1).integers(0, 300, (300, 1)) + np.arange(12)) % 300  # each follows the one before
     rows = [f"{user},{item},{time}" for user, own in enumerate(clicks) for time, item in enumerate(own)]
     (tmp_path / "clicks.csv").write_text("\n".join(["user,item,timestamp", *rows]) + "\n")
     ended = subprocess.run(

@@ -167,6 +167,17 @@ def test_the_replicas_of_ray(poisoned: Path, gcn_fp32: Artifact) -> None:
     assert not ran(poisoned).exists(), ran(poisoned).read_text()
 
 
+def test_a_script_is_not_run_again_by_a_process(tmp_path: Path) -> None:
+    """A user's few lines without a guard, whose every line would be run by each process that we start."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os\nfrom cocorrrec_export.isolation import in_child\nprint('here', flush=True)\n"
+        "print(in_child('asking', os.path.basename, '/a/b'), in_child('asking', os.path.basename, __file__))\n"
+    )
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "here\nb script.py\n"), done.stderr
+
+
 def test_processes_are_started_in_one_place() -> None:
     """What starts a Python of its own says that it stays out of the current folder."""
     package = Path(__file__).parents[2] / "cocorrrec_export"
@@ -174,4 +185,5 @@ def test_processes_are_started_in_one_place() -> None:
         if path.name != "isolation.py":
             text = path.read_text(encoding="utf-8")
             assert "sys.executable" not in text, path
+            assert "process.start()" not in text, path
             assert "multiprocessing.get_context" not in text and "multiprocessing.Process" not in text, path
