@@ -7,6 +7,7 @@ the same version. What a worker took with it when it was killed is done again, o
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,7 +57,8 @@ def cluster(address: str) -> Iterator["Cluster"]:
         except Exception as error:  # that is what Ray raises when a machine is too slow to start it
             raise CocorrrecError(f"Ray did not start: {_said(error)}") from None
         try:
-            yield Cluster()
+            with contextlib.redirect_stdout(sys.stderr):  # where Ray says that a worker has died
+                yield Cluster()
         finally:
             ray.shutdown()
 
