@@ -15,6 +15,7 @@ from cocorrrec_export.reproduction.plan import Plan
 from cocorrrec_export.reproduction.plots import PROTOCOLS, plot_comparison
 from cocorrrec_export.reproduction.report import (
     decimal,
+    difference_rows,
     markdown_table,
     marked,
     publish_text,
@@ -262,15 +263,11 @@ def _cost_cells(comparison: Comparison, line: Line) -> list[str]:
 
 
 def _difference_lines(tested: dict[str, dict[str, Difference]], reference: str, users: int) -> list[str]:
-    rows = [
-        [title, *(f"{x.mean:+.4f} [{x.low:+.4f}, {x.high:+.4f}], p {x.p:.4f}" for x in own.values())]
-        for title, own in tested.items()
-    ]
     return [
         f"## {reference} against each",
         "",
         f"{reference} minus the other, NDCG@10, each user's mean over seeds: 95% interval over {users:,} users, and "
         "the p value of the paired randomization test, by Holm's procedure for all models of a column.",
         "",
-        *markdown_table(["", *(SHOWN[name] for name in next(iter(tested.values())))], rows),
+        *markdown_table(["", *(SHOWN[name] for name in next(iter(tested.values())))], difference_rows(tested)),
     ]

@@ -288,19 +288,23 @@ def marked(score: Score, places: list[float]) -> str:
     return f"_{text}_" if len(places) > 1 and score.mean == places[1] else text
 
 
-def _difference_lines(tested: dict[str, dict[str, Difference]], findings: Findings) -> list[str]:
-    names = [name for name in TESTED if name in findings.metrics]
-    rows = [
+def difference_rows(tested: dict[str, dict[str, Difference]]) -> list[list[str]]:
+    """Rows of a table: a model, and by metric the difference from it with its interval and p value."""
+    return [
         [row, *(f"{x.mean:+.4f} [{x.low:+.4f}, {x.high:+.4f}], p {x.p:.4f}" for x in own.values())]
         for row, own in tested.items()
     ]
+
+
+def _difference_lines(tested: dict[str, dict[str, Difference]], findings: Findings) -> list[str]:
+    names = [name for name in TESTED if name in findings.metrics]
     return [
         f"### {REFERENCE} against each",
         "",
         f"{REFERENCE} minus the other, each user's mean over seeds: 95% interval over {findings.statistics().users:,} "
         "users, and the p value of the paired randomization test, by Holm's procedure for all models of a column.",
         "",
-        *markdown_table(["", *(name.upper() for name in names)], rows),
+        *markdown_table(["", *(name.upper() for name in names)], difference_rows(tested)),
         "",
         *(f"- {_verdict(name, tested)}" for name in names),
     ]
