@@ -57,6 +57,36 @@ def places(scores: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.
     return (negatives > positive).sum(1), (negatives == positive).sum(1)
 
 
+def catalog_places(
+    scores: NDArray[np.floating],
+    targets: NDArray[np.integer],
+    user: NDArray[np.integer],
+    item: NDArray[np.integer],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """How many items of the whole catalog are above each target, tied with it, and compared with it.
+
+    Args:
+        scores: ``[U, V]``, of item id 0, padding, too; it is never compared. One that is not a number ties with every
+            target: it must not earn anything.
+        targets: ``[U]`` item ids.
+        user: ``[n]`` rows of ``scores``, and
+        item: ``[n]`` what each of them had before: left out, but for the target.
+
+    Returns:
+        Three arrays ``[U]``.
+    """
+    own = np.arange(len(targets))
+    target = scores[own, targets]
+    out = np.zeros(scores.shape, dtype=bool)
+    out[:, 0] = True  # padding
+    out[user, item] = True
+    out[own, targets] = True  # a target that the user had before stays the target
+    above = (scores > target[:, None]) & ~out
+    not_below = ~(scores < target[:, None]) & ~out
+    count = above.sum(1)
+    return count, not_below.sum(1) - count, (~out).sum(1)
+
+
 @dataclass(frozen=True)
 class Places:
     """Where each user's positive is, among the user's negatives: a few bytes per user, and all metrics follow."""
@@ -96,3 +126,9 @@ def metrics_of_places(
 def ranking_metrics(scores: NDArray[np.floating]) -> dict[str, float]:
     """The mean over users of :func:`per_user_metrics`."""
     return {name: float(values.mean()) for name, values in per_user_metrics(scores).items()}
+
+
+def mean_and_error(values: NDArray[np.floating]) -> tuple[float, float]:
+    """The mean of ``values [users]``, such as paired differences, and its standard error; 0 for that of one user."""
+    error = float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    return float(values.mean()), error

@@ -43,6 +43,11 @@ MANIFEST = {
             "metrics": None,
             "metrics_corrected": {"hr@5": {"eager": 0.1, "artifact": 0.2}},
             "reason": None,
+            "full": {
+                "users": 2,
+                "metrics": None,
+                "metrics_corrected": {"mrr": {"eager": 0.1, "artifact": 0.2, "standard_error": 0.01}},
+            },
         },
     },
     "flops_per_token": {"paper": 5, "all": 6},

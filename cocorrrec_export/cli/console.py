@@ -158,12 +158,21 @@ def print_parity(title: str, parity: dict[str, Any]) -> None:
         ["largest difference", "", f"{tensors['max_abs']:.3g} ({tensors['max_rel']:.3g} relative)"],
         ["top-10 overlap", "1.0000", f"{tensors['top10_overlap']:.4f}"],
     ]
-    for way, label in (("metrics", "alone"), ("metrics_corrected", "corrected")):
-        for name, pair in (ranking[way] or {}).items():
-            rows.append([f"{name} {label}", f"{pair['eager']:.4f}", f"{pair['artifact']:.4f}"])
+    rows += _metric_rows(ranking, "")
     users = f"{ranking['users']} users" if ranking["users"] else f"ranking not checked: {ranking['reason']}"
+    if full := ranking.get("full"):
+        rows += _metric_rows(full, "full:")
+        users += f", {full['users']} of them in the whole catalog (full)"
     title = f"parity: {parity['verdict']} ({parity['executed_by']}; {users})"
     print_table(title, ("", "float32 model", "file"), rows)
+
+
+def _metric_rows(metrics: dict[str, Any], prefix: str) -> list[list[str]]:
+    return [
+        [f"{prefix}{name} {label}", f"{pair['eager']:.4f}", f"{pair['artifact']:.4f}"]
+        for way, label in (("metrics", "alone"), ("metrics_corrected", "corrected"))
+        for name, pair in (metrics[way] or {}).items()
+    ]
 
 
 def _mark(check: "Check") -> str:

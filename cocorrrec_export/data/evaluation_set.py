@@ -90,9 +90,10 @@ class EvaluationSet:
         clicked = self.histories.gather(1, last.long()[:, None])[:, 0]
         return float((clicked == self.candidates[:, 0]).double().mean())
 
-    def batches(self, size: int) -> Iterator[slice]:
-        """The users in parts of at most ``size``."""
-        return (slice(start, min(start + size, len(self))) for start in range(0, len(self), size))
+    def batches(self, size: int, *, every: int = 1) -> Iterator[slice]:
+        """The users, or the first of ``every`` so many, in parts of at most ``size``."""
+        span = size * every
+        return (slice(start, min(start + span, len(self)), every) for start in range(0, len(self), span))
 
     def memory(self, rows: slice, count: int) -> Tensor | None:
         """The last ``count`` clicks of the users ``rows``, right-padded; None where only the histories are known."""

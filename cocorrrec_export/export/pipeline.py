@@ -186,6 +186,7 @@ def check(
     data: Path | None,
     architecture: str | None = None,
     limits: ParityLimits | None = None,
+    catalog_users: int | None = None,
     progress: Callable[[str], None] = lambda _: None,
     notice: Callable[[str], None] = lambda _: None,
 ) -> Verdict:
@@ -197,6 +198,7 @@ def check(
         data: interactions, for the ranking of a model that ships no held-out users.
         architecture: of which artifact and model must be; None takes any.
         limits: what must hold; None takes those of the recipe that ships for such a file.
+        catalog_users: as in :func:`~cocorrrec_export.parity.ranking.scn_ranking`.
         progress: receives what is being done.
         notice: receives what is to be known of ``data``.
 
@@ -227,6 +229,7 @@ def check(
             source.held_out,
             graph=GraphRuntime(_graphs(source, artifact.recipe)),
             probability=probability,
+            catalog_users=catalog_users,
             progress=progress,
         )
 

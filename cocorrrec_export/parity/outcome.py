@@ -9,18 +9,35 @@ from cocorrrec_export.parity.tensors import TensorParity, tensor_parity
 from cocorrrec_export.parity.vectors import Case
 from cocorrrec_export.runtime.base import Runtime
 
+CERTAIN = 3.0
+"""Standard errors beyond which a difference over the users that were looked at is one over all."""
+Pairs = dict[str, dict[str, float]]
+"""Metric to ``eager`` and ``artifact``."""
+
+
+@dataclass(frozen=True)
+class CatalogParity:
+    """Metrics in the whole catalog, without what each user had before, over as many users as there was time for."""
+
+    users: int
+    metrics: Pairs | None
+    """Without a correction; besides ``eager`` and ``artifact`` the paired ``standard_error`` of their difference."""
+    metrics_corrected: Pairs | None
+
 
 @dataclass(frozen=True)
 class RankingParity:
     """Metrics of the float32 model and of the file; ``reason`` says why there are none."""
 
     users: int
-    metrics: dict[str, dict[str, float]] | None
-    """Without a correction: metric to ``eager`` and ``artifact``."""
-    metrics_corrected: dict[str, dict[str, float]] | None
+    metrics: Pairs | None
+    """Among sampled negatives, without a correction."""
+    metrics_corrected: Pairs | None
     reason: str | None = None
     interactions: str | None = None
     """Whose clicks were ranked, as :data:`~cocorrrec_export.data.evaluation_set.Compared`."""
+    full: CatalogParity | None = None
+    """None where it is not known what the users had before."""
 
     def problems(self, limits: ParityLimits) -> list[str]:
         """What is beyond the limits."""
@@ -33,7 +50,17 @@ class RankingParity:
                     found.append(f"{line}, limit {limits.metrics_abs:g}")
                 elif name == "ndcg@10" and difference > limits.ndcg10_rel * pair["eager"]:
                     found.append(f"{line}, limit {limits.ndcg10_rel:g} relative")
-        return found
+        return found + (self._in_catalog(self.full, limits) if self.full else [])
+
+    @staticmethod
+    def _in_catalog(full: CatalogParity, limits: ParityLimits) -> list[str]:
+        return [
+            f"{name}{way} in the whole catalog: artifact {pair['artifact']:.4f}, float32 model {pair['eager']:.4f} "
+            f"(+- {pair['standard_error']:.4f}, {full.users} users), limit {limits.metrics_abs:g}"
+            for way, metrics in (("", full.metrics), (" corrected", full.metrics_corrected))
+            for name, pair in (metrics or {}).items()
+            if abs(pair["artifact"] - pair["eager"]) > max(limits.metrics_abs, CERTAIN * pair["standard_error"])
+        ]
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ def judge(
     *,
     graph: Runtime | None = None,
     probability: bool = False,
+    catalog_users: int | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Verdict:
     """Judge an exported file through its runtime.
@@ -46,6 +47,7 @@ def judge(
         held_out: level 2; None leaves it out, and the verdict says so.
         graph: what the file was converted from; None compares it with the model alone.
         probability: whether the file's scores are sigmoids of the model's.
+        catalog_users: as in :func:`~cocorrrec_export.parity.ranking.scn_ranking`.
         progress: receives what is being done.
 
     Raises:
@@ -77,7 +79,11 @@ def judge(
         return Verdict(runtime.executed_by, tensors, RankingParity(0, None, None, reason))
     progress(f"parity of the ranking over {len(held_out)} users")
     is_gcn = "correct" in runtime.entry_points
-    ranking = gcn_ranking(runtime, model, held_out) if is_gcn else scn_ranking(runtime, model, held_out)
+    ranking = (
+        gcn_ranking(runtime, model, held_out)
+        if is_gcn
+        else scn_ranking(runtime, model, held_out, catalog_users=catalog_users)
+    )
     if problems := ranking.problems(limits):
         raise ParityError(f"{hop} does not rank as the float32 model does:\n  " + "\n  ".join(problems))
     return Verdict(runtime.executed_by, tensors, replace(ranking, interactions=held_out.compared))

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.errors import UsageError
-from cocorrrec_export.metrics import FULL_METRICS, Places, places
-from cocorrrec_export.modeling.config import PADDING_ID
+from cocorrrec_export.metrics import FULL_METRICS, Places, catalog_places, mean_and_error, places
 from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.modeling.vector import VectorCloud
@@ -89,7 +88,7 @@ def measure_scores(score: Score, held_out: EvaluationSet, *, full: bool = True, 
         candidates = held_out.candidates[rows].long()
         sampled.append(places(score(rows, candidates).numpy()))
         if earlier is not None:
-            whole.append(_places_in_catalog(score(rows, None), candidates[:, 0], *earlier.pairs(rows)))
+            whole.append(catalog_places(score(rows, None).numpy(), candidates[:, 0].numpy(), *earlier.pairs(rows)))
     above, tied = _joined(sampled)
     found = Places(above, tied, held_out.candidates.shape[1] - 1)
     return Measured(found, Places(*_joined(whole)) if earlier is not None else None)
@@ -97,25 +96,6 @@ def measure_scores(score: Score, held_out: EvaluationSet, *, full: bool = True, 
 
 def _joined(parts: list[tuple[NDArray[np.int64], ...]]) -> list[NDArray[np.int32]]:
     return [np.concatenate(part).astype(np.int32) for part in zip(*parts, strict=True)]
-
-
-def _places_in_catalog(
-    logits: Tensor, targets: Tensor, user: NDArray[np.int64], item: NDArray[np.int32]
-) -> tuple[NDArray[np.int64], ...]:
-    """Above, tied and negatives of ``targets [U]`` in ``logits [U, V]``, the pairs of ``user`` and ``item`` left out.
-
-    A score that is not a number ties with every target: it must not earn anything.
-    """
-    own = torch.arange(len(targets))
-    target = logits[own, targets]
-    out = torch.zeros(logits.shape, dtype=torch.bool)
-    out[:, PADDING_ID] = True
-    out[torch.from_numpy(user), torch.from_numpy(item).long()] = True
-    out[own, targets] = True  # a target that the user had before stays the target
-    above = (logits > target[:, None]) & ~out
-    not_below = ~(logits < target[:, None]) & ~out
-    count = above.sum(1)
-    return count.numpy(), (not_below.sum(1) - count).numpy(), (~out).sum(1).numpy()
 
 
 @torch.no_grad()
@@ -280,10 +260,7 @@ def _mean_answer(model: CoCorrRec, held_out: EvaluationSet) -> Any:
 
 
 def _paired(each: Measured, base: Measured) -> dict[str, tuple[float, float]]:
-    return {
-        name: (float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0)
-        for name, values in each.differences(base).items()
-    }
+    return {name: mean_and_error(values) for name, values in each.differences(base).items()}
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,17 @@ import torch
 
 from cocorrrec_export.artifact.recipe import shipped_recipe
 from cocorrrec_export.contract import ParityLimits
-from cocorrrec_export.data.evaluation_set import EvaluationSet
+from cocorrrec_export.data.evaluation_set import EarlierClicks, EvaluationSet
 from cocorrrec_export.errors import ParityError
 from cocorrrec_export.export.graphs import GraphSpec, gcn_graph, scn_graphs
-from cocorrrec_export.metrics import METRICS
+from cocorrrec_export.metrics import FULL_METRICS, METRICS
 from cocorrrec_export.parity.cases import gcn_cases, scn_cases
 from cocorrrec_export.parity.outcome import Verdict
+from cocorrrec_export.parity.ranking import scn_ranking
 from cocorrrec_export.parity.vectors import Case
 from cocorrrec_export.parity.verdict import judge
 from cocorrrec_export.runtime.base import Arrays, check_inputs
-from cocorrrec_export.training.scoring import evaluate_model
+from cocorrrec_export.training.scoring import evaluate_model, full_metrics, measure_ways
 from tests.models import CONFIG, random_model, random_users
 
 LIMITS = ParityLimits(max_abs=1e-4, max_rel=1e-4, top10_overlap=0.99, metrics_abs=5e-5, ndcg10_rel=1e-4)
@@ -86,6 +87,53 @@ def test_the_clouds_half() -> None:
 def test_without_users_the_verdict_says_so() -> None:
     ranking = verdict_on(scn(), users=None).as_dict()["ranking"]
     assert ranking["users"] == 0 and ranking["metrics"] is None and "--data" in ranking["reason"]
+
+
+def with_clicks(users: EvaluationSet = USERS) -> EvaluationSet:
+    """The same users, with all that they had before: their histories, and three items more."""
+    rows = [torch.cat([torch.tensor([7, 8, 9]), row[row != 0]]).int().numpy() for row in users.histories]
+    stops = np.cumsum([len(row) for row in rows])
+    return dataclasses.replace(
+        users, earlier=EarlierClicks(np.concatenate(rows), np.concatenate([[0], stops[:-1]]), stops)
+    )
+
+
+@pytest.mark.parametrize("half", ["phone", "cloud"])
+def test_the_whole_catalog_is_ranked_as_evaluate_does(half: str) -> None:
+    users = with_clicks()
+    said = verdict_on(scn() if half == "phone" else TorchRuntime([gcn_graph(MODEL, CONFIG)]), users=users).as_dict()
+    full = said["ranking"]["full"]
+    assert full["users"] == len(users)
+    for way, key in (("alone", "metrics"), ("corrected", "metrics_corrected")):
+        if half == "cloud" and way == "alone":
+            assert full[key] is None
+            continue
+        expected = full_metrics(measure_ways(MODEL, users))[way]
+        assert full[key].keys() == expected.keys() == set(FULL_METRICS)
+        for name, pair in full[key].items():
+            assert pair["eager"] == pytest.approx(expected[name], abs=1e-9)
+            assert pair["artifact"] == pytest.approx(pair["eager"], abs=1e-3) and pair["standard_error"] < 1e-3
+
+
+@pytest.mark.parametrize(("wanted", "ranked"), [(1, 1), (7, 7), (39, 20), (40, 40), (1000, 40)])
+def test_users_of_the_whole_catalog_are_spread_over_all(wanted: int, ranked: int) -> None:
+    found = scn_ranking(scn(), MODEL, with_clicks(), catalog_users=wanted).full
+    assert found is not None and found.users == ranked
+
+
+def test_what_sampled_negatives_do_not_show_fails_in_the_whole_catalog() -> None:
+    """Items that no user has among the sampled candidates get the best scores."""
+    users = with_clicks(random_users(dataclasses.replace(CONFIG, vocab_size=30)))
+
+    def wrong(entry_point: str, inputs: Arrays, outputs: Arrays) -> Arrays:
+        if entry_point != "rank":
+            return outputs
+        return {"scores": outputs["scores"] + np.float32(50) * (inputs["candidates"] >= 30)}
+
+    found = scn_ranking(scn(wrong), MODEL, users)
+    assert found.metrics is not None and found.metrics["ndcg@10"]["artifact"] == found.metrics["ndcg@10"]["eager"]
+    problems = found.problems(LOOSE)
+    assert problems and all("in the whole catalog" in line and "corrected" not in line for line in problems)
 
 
 def off_by(amount: float, entry: str, tensor: str) -> Wrong:

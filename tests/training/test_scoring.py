@@ -12,7 +12,7 @@ from cocorrrec_export.data.held_out import TEST, VALIDATION, evaluation_set
 from cocorrrec_export.data.negatives import NegativeSampler
 from cocorrrec_export.data.splits import leave_last_out
 from cocorrrec_export.errors import CocorrrecError, UsageError
-from cocorrrec_export.metrics import FULL_METRICS
+from cocorrrec_export.metrics import FULL_METRICS, catalog_places
 from cocorrrec_export.modeling.config import Architecture
 from cocorrrec_export.training import scoring
 from cocorrrec_export.training.references import NEIGHBORS, POPULARITY, measure_references
@@ -53,7 +53,7 @@ def test_the_whole_catalog_by_hand() -> None:
 def test_scores_that_are_not_numbers_earn_nothing_in_the_catalog() -> None:
     users = EvaluationSet(torch.tensor([[1]]), torch.tensor([[3, 2]]), earlier([1]))
     logits = torch.tensor([[0.0, 0.0, 1.0, float("nan"), 2.0]])
-    places = scoring._places_in_catalog(logits, torch.tensor([3]), *users.earlier.pairs(slice(0, 1)))  # type: ignore[union-attr]
+    places = catalog_places(logits.numpy(), np.array([3]), *users.earlier.pairs(slice(0, 1)))  # type: ignore[union-attr]
     assert [x.tolist() for x in places] == [[0], [2], [2]]
 
 

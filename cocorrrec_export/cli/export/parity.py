@@ -14,6 +14,8 @@ Examples:
 
   cocorr-export parity dist/scn-executorch-int8
 
+  cocorr-export parity dist/scn-executorch-int8 --catalog-users 671
+
   cocorr-export parity --architecture din
 
   cocorr-export parity dist/gcn-onnx-fp32 --vectors
@@ -40,11 +42,20 @@ def parity(
     vectors: Annotated[
         bool, typer.Option("--vectors", help="Compare the test vectors alone: needs neither the model nor torch.")
     ] = False,
+    catalog_users: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Held-out users to rank in the whole catalog, which takes a phone's file V / C calls for each. "
+            "Default: as many as 10,000 calls allow.",
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Check an export again: its hashes, its tensors, and how it ranks, through its own runtime."""
-    if vectors and (model or data):
-        raise UsageError("--vectors compares with the test vectors alone: leave --model and --data out")
+    if vectors and (model or data or catalog_users):
+        raise UsageError("--vectors compares the test vectors alone: leave --model, --data and --catalog-users out")
     from cocorrrec_export.artifact.manifest import newest_artifact, open_artifact
     from cocorrrec_export.artifact.recipe import load_recipe
 
@@ -69,6 +80,7 @@ def parity(
                 data=data,
                 architecture=architecture,
                 limits=limits,
+                catalog_users=catalog_users,
                 progress=progress,
                 notice=console.log,
             )
