@@ -5,9 +5,10 @@ without any server, the same server without batching (--max-batch 1), and the ba
 serving_stacks/asgi_app.py, which has none of the checks. Then overload, and the recovery after it.
 
     sudo apt-get install wrk        # or: benchmarks/install_wrk.sh
-    python benchmarks/serving.py --gcn dist/gcn-onnx-fp32 --json serving.json
+    python benchmarks/serving.py --gcn dist/gcn-onnx-fp32 --kernel dist/paper/gcn-onnx-fp32 --json serving.json
 
-It writes docs/serving_benchmark.md. Only ratios within one run are worth reading on a machine that does other work.
+--kernel is the export of a model with the paper's correction, which is measured for comparison. It writes
+docs/serving_benchmark.md. Only ratios within one run are worth reading on a machine that does other work.
 Needs Linux, two cores, and wrk.
 """
 
@@ -29,13 +30,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pages
 
 from cocorrrec_export.serving.protocol import encode_request
 
 ROOT = Path(__file__).resolve().parents[1]
 STACKS = ROOT / "benchmarks" / "serving_stacks"
+sys.path.insert(0, str(STACKS))
+from model import Gcn  # noqa: E402
+
 CONNECTIONS = (1, 8, 64, 256)
 HALF_LOAD = (1, 2, 4, 8, 16)
 """Connections that are tried, to find about half of the maximum."""
@@ -47,12 +50,11 @@ import numpy as np
 from model import Gcn
 gcn, rates = Gcn(), {}
 for batch in (1, 64, 256):
-    H = np.random.default_rng(0).standard_normal((batch, 10, 64), dtype=np.float32)
-    times = []
+    upload, times = gcn.uploads(batch), []
     end = time.perf_counter() + float(sys.argv[1])
     while time.perf_counter() < end:
         start = time.perf_counter()
-        gcn.correct(H)
+        gcn.correct(upload)
         times.append(time.perf_counter() - start)
     times = times[len(times) // 10:]
     rates[batch] = [batch * len(times) / sum(times), float(np.percentile(times, 50)), float(np.percentile(times, 99))]
@@ -170,20 +172,30 @@ def row(name: str, result: dict[str, float], users: int = 1) -> str:
     )
 
 
+def raw_rows(raw: dict[str, list[float]], prefix: str = "") -> list[str]:
+    return [
+        f"| {prefix}ONNX Runtime in a loop, batch {batch} | {rate:,.0f} | {p50 * 1e3:.2f} | {p99 * 1e3:.2f} | - |"
+        for batch, (rate, p50, p99) in raw.items()
+    ]
+
+
+def server_rows(label: str, results: dict[str, dict[str, float]]) -> list[str]:
+    return [row(f"{label}, {c} connection{'s' * (c != '1')}", result) for c, result in results.items()]
+
+
 def blocks(results: dict) -> dict[str, list[str]]:
     """What the page has between its marks."""
-    raw = {int(batch): values for batch, values in results["raw"].items()}
-    table = ["| | corrections/s | p50 ms | p99 ms | failed |", "|---|---|---|---|---|"]
-    for batch, (rate, p50, p99) in raw.items():
-        name = f"ONNX Runtime in a loop, batch {batch}"
-        table.append(f"| {name} | {rate:,.0f} | {p50 * 1e3:.2f} | {p99 * 1e3:.2f} | - |")
+    table = ["| | corrections/s | p50 ms | p99 ms | failed |", "|---|---|---|---|---|", *raw_rows(results["raw"])]
     for kind, label in (("server", "the server"), ("unbatched", "without batching"), ("bare", "bare ASGI, no checks")):
-        table += [row(f"{label}, {c} connection{'s' * (c != '1')}", result) for c, result in results[kind].items()]
-    many = results["many"]
+        table += server_rows(label, results[kind])
+    many, raw = results["many"], results["raw"]
     table.append(row(f"the server, 8 connections, {USERS} users a request", many, USERS))
+    if "kernel" in results:
+        table += raw_rows(results["kernel_raw"], "the paper's correction: ")
+        table += server_rows("the paper's correction: the server", results["kernel"])
     best_name, best = max(results["server"].items(), key=lambda item: item[1]["rate"])
     half, over = results["half_load"], results["overload"]
-    ratio = many["rate"] * USERS / raw[256][0]
+    ratio = many["rate"] * USERS / raw["256"][0]
     during, statuses = over["during"], over["statuses"]
     shares = f"{statuses.get('200', 0):,} answers 200, {statuses.get('503', 0):,} answers 503"
     others = {status: count for status, count in statuses.items() if status not in ("200", "503", "499")}
@@ -206,9 +218,36 @@ def blocks(results: dict) -> dict[str, list[str]]:
     return {"machine": [f"{results['machine']}."], "rates": table, "findings": findings}
 
 
+def raw_rates(gcn: Path, seconds: float) -> dict[str, list[float]]:
+    """Of ONNX Runtime in a loop, by batch: users a second, p50 and p99 in seconds."""
+    done = subprocess.run(
+        ["taskset", "-c", "0", sys.executable, "-c", RAW_LOOP, str(seconds)],
+        env=environment(gcn), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout)
+
+
+def bodies_of(gcn: Path, folder: Path) -> dict[int, tuple[Path, int]]:
+    """Requests of one user and of many, and how long their JSON part is."""
+    os.environ["GCN"] = environment(gcn)["GCN"]
+    model, bodies = Gcn(), {}
+    for users in (1, USERS):
+        content, header = encode_request(model.uploads(users))
+        path = folder / f"{model.input}-{users}"
+        path.write_bytes(content)
+        bodies[users] = (path, header)
+    return bodies
+
+
+def rates(server: Server, body: tuple[Path, int], seconds: float) -> dict[str, dict[str, float]]:
+    load(server, body, 8, 2)  # warm-up
+    return {str(c): load(server, body, c, seconds) for c in CONNECTIONS}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gcn", type=Path, required=True)
+    parser.add_argument("--kernel", type=Path, help="export with the paper's correction, for comparison")
     parser.add_argument("--seconds", type=float, default=8, help="of each measurement")
     parser.add_argument("--overload-seconds", type=float, default=60)
     parser.add_argument("--json", type=Path, help="file for all results")
@@ -218,26 +257,15 @@ def main() -> None:
         raise SystemExit("wrk is not installed: benchmarks/install_wrk.sh")
     results: dict = {"machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"}
     with tempfile.TemporaryDirectory() as folder:
-        bodies = {}
-        for users in (1, USERS):
-            H = np.random.default_rng(0).standard_normal((users, 10, 64), dtype=np.float32)
-            content, header = encode_request(H)
-            path = Path(folder) / str(users)
-            path.write_bytes(content)
-            bodies[users] = (path, header)
-        raw = subprocess.run(
-            ["taskset", "-c", "0", sys.executable, "-c", RAW_LOOP, str(options.seconds / 2)],
-            env=environment(options.gcn), capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        results["raw"] = json.loads(raw.stdout)
+        bodies = bodies_of(options.gcn, Path(folder))
+        results["raw"] = raw_rates(options.gcn, options.seconds / 2)
         for kind, server in (
             ("server", ours(options.gcn)),
             ("unbatched", ours(options.gcn, "--max-batch", "1")),
             ("bare", bare(options.gcn)),
         ):
             with server as running:
-                load(running, bodies[1], 8, 2)  # warm-up
-                results[kind] = {str(c): load(running, bodies[1], c, options.seconds) for c in CONNECTIONS}
+                results[kind] = rates(running, bodies[1], options.seconds)
                 if kind == "server":
                     results["many"] = load(running, bodies[USERS], 8, options.seconds)
                     most = max(result["rate"] for result in results[kind].values())
@@ -246,6 +274,10 @@ def main() -> None:
                     half = tries[connections]
                     results["half_load"] = half | {"share": half["rate"] / most, "connections": connections}
             print(kind, {c: round(result["rate"]) for c, result in results[kind].items()}, file=sys.stderr)
+        if options.kernel:
+            results["kernel_raw"] = raw_rates(options.kernel, options.seconds / 2)
+            with ours(options.kernel) as running:
+                results["kernel"] = rates(running, bodies_of(options.kernel, Path(folder))[1], options.seconds)
         results["overload"] = overload(options.gcn, bodies, options.overload_seconds)
     if options.json:
         options.json.write_text(json.dumps(results, indent=2))

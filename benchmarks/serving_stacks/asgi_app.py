@@ -14,9 +14,9 @@ waiting: list[tuple[np.ndarray, asyncio.Future]] = []
 busy = False
 
 
-async def correct(H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+async def correct(upload: np.ndarray) -> list[np.ndarray]:
     future = asyncio.get_running_loop().create_future()
-    waiting.append((H, future))
+    waiting.append((upload, future))
     if not busy:
         start()
     return await future
@@ -35,18 +35,18 @@ def flush() -> None:
 
 
 def compute(loop: asyncio.AbstractEventLoop, batch: list) -> None:
-    H = np.concatenate([H for H, _ in batch]) if len(batch) > 1 else batch[0][0]
-    loop.call_soon_threadsafe(finish, batch, *gcn.correct(H))
+    uploads = np.concatenate([upload for upload, _ in batch]) if len(batch) > 1 else batch[0][0]
+    loop.call_soon_threadsafe(finish, batch, gcn.correct(uploads))
 
 
-def finish(batch: list, k_attn: np.ndarray, k_b: np.ndarray) -> None:
+def finish(batch: list, outputs: list[np.ndarray]) -> None:
     global busy
     busy = False
     row = 0
-    for H, future in batch:
+    for upload, future in batch:
         if not future.cancelled():
-            future.set_result((k_attn[row : row + len(H)], k_b[row : row + len(H)]))
-        row += len(H)
+            future.set_result([output[row : row + len(upload)] for output in outputs])
+        row += len(upload)
     if waiting:
         start()
 
@@ -64,10 +64,11 @@ async def app(scope, receive, send) -> None:
         return
     size = int(dict(scope["headers"])[b"inference-header-content-length"])
     header = msgspec.json.decode(body[:size])
-    H = np.frombuffer(body, "<f4", offset=size).reshape(header["inputs"][0]["shape"])
-    k_attn, k_b = await correct(H)
-    answer = msgspec.json.encode({"model_name": "gcn", "outputs": [tensor("k_attn", k_attn), tensor("k_b", k_b)]})
-    parts = (answer, k_attn.tobytes(), k_b.tobytes())
+    upload = np.frombuffer(body, gcn.dtype, offset=size).reshape(header["inputs"][0]["shape"])
+    outputs = await correct(upload)
+    told = [tensor(name, output) for name, output in zip(gcn.outputs, outputs, strict=True)]
+    answer = msgspec.json.encode({"model_name": "gcn", "outputs": told})
+    parts = (answer, *(output.tobytes() for output in outputs))
     headers = [
         (b"content-type", b"application/octet-stream"),
         (b"inference-header-content-length", str(len(answer)).encode()),

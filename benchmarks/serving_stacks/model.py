@@ -15,11 +15,22 @@ class Gcn:
         options.intra_op_num_threads = 1
         path = os.environ["GCN"]
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        (upload,) = self._session.get_inputs()
+        self.input = upload.name
+        self.dtype = np.dtype("<i4" if upload.type == "tensor(int32)" else "<f4")
+        self.length = int(upload.shape[1])
+        self.outputs = [output.name for output in self._session.get_outputs()]
 
-    def correct(self, H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """``H [N, 10, 64]`` to ``k_attn [N, 4, 10, 10]`` and ``k_b [N, 4, 10, 16]``."""
-        k_attn, k_b = self._session.run(["k_attn", "k_b"], {"H": H})
-        return k_attn, k_b
+    def correct(self, upload: np.ndarray) -> list[np.ndarray]:
+        """``H [N, L, D]`` to ``k_attn [N, h, L, L]`` and ``k_b [N, h, L, f]``, or ``ids [N, L_cloud]`` to a vector."""
+        return self._session.run(self.outputs, {self.input: upload})
+
+    def uploads(self, users: int) -> np.ndarray:
+        """Random ones of so many users."""
+        random = np.random.default_rng(0)
+        if self.dtype.kind == "i":
+            return random.integers(1, 1000, (users, self.length), dtype=np.int32)
+        return random.standard_normal((users, self.length, 64), dtype=np.float32)
 
 
 def tensor(name: str, array: np.ndarray) -> dict[str, Any]:
