@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from cocorrrec_export.errors import CocorrrecError
 
@@ -38,13 +40,21 @@ def encode(ids: pl.Series) -> tuple[pl.Series, pl.Series]:
     return ids.to_physical(), distinct.cast(pl.String).gather(order)
 
 
-def number(codes: pl.Series, names: pl.Series, *, start: int) -> tuple[pl.Series, list[str]]:
-    """Consecutive Int32 numbers from ``start`` instead of codes, in the order of the ids, and those ids.
+class Numbering(NamedTuple):
+    """Consecutive numbers instead of codes."""
+
+    numbers: NDArray[np.int32]  # of each code; 0 where no click has it
+    ids: list[str]
+    """In the order of the numbers."""
+
+
+def numbering(present: pl.Series, names: pl.Series, *, start: int) -> Numbering:
+    """Numbers from ``start`` for the codes ``present``, in the order of their ids.
 
     The order is by number where all ids are whole numbers, else by their characters. Ids that no code names are left
     out.
     """
-    present = codes.unique().sort()
+    present = present.sort()
     ids = names.gather(present)
     order = ids.arg_sort().to_numpy()
     numbers = ids.cast(pl.Int64, strict=False)
@@ -52,4 +62,10 @@ def number(codes: pl.Series, names: pl.Series, *, start: int) -> tuple[pl.Series
         order = order[numbers.to_numpy()[order].argsort(kind="stable")]
     numbered = np.zeros(len(names), dtype=np.int32)
     numbered[present.to_numpy()[order]] = np.arange(start, start + len(order))
-    return pl.Series(numbered[codes.to_numpy()]), ids.gather(order).to_list()
+    return Numbering(numbered, ids.gather(order).to_list())
+
+
+def number(codes: pl.Series, names: pl.Series, *, start: int) -> tuple[pl.Series, list[str]]:
+    """Int32 numbers instead of codes, and their ids, as :func:`numbering` has them."""
+    found = numbering(codes.unique(), names, start=start)
+    return pl.Series(found.numbers[codes.to_numpy()]), found.ids

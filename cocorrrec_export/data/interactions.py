@@ -11,11 +11,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cocorrrec_export.data.encoding import encode, number
+from cocorrrec_export.data import large
+from cocorrrec_export.data.encoding import encode, number, numbering
 from cocorrrec_export.data.files.columns import Columns, parse_keep
 from cocorrrec_export.data.files.detection import AUTO, read_file
 from cocorrrec_export.data.files.reading import Reading
 from cocorrrec_export.data.files.streaming import OnBytes
+from cocorrrec_export.data.large import Clicks, by_users
 from cocorrrec_export.data.mapping import release
 from cocorrrec_export.errors import CocorrrecError, UsageError, listed
 from cocorrrec_export.toml import check_types
@@ -220,11 +222,15 @@ def prepare(
     frame = frame.with_columns(users.alias("user"), items.alias("item"))
     if "row" not in frame.columns:
         frame = frame.with_columns(row=pl.int_range(1, pl.len() + 1, dtype=pl.UInt32))
+    if len(frame) >= large.FROM:
+        return _prepare_large(frame, (user_names, item_names), filters, ties, notes)
     steps = [_count(frame, "in the file")]
     if filters.min_rating > 0:
         frame = frame.filter(pl.col("rating") >= filters.min_rating)
         steps.append(_count(frame, f"with ratings of at least {filters.min_rating:g}"))
-    frame = _drop_repeats(_order(frame, ties), filters.drop_repeats, notes)
+    ordered = _order(frame, ties)
+    frame = _drop_repeats(ordered, filters.drop_repeats)
+    notes.extend(_said_of_repeats(len(ordered) - len(frame), len(ordered), filters.drop_repeats))
     frame = _filter_counts(frame, filters, steps)
     if frame.is_empty():
         raise CocorrrecError("nothing is left after the filters: " + "; ".join(steps))
@@ -243,17 +249,20 @@ def _order(frame: pl.DataFrame, ties: str) -> pl.DataFrame:
     return frame.sort("user", "time", "key", maintain_order=True).drop("key")
 
 
-def _drop_repeats(frame: pl.DataFrame, which: str, notes: list[str]) -> pl.DataFrame:
+def _drop_repeats(frame: pl.DataFrame, which: str) -> pl.DataFrame:
     if which == "none":
         return frame
     if which == "all":
-        kept = frame.filter(pl.struct("user", "item").is_first_distinct())
-    else:
-        repeats = (frame["user"] == frame["user"].shift()) & (frame["item"] == frame["item"].shift())
-        kept = frame.filter(~repeats.fill_null(value=False))
+        return frame.filter(pl.struct("user", "item").is_first_distinct())
+    repeats = (frame["user"] == frame["user"].shift()) & (frame["item"] == frame["item"].shift())
+    return frame.filter(~repeats.fill_null(value=False))
+
+
+def _said_of_repeats(dropped: int, count: int, which: str) -> list[str]:
+    if which == "none":
+        return []
     what = "of an item that the user had before" if which == "all" else "of the item that the user had right before"
-    notes.append(f"dropped {len(frame) - len(kept)} of {len(frame)} clicks, repeats {what}")
-    return kept
+    return [f"dropped {dropped} of {count} clicks, repeats {what}"]
 
 
 def _filter_counts(frame: pl.DataFrame, filters: Filters, steps: list[str]) -> pl.DataFrame:
@@ -280,6 +289,61 @@ def _k_core(frame: pl.DataFrame, item_least: int, user_least: int) -> pl.DataFra
         frame = frame.filter(pl.len().over("item") >= item_least).filter(pl.len().over("user") >= user_least)
         if len(frame) == before:
             return frame
+
+
+def _prepare_large(
+    frame: pl.DataFrame, names: tuple[pl.Series, pl.Series], filters: Filters, ties: str, notes: list[str]
+) -> Interactions:
+    """What :func:`prepare` does with a table of codes, whose ids are the ``names`` of users and items."""
+    users = numbering(frame["user"].unique(), names[0], start=0)
+    dated, by_row = frame["time"].dtype == pl.Datetime("ns"), frame["time"].dtype == pl.UInt32
+    if frame["time"].dtype == pl.Float64:
+        frame = frame.with_columns(time=pl.col("time").rank("dense"))  # what a float orders, a whole number does
+    clicks, rated, steps = Clicks(len(frame), len(users.ids), len(names[1])), 0, [_count(frame, "in the file")]
+    for part in by_users(frame, users):
+        kept = part.filter(pl.col("rating") >= filters.min_rating) if filters.min_rating > 0 else part
+        rated += len(kept)
+        clicks.append(_drop_repeats(_order(kept, ties), filters.drop_repeats))
+    notes.extend(_said_of_repeats(rated - clicks.count, rated, filters.drop_repeats))
+    if filters.min_rating > 0:
+        steps.append(clicks.describe(f"with ratings of at least {filters.min_rating:g}"))
+    _filter_clicks(clicks, filters, steps)
+    per_user = clicks.counts("user")
+    if not per_user.any():
+        raise CocorrrecError("nothing is left after the filters: " + "; ".join(steps))
+    items = numbering(pl.Series(np.flatnonzero(clicks.counts("item"))), names[1], start=1)
+    clicks.compact(items.numbers)
+    count, there = clicks.count, np.flatnonzero(per_user)
+    return Interactions(
+        clicks.item[:count],
+        np.concatenate(([0], np.cumsum(per_user[there]))).astype(np.int64),
+        items.ids,
+        [users.ids[user] for user in there],
+        times=None if by_row else clicks.time[:count],
+        rows=clicks.row[:count],
+        dated=dated,
+        notes=tuple(notes),
+    )
+
+
+def _filter_clicks(clicks: Clicks, filters: Filters, steps: list[str]) -> None:
+    """What :func:`_filter_counts` does with a table."""
+    for what, most in (("user", filters.max_user_interactions), ("item", filters.max_item_interactions)):
+        if most:
+            clicks.only(what, 1, most)
+            steps.append(clicks.describe(f"with {what}s of at most {most}"))
+    clicks.only("item", filters.min_item_interactions)
+    steps.append(clicks.describe(f"with items of at least {filters.min_item_interactions}"))
+    clicks.only("user", filters.min_user_interactions)
+    steps.append(clicks.describe(f"then with users of at least {filters.min_user_interactions}"))
+    if filters.k_core:
+        user_least, all_kept = max(filters.k_core, filters.min_user_interactions), False
+        while not all_kept:
+            items_kept = clicks.only("item", filters.k_core)
+            all_kept = clicks.only("user", user_least) and items_kept
+        steps.append(clicks.describe(f"in the {filters.k_core}-core"))
+    if filters.last:
+        clicks.only_last(filters.last)
 
 
 def _finish(frame: pl.DataFrame, user_names: pl.Series, item_names: pl.Series, notes: list[str]) -> Interactions:

@@ -14,6 +14,8 @@ from cocorrrec_export.errors import CocorrrecError
 
 SCRATCH_BYTES = 1 << 27
 """Size from which :func:`scratch` takes a file."""
+_ALIGNMENT = 8
+_BLOCK = 1 << 22
 _DTYPES: dict[str, np.dtype[Any]] = {"I32": np.dtype("<i4"), "I64": np.dtype("<i8"), "U8": np.dtype("u1")}
 
 
@@ -33,31 +35,49 @@ def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
     }
 
 
+def write_tensors(path: Path, tensors: dict[str, NDArray[Any]], metadata: dict[str, str]) -> None:
+    """A safetensors file of arrays of one dimension as :func:`map_tensors` reads them; none is copied as a whole."""
+    names, place = {dtype: name for name, dtype in _DTYPES.items()}, 0
+    header: dict[str, Any] = {"__metadata__": metadata}
+    aligned = sorted(tensors.items(), key=lambda pair: (-pair[1].itemsize, pair[0]))  # as the library sorts them
+    for name, x in aligned:
+        header[name] = {"dtype": names[x.dtype], "shape": list(x.shape), "data_offsets": [place, place + x.nbytes]}
+        place += x.nbytes
+    said = json.dumps(header, separators=(",", ":")).encode()
+    said += b" " * (-len(said) % _ALIGNMENT)
+    with path.open("wb") as file:
+        file.write(len(said).to_bytes(8, "little") + said)
+        for _, x in aligned:
+            for start in range(0, len(x), _BLOCK):
+                file.write(np.ascontiguousarray(x[start : start + _BLOCK]).data)
+            release(x)
+
+
 def _map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int) -> NDArray[Any]:
     if 0 in shape:  # nothing that could be mapped
         return np.empty(shape, dtype)
     return np.asarray(np.memmap(path, dtype, mode="r", offset=offset, shape=shape))
 
 
-def scratch(shape: tuple[int, ...]) -> NDArray[np.int32]:
-    """An int32 array to be filled: in memory, or, if large, in a file without a name where temporary files are kept.
+def scratch(shape: tuple[int, ...], dtype: type[np.signedinteger[Any]] = np.int32) -> NDArray[Any]:
+    """An array to be filled: in memory, or, if large, in a file without a name where temporary files are kept.
 
     Raises:
         CocorrrecError: there is no room for the file.
     """
-    size = 4 * int(np.prod(shape))
+    size = np.dtype(dtype).itemsize * int(np.prod(shape))
     if size < SCRATCH_BYTES:
-        return np.empty(shape, np.int32)
+        return np.empty(shape, dtype)
     with tempfile.TemporaryFile() as file:
         try:
             if hasattr(os, "posix_fallocate"):  # a hole that cannot be filled later would end the process
                 os.posix_fallocate(file.fileno(), 0, size)
         except OSError as error:
             raise CocorrrecError(
-                f"{tempfile.gettempdir()}: no room for {size:,} bytes of evaluation data: {error.strerror}; name "
+                f"{tempfile.gettempdir()}: no room for {size:,} bytes of data: {error.strerror}; name "
                 "another folder in TMPDIR"
             ) from None
-        return np.asarray(np.memmap(file, np.int32, mode="w+", shape=shape))
+        return np.asarray(np.memmap(file, dtype, mode="w+", shape=shape))
 
 
 def release(array: NDArray[Any]) -> None:

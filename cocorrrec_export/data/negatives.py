@@ -23,7 +23,7 @@ class NegativeSampler:
     def __init__(self, interactions: Interactions) -> None:
         self._user_ids = interactions.user_ids
         self._items = interactions.vocab_size - 1
-        below = np.empty(len(interactions.items), dtype=np.int32)
+        below = scratch((len(interactions.items),))
         self._start = np.zeros(interactions.num_users + 1, dtype=np.int64)  # of each user's in below
         for block in interactions.blocks():
             # Repeats count once.
@@ -32,6 +32,7 @@ class NegativeSampler:
             first, start = self._start[block.users.start], np.searchsorted(user, np.arange(block.user[-1] + 2))
             self._start[block.users.start : block.users.stop + 1] = first + start
             below[first : first + len(taken)] = item - 1 - (np.arange(len(taken)) - start[user])
+            release(below)
         self._below = below[: self._start[-1]]  # free items below each taken one: does not fall within a user
         self._free = self._items - np.diff(self._start)  # [U]
 

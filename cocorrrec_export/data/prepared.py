@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from cocorrrec_export.data.interactions import MIN_USER_INTERACTIONS, Interactions
-from cocorrrec_export.data.mapping import map_tensors, release
+from cocorrrec_export.data.mapping import map_tensors, release, write_tensors
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.files import publish_file
 
@@ -64,10 +63,7 @@ def write_cut(path: Path, interactions: Interactions, origin: dict[str, Any], *,
     entry = {"format": FORMAT, "origin": origin, "dated": interactions.dated, "notes": list(interactions.notes)}
     entry["sha256"] = _digest(entry, tensors)
     with publish_file(path) as staging:
-        try:
-            save_file(tensors, staging, metadata={_ENTRY: json.dumps(entry, sort_keys=True)})
-        except SafetensorError as error:
-            raise CocorrrecError(f"{path}: cannot be written: {error}") from None
+        write_tensors(staging, tensors, {_ENTRY: json.dumps(entry, sort_keys=True)})
 
 
 def read_cut(path: Path) -> Cut:

@@ -2,11 +2,12 @@
 
 import glob
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import polars as pl
 
+from cocorrrec_export.data.encoding import collect
 from cocorrrec_export.data.files import amazon, jsonl, mind, tables
 from cocorrrec_export.data.files.columns import Columns, interpret, parse_keep, settle_unknown
 from cocorrrec_export.data.files.csv import inner_suffix, read_raw
@@ -96,18 +97,25 @@ def read_file(
     parts = parts_of(path)
     if len(parts) == 1:
         return _read_part(parts[0], format, columns, reading, rating, keep, progress, notes)
-    frames, before = [], 0
-    for part in parts:
-        found: list[str] = []
-        frame = _read_part(part, format, columns, reading, rating, keep, progress, found)
-        kinds = pl.col("user", "item").cast(pl.String)
-        frames.append(frame.with_columns(kinds, row=(pl.col("row") + before).cast(pl.UInt32)))
-        before += int(frame["row"].to_numpy().max(initial=0))
-        notes.extend(note for note in found if note not in notes)
-    if len({frame["time"].dtype for frame in frames}) > 1:
-        raise CocorrrecError(f"{path}: some of its {len(parts)} files have dates, others numbers; say --time-format")
+    before, kinds = 0, set[pl.DataType]()
+
+    def read_parts() -> Iterator[pl.DataFrame]:
+        nonlocal before
+        for part in parts:
+            found: list[str] = []
+            frame = _read_part(part, format, columns, reading, rating, keep, progress, found)
+            rows = (pl.col("row") + before).cast(pl.UInt32)
+            before += int(frame["row"].to_numpy().max(initial=0))
+            notes.extend(note for note in found if note not in notes)
+            kinds.add(frame["time"].dtype)
+            if len(kinds) > 1:
+                raise CocorrrecError(
+                    f"{path}: some of its {len(parts)} files have dates, others numbers; say --time-format"
+                )
+            yield frame.with_columns(pl.col("user", "item").cast(pl.String), row=rows)
+
+    whole = collect(path, read_parts())
     notes.append(f"read {len(parts)} files, in the order of their names")
-    whole = pl.concat(frames)
     return whole.with_columns(time=pl.col("row")) if whole["time"].dtype == pl.UInt32 else whole
 
 
