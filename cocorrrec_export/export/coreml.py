@@ -9,6 +9,7 @@ from typing import Any
 
 from cocorrrec_export.artifact.recipe import Recipe
 from cocorrrec_export.export.graphs import GraphSpec
+from cocorrrec_export.export.memory import StandIn, one_copy_of_tables, stand_ins
 from cocorrrec_export.extras import quiet, require
 from cocorrrec_export.runtime.mlpackage import PACKAGE_MANIFEST, open_package, write_model
 
@@ -39,12 +40,15 @@ def export(
     with quiet():
         import coremltools as ct
 
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".coreml.") as scratch:
+    with (
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=".coreml.") as scratch,
+        stand_ins([graph.module for graph in graphs]) as tables,
+    ):
         parts = ct.utils.MultiFunctionDescriptor()
         for graph in graphs:
             progress(f"converting {graph.name}")
             part = Path(scratch) / f"{graph.name}.mlpackage"
-            with quiet():
+            with quiet(), one_copy_of_tables():
                 _convert(graph, part, recipe.activations)
                 parts.add_function(str(part), "main", graph.name)
         names = [graph.name for graph in graphs]
@@ -52,7 +56,7 @@ def export(
         progress(f"joining {len(names)} functions")
         with quiet():
             ct.utils.save_multifunction(parts, str(path))
-    _finish(path, metadata)
+    _finish(path, metadata, tables)
     return {}
 
 
@@ -115,9 +119,10 @@ def _stays_float32(op: Any) -> bool:
     return op.op_type in ("rsqrt", "sqrt", "real_div", "log")
 
 
-def _finish(path: Path, metadata: dict[str, str | int]) -> None:
-    """Add the metadata, shorten the program, and make what is random the same for the same content."""
+def _finish(path: Path, metadata: dict[str, str | int], tables: list[StandIn]) -> None:
+    """Put in the tables and metadata, shorten the program, and make what is random the same for the same content."""
     package = open_package(path)
+    package.put_tables({table.rows.tobytes(): table.table for table in tables})
     package.model.description.metadata.userDefined.update({key: str(value) for key, value in metadata.items()})
     for function in package.functions.values():
         _shorten(function)

@@ -28,7 +28,7 @@ def export(
     programs: dict[str, Any] = {}
     for graph in graphs:
         progress(f"tracing {graph.name}")
-        with quiet():
+        with quiet(), one_copy_of_tables():
             # Strict: the other mode keeps, in every method, the weights that only other methods use.
             programs[graph.name] = torch.export.export(graph.module, graph.example, strict=True)
     progress(f"lowering {len(programs)} entry points to XNNPACK")

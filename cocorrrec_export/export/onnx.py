@@ -1,12 +1,16 @@
 """ONNX: one self-contained file for the cloud; for the phone a folder with one file per entry point and the weights."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from cocorrrec_export.artifact.recipe import Recipe
 from cocorrrec_export.contract import SHARED_WEIGHTS
 from cocorrrec_export.export.graphs import GraphSpec
+from cocorrrec_export.export.memory import one_copy_of_tables
 from cocorrrec_export.extras import quiet, require
 
 OPSET = 20
@@ -35,56 +39,55 @@ def export(
         import onnx
     if path.suffix:
         (graph,) = graphs
-        onnx.save_model(_checked(graph, metadata, progress), str(path))
+        progress(f"tracing {graph.name}")
+        model = _model_of(_trace(graph), metadata)
+        onnx.checker.check_model(model, full_check=True)
+        onnx.save_model(model, str(path))
         return {}
     path.mkdir()
     with (path / SHARED_WEIGHTS).open("wb") as weights:
-        stored: dict[bytes, int] = {}
+        stored: dict[str, int] = {}
         for graph in graphs:
-            model = _checked(graph, metadata, progress)
-            _share_weights(model, weights, stored)
-            (path / f"{graph.name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
+            progress(f"tracing {graph.name}")
+            program = _trace(graph)
+            _share_weights(program, weights, stored)
+            weights.flush()
+            file = path / f"{graph.name}.onnx"
+            file.write_bytes(_model_of(program, metadata).SerializeToString(deterministic=True))
+            onnx.checker.check_model(str(file), full_check=True)
     return {}
 
 
-def _checked(graph: GraphSpec, metadata: dict[str, str | int], progress: Callable[[str], None]) -> Any:
-    import onnx
-
-    progress(f"tracing {graph.name}")
-    model = _convert(graph, metadata)
-    onnx.checker.check_model(model, full_check=True)
-    return model
-
-
-def _share_weights(model: Any, weights: BinaryIO, stored: dict[bytes, int]) -> None:
-    """Move large constants into the shared file, each once.
+def _share_weights(program: Any, weights: BinaryIO, stored: dict[str, int]) -> None:
+    """Move large constants into the shared file, each once, from where torch has them: none is copied.
 
     Args:
-        model: an ONNX model; refers to the file afterwards.
+        program: as torch exported it; refers to the file afterwards.
         weights: the shared file, open for writing.
-        stored: a constant's bytes, and where in the file they start.
+        stored: a constant's digest, and where in the file it starts.
     """
-    import onnx
+    from onnxscript import ir
 
-    for tensor in model.graph.initializer:
-        data = onnx.numpy_helper.to_array(tensor).tobytes()
-        if len(data) < EXTERNAL_BYTES:
+    for name, value in program.model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor.nbytes < EXTERNAL_BYTES:
             continue
-        if data not in stored:
+        data = np.ascontiguousarray(tensor.numpy()).data.cast("B")
+        key = hashlib.sha256(data).hexdigest()
+        if key not in stored:
             weights.write(bytes(-weights.tell() % (_PAGE if len(data) >= 16 * _PAGE else _WORD)))
-            stored[data] = weights.tell()
+            stored[key] = weights.tell()
             weights.write(data)
-        tensor.raw_data = data
-        onnx.external_data_helper.set_external_data(tensor, SHARED_WEIGHTS, stored[data], len(data))
-        tensor.ClearField("raw_data")
+        value.const_value = ir.ExternalTensor(
+            SHARED_WEIGHTS, stored[key], len(data), tensor.dtype, shape=tensor.shape, name=name
+        )
 
 
-def _convert(graph: GraphSpec, metadata: dict[str, str | int]) -> Any:
-    """The graph as an ONNX model."""
+def _trace(graph: GraphSpec) -> Any:
+    """The graph as torch exports it, its constants still torch's."""
     with quiet():
-        import onnx
         import torch
-    with quiet():
+    with quiet(), one_copy_of_tables():
         program = torch.onnx.export(
             graph.module,
             graph.example,
@@ -97,6 +100,13 @@ def _convert(graph: GraphSpec, metadata: dict[str, str | int]) -> Any:
             verbose=False,
         )
     assert program is not None  # it is written to a file, and None returned, only where a path is given
+    return program
+
+
+def _model_of(program: Any, metadata: dict[str, str | int]) -> Any:
+    """An ONNX model of a traced program."""
+    import onnx
+
     model = program.model_proto
     # The exporter notes for each node where in the sources it comes from: paths of this machine, of use to nobody else.
     for part in (model.graph, *model.graph.node):

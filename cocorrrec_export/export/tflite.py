@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cocorrrec_export.artifact.recipe import Recipe
 from cocorrrec_export.export.graphs import GraphSpec
-from cocorrrec_export.export.memory import one_copy_of_tables
+from cocorrrec_export.export.memory import StandIn, one_copy_of_tables, stand_ins
 from cocorrrec_export.extras import quiet, require
 from cocorrrec_export.forms.weights import HalfProjection, Int8Projection
 from cocorrrec_export.runtime.tflite import METADATA_NAME, read_flatbuffer
@@ -39,7 +39,7 @@ def export(
         modules = copy.deepcopy([graph.module for graph in graphs])  # in one, so that they continue sharing weights
     packed = _float_projections(modules, graphs)
     progress(f"converting {len(graphs)} entry points")
-    with quiet(), one_copy_of_tables():
+    with quiet(), one_copy_of_tables(), stand_ins(modules) as tables:
         _register_lowerings()
         converter = litert_torch.Converter()
         for graph, module in zip(graphs, modules, strict=True):
@@ -49,9 +49,11 @@ def export(
     progress("packing weights")
     model = read_flatbuffer(path)
     _pack_weights(model, packed)
+    _put_tables(model, tables)
     _add_metadata(model, metadata)
     _tidy(model)
-    path.write_bytes(_serialize(model))
+    with path.open("wb") as file:
+        file.write(_serialize(model))
     return {}
 
 
@@ -172,6 +174,33 @@ def _pack_weights(model: Any, packed: Packed) -> None:
             graph.operators.insert(0, operator)
 
 
+def _put_tables(model: Any, tables: list[StandIn]) -> None:
+    """Store tables in the place of what stood for them. One that no entry point reads is not in the file.
+
+    Raises:
+        ValueError: something else than a look-up reads one.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    gathers = {i for i, x in enumerate(model.operatorCodes) if x.builtinCode == schema.BuiltinOperator.GATHER}
+    by_bytes = {table.rows.tobytes(): table.table for table in tables}
+    found = {
+        index: by_bytes[key]
+        for index, buffer in enumerate(model.buffers)
+        if buffer.data is not None and (key := _bytes(buffer)) in by_bytes
+    }
+    for index, table in found.items():
+        model.buffers[index].data = table.reshape(-1).view(np.uint8)
+    for graph in model.subgraphs:
+        places = {i for i, tensor in enumerate(graph.tensors) if tensor.buffer in found}
+        for place in places:
+            tensor = graph.tensors[place]
+            tensor.shape = [len(found[tensor.buffer]), *tensor.shape[1:]]
+        for operator in graph.operators:
+            if operator.opcodeIndex not in gathers and not places.isdisjoint(operator.inputs):
+                raise ValueError("a table is read by something else than a look-up")
+
+
 def _bytes(buffer: Any) -> bytes:
     return np.asarray(buffer.data, np.uint8).tobytes()
 
@@ -228,9 +257,20 @@ def _add_metadata(model: Any, metadata: dict[str, str | int]) -> None:
     model.metadata = [*(model.metadata or []), entry]
 
 
-def _serialize(model: Any) -> bytes:
+def _serialize(model: Any) -> memoryview:
+    """The file; large buffers are copied into it once."""
     import flatbuffers
 
-    builder = flatbuffers.Builder(1 << 20)
+    class Builder(flatbuffers.Builder):  # type: ignore[misc]  # a class of an untyped package
+        def CreateNumpyVector(self, x: NDArray[Any]) -> Any:  # the name that it has there
+            if x.dtype != np.uint8:
+                return super().CreateNumpyVector(x)
+            self.StartVector(1, x.size, 1)
+            self.head -= x.size
+            memoryview(self.Bytes)[self.head : self.head + x.size] = np.ascontiguousarray(x).data
+            return self.EndVector()
+
+    size = sum(buffer.data.nbytes for buffer in model.buffers if buffer.data is not None)
+    builder = Builder(size + (1 << 20))  # so that it does not grow, which takes twice its size
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
+    return memoryview(builder.Bytes)[builder.Head() :]

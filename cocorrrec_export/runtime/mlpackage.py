@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ _MESSAGES = "_cocorrrec_coreml_messages"
 _FEATURE_DTYPES = {65568: "float32", 131104: "int32"}
 _WEIGHT_FILE = "@model_path/"
 _BLOB_VERSION, _BLOB_SENTINEL = 2, 0xDEADBEEF
+_BLOB_PAGE = 64
 _BLOB_HEADER = np.dtype([("sentinel", "<u4"), ("dtype", "<u4"), ("bytes", "<u8"), ("offset", "<u8")])
 _BLOB_DTYPES = {1: "float16", 2: "float32", 3: "uint8", 4: "int8", 14: "int32"}
 
@@ -114,16 +115,67 @@ class Package:
             sizes.setdefault((value.fileName, value.offset), (name, size))
         return dict(sizes.values())
 
+    def put_tables(self, tables: dict[bytes, NDArray[Any]]) -> None:
+        """Store tables in the place of constants of a few rows, which are found by their bytes.
+
+        The file of weights is written again, in its order, and the program says the heights and the new places. A table
+        that no function reads is not in it.
+        """
+        if not tables:
+            return
+        files, moved = self.weight_files(), dict[tuple[str, int], int]()
+        places = sorted({(value.fileName, value.offset) for _, value in self._stored()})
+        for name in sorted({name for name, _ in places}):
+            path, own = files.path_of(name), [offset for file, offset in places if file == name]
+            with path.with_suffix(".new").open("wb") as file:
+                file.write(np.array([len(own), _BLOB_VERSION], "<u4").tobytes().ljust(_BLOB_PAGE, b"\0"))
+                for offset in own:
+                    found = files.read(name, offset)
+                    table = tables.get(found.tobytes())
+                    moved[name, offset] = _write_blob(
+                        file, files.header(name, offset), found if table is None else table
+                    )
+            path.with_suffix(".new").replace(path)
+        self._point_to(moved, {key: tables.get(files.read(*key).tobytes()) for key in moved})
+
+    def _point_to(self, moved: dict[tuple[str, int], int], tables: dict[tuple[str, int], NDArray[Any] | None]) -> None:
+        """Let constants say where they are now, and how high those are that became tables."""
+        for operation, key, value in self._constants():
+            place = value.blobFileValue.fileName, value.blobFileValue.offset
+            value.blobFileValue.offset = moved[place]
+            table = tables[place]
+            if table is None:
+                continue
+            value.type.tensorType.dimensions[0].constant.size = len(table)
+            if not key:
+                operation.outputs[0].type.tensorType.dimensions[0].constant.size = len(table)
+
     def _stored(self) -> Iterator[tuple[str, Any]]:
         """Name and place of every constant that lies in a file of weights."""
+        for operation, key, value in self._constants():
+            name = operation.outputs[0].name if operation.outputs else ""
+            yield f"{name}_{key}" if key else name, value.blobFileValue
+
+    def _constants(self) -> Iterator[tuple[Any, str, Any]]:
+        """Every constant in a file of weights: operation, the operand or "" for its result, and the message Value."""
         for function in self.functions.values():
             for block in function.block_specializations.values():
                 for operation in block.operations:
-                    name = operation.outputs[0].name if operation.outputs else ""
-                    values = [(name, operation.attributes["val"])] if "val" in operation.attributes else []
+                    values = [("", operation.attributes["val"])] if "val" in operation.attributes else []
                     for key, operand in operation.inputs.items():
-                        values += [(f"{name}_{key}", x.value) for x in operand.arguments if x.HasField("value")]
-                    yield from ((key, x.blobFileValue) for key, x in values if x.HasField("blobFileValue"))
+                        values += [(key, x.value) for x in operand.arguments if x.HasField("value")]
+                    yield from ((operation, key, x) for key, x in values if x.HasField("blobFileValue"))
+
+
+def _write_blob(file: BinaryIO, header: NDArray[np.uint8], values: NDArray[Any]) -> int:
+    """Write a constant behind a header like ``header``; where it starts."""
+    file.write(bytes(-file.tell() % _BLOB_PAGE))
+    start, own = file.tell(), header.copy()
+    facts = own[: _BLOB_HEADER.itemsize].view(_BLOB_HEADER)
+    facts["bytes"], facts["offset"] = values.nbytes, start + _BLOB_PAGE
+    file.write(own.tobytes())
+    file.write(np.ascontiguousarray(values).data)
+    return start
 
 
 class WeightFiles:
@@ -150,6 +202,20 @@ class WeightFiles:
             self._read[key] = self._read_once(name, offset)
         return self._read[key]
 
+    def path_of(self, name: str) -> Path:
+        """Where the file is that the program calls ``name``.
+
+        Raises:
+            CocorrrecError: not inside the package.
+        """
+        if not name.startswith(_WEIGHT_FILE):
+            raise CocorrrecError(f"{self._package}: file of weights {name[:60]!r}: not inside the package")
+        return contained_path(self._folder, name.removeprefix(_WEIGHT_FILE), where=str(self._package))
+
+    def header(self, name: str, offset: int) -> NDArray[np.uint8]:
+        """The bytes in front of a constant that :meth:`read` found sound."""
+        return self._file(name)[offset : offset + _BLOB_PAGE]
+
     def _read_once(self, name: str, offset: int) -> NDArray[np.generic]:
         data = self._file(name)
         where = f"{self._package}: constant at byte {offset} of {name.removeprefix(_WEIGHT_FILE)[:60]}"
@@ -167,9 +233,7 @@ class WeightFiles:
     def _file(self, name: str) -> NDArray[np.uint8]:
         if name not in self._files:
             where = f"{self._package}: file of weights {name[:60]!r}"
-            if not name.startswith(_WEIGHT_FILE):
-                raise CocorrrecError(f"{where}: not inside the package")
-            path = contained_path(self._folder, name.removeprefix(_WEIGHT_FILE), where=str(self._package))
+            path = self.path_of(name)
             if not path.is_file():
                 raise CocorrrecError(f"{where}: missing")
             data = np.frombuffer(path.read_bytes(), np.uint8)
