@@ -3,7 +3,8 @@
     python benchmarks/pictures.py
 
 Writes ``docs/pictures/<name>-light.svg`` and ``-dark.svg``, from the figures that the other benchmarks keep:
-``docs/results.json`` (``results.py measure``) and the tables of ``docs/targets.md`` and ``docs/architectures.md``.
+``docs/results.json`` (``results.py measure``), ``docs/scale.json`` (``scale.py``) and the tables of
+``docs/targets.md`` and ``docs/architectures.md``.
 """
 
 import json
@@ -148,20 +149,45 @@ def _label_ends(axes: "Axes", ends: list[tuple[float, str, str]], x: float) -> N
         axes.annotate(name, (x, last), xytext=(9, 0), textcoords="offset points", fontsize=9, color=color, va="center")
 
 
-PICTURES: dict[str, Callable[["Figure", Path], None]] = {"quality": quality, "sizes": sizes, "memory": memory}
+def scale(figure: "Figure", docs: Path) -> None:
+    """Training steps and the memory of exports, by the number of items."""
+    lines: dict[str, dict[str, dict[int, float]]] = {"step": {}, "export": {}}
+    for name, value in json.loads((docs / "scale.json").read_text(encoding="utf-8")).items():
+        kind, *label, items = name.split()
+        if kind in lines:  # "step lazy_adamw 10000", "export onnx int8 9067"
+            y = value if kind == "step" else value["peak_mb"]
+            lines[kind].setdefault(" ".join(label), {})[int(items)] = y
+    titles = {"step": "Training step, ms", "export": "Peak of an export, MB"}
+    for axes, (kind, by_label) in zip(figure.subplots(1, 2), lines.items(), strict=True):
+        for label, points in by_label.items():
+            if kind == "step" or "int8" in label:
+                axes.plot(list(points), list(points.values()), label=label.removesuffix(" int8"), markersize=4)
+        axes.set(xscale="log", xlabel="items")
+        axes.set_title(titles[kind] + (", int8" if kind == "export" else ""), fontsize=11)
+        axes.set_ylim(bottom=0)
+        if by_label:
+            axes.legend(fontsize=8)
 
 
-def draw(out: Path, docs: Path = DOCS) -> None:
-    """Write every picture twice."""
+PICTURES: dict[str, Callable[["Figure", Path], None]] = {
+    "quality": quality,
+    "sizes": sizes,
+    "memory": memory,
+    "scale": scale,
+}
+
+
+def draw(out: Path, docs: Path = DOCS, names: tuple[str, ...] = tuple(PICTURES)) -> None:
+    """Write every picture of ``names`` twice."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     out.mkdir(parents=True, exist_ok=True)
-    for name, picture in PICTURES.items():
+    for name in names:
         for theme in INK:
             with rc_context(style(theme) | {"text.parse_math": False}):
                 figure = Figure(figsize=(6.6, 3.8), layout="constrained")
-                picture(figure, docs)
+                PICTURES[name](figure, docs)
                 with publish_file(out / f"{name}-{theme}.svg") as staging:
                     save_figure(figure, staging, "svg", salt=name)
 

@@ -1,16 +1,20 @@
-"""What the number of items costs: training steps, the memory of exports, file sizes and the latency of ``rank``.
+"""What numbers of items, users and clicks cost: training, memory of exports, sizes of files and latency of ``rank``.
 
-    python benchmarks/scale.py                  # writes docs/scale.md
+    python benchmarks/scale.py                  # writes docs/scale.md and its pictures
     python benchmarks/scale.py --quick --json   # fewer sizes, one JSON object on stdout
 
-Models have random weights, and so do the tables: sizes, times and memory depend on shapes alone. Each export runs in a
-process of its own, whose peak of resident memory is read at its end; ``rank`` is measured by the native runners, one
-thread, programs in turns, the least median of the turns. Steps are of 205 histories with four negatives each; clicks
-follow Zipf's law.
+A whole run takes hours. Each figure is kept in ``--kept`` as soon as it is there and not measured again; ``--only``
+measures some parts, so that steps and ``rank`` can have a quiet machine; the page gets the parts that are complete.
+Delete the file to start again.
+
+Models have random weights, and so do the tables: sizes, times and memory depend on shapes alone. Each export and each
+training runs in a process of its own; ``rank`` is measured by the native runners, one thread, programs in turns, the
+least median of the turns. Steps are of 205 histories with four negatives each; clicks follow Zipf's law.
 """
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import platform
@@ -18,21 +22,25 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pages
+import pictures
 import torch
 from clicks import zipf_clicks
 
-from cocorrrec_export.artifact.recipe import shipped_recipe
+from cocorrrec_export.artifact.recipe import Recipe, shipped_recipe
+from cocorrrec_export.contract import EntryPoint
 from cocorrrec_export.data.interactions import Interactions
 from cocorrrec_export.data.negatives import NegativeSampler
 from cocorrrec_export.data.splits import leave_last_out
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.export.exporter import find_exporter
-from cocorrrec_export.export.graphs import scn_graphs
+from cocorrrec_export.export.graphs import GraphSpec, scn_graphs
 from cocorrrec_export.files import publish_file
 from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
@@ -47,11 +55,16 @@ from cocorrrec_export.training.optimizers import Optimizers
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "scale.md"
+PARTS = ("steps", "training", "exports", "rank")
 PRECISIONS = ("fp32", "int8", "pq16", "pq8")
 NATIVE = ("executorch", "tflite")
+TITLES = {"executorch": "ExecuTorch", "tflite": "LiteRT"}
+OPTIMIZERS = {"lazy_adamw": 20, "rowwise_adagrad": 20, "adamw": 5}
+"""Steps that are timed of each; those of the dense one are long."""
 BATCH, LENGTH, NEGATIVES = 205, 10, 4
-MEASURED_TARGET = "executorch"
-"""Whose exports are weighed."""
+BYTES_PER_ITEM = 4 * ModelConfig(vocab_size=2).hidden_size
+SMALLEST = 16
+"""A table of a few items brings every import, and what an exporter needs however small the model."""
 
 
 def progress(text: str) -> None:
@@ -97,50 +110,94 @@ def step_ms(vocab_size: int, table_optimizer: str, steps: int) -> float:
     return min(samples[2:])
 
 
-def export_program(vocab_size: int, target: str, precision: str, path: Path) -> list:
-    """Export random weights, without parity; the graphs."""
+def recipe_of(target: str, precision: str) -> Recipe:
+    """The shipped one, with ``rank`` alone."""
+    recipe = shipped_recipe(f"{target}-{TARGETS[target].programs['scn'].backends[0]}-{precision}")
+    return dataclasses.replace(recipe, entry_points=("rank",))
+
+
+def graphs_of(vocab_size: int, target: str, precision: str) -> list[GraphSpec]:
+    """Of random weights."""
     config = ModelConfig(vocab_size=vocab_size)
     model = build_model(config, generator=torch.Generator().manual_seed(0)).eval()
-    recipe = shipped_recipe(f"{target}-{TARGETS[target].programs['scn'].backends[0]}-{precision}")
-    graphs = scn_graphs(model, config, dataclasses.replace(recipe, entry_points=("rank",)))
-    find_exporter(target).export(graphs, recipe, path, metadata={})
-    return graphs
+    return scn_graphs(model, config, recipe_of(target, precision))
 
 
-def weighed_export(vocab_size: int) -> float:
-    """Peak of resident memory, in MB, of a process that exports a table of ``vocab_size`` in int8; 0: of imports."""
-    command = [sys.executable, __file__, "--weigh", str(vocab_size)]
-    return float(subprocess.check_output(command, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}))
+def export_program(vocab_size: int, target: str, precision: str, path: Path) -> None:
+    """Export random weights, without parity."""
+    graphs = graphs_of(vocab_size, target, precision)
+    find_exporter(target).export(graphs, recipe_of(target, precision), path, metadata={})
 
 
-def weigh(vocab_size: int) -> None:
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files of a folder."""
+    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+    return sum(each.stat().st_size for each in files)
+
+
+def weighed_export(vocab_size: int, target: str, precision: str) -> dict[str, float]:
+    """What a process that exports a table of ``vocab_size`` says: ``peak_mb``, ``seconds`` and ``bytes``."""
+    command = [sys.executable, __file__, "--weigh", str(vocab_size), target, precision]
+    found: dict[str, float] = json.loads(_output(command))
+    return found
+
+
+def _output(command: list[str]) -> str:
+    return subprocess.check_output(command, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def weigh(vocab_size: int, target: str, precision: str) -> None:
     """The child of :func:`weighed_export`."""
     with tempfile.TemporaryDirectory() as folder:
-        # A table of a few items brings every import, and what an exporter needs however small the model.
-        export_program(max(vocab_size, 16), MEASURED_TARGET, "int8", Path(folder) / "program")
+        path, start = Path(folder) / TARGETS[target].programs["scn"].name, time.process_time()
+        export_program(vocab_size, target, precision, path)
+        seconds, size = time.process_time() - start, size_of(path)
     # Not what getrusage says: a child's peak there is at least its parent's.
-    print(memory()["peak_kb"] * 1024 / 1e6)
+    peak = memory()["peak_kb"] * 1024 / 1e6
+    print(json.dumps({"peak_mb": round(peak, 1), "seconds": round(seconds, 1), "bytes": size}))
 
 
-def programs(vocab_size: int, folder: Path) -> dict[tuple[str, str], tuple[Path, object]]:
-    """The programs of every native target and precision, each with its graph of ``rank``."""
-    made = {}
-    for target in NATIVE:
-        for precision in PRECISIONS:
-            progress(f"exporting {target} {precision}")
-            path = folder / f"{target}-{precision}{TARGETS[target].suffix}"
-            (graph,) = export_program(vocab_size, target, precision, path)
-            made[target, precision] = (path, graph.contract)
-    return made
+@dataclass(frozen=True)
+class Clicks:
+    """A generated data set, as the options of ``clicks.py``, and how many steps a training on it takes."""
+
+    clicks: int
+    users: int
+    heavy: int = 0
+    steps: int = 100
 
 
-def rank_us(vocab_size: int, made: dict, *, turns: int, calls: int) -> dict[str, dict[str, float]]:
+def resident_mb(made: Clicks) -> dict[str, dict[str, float]]:
+    """What ``resident.py`` finds, with a million items."""
+    clicks, resident = (str(ROOT / "benchmarks" / f"{name}.py") for name in ("clicks", "resident"))
+    with tempfile.TemporaryDirectory() as folder:
+        data = str(Path(folder) / "clicks.cut")
+        sizes = ["--clicks", made.clicks, "--users", made.users, "--heavy", made.heavy, "--items", 1_000_000]
+        _output([sys.executable, clicks, *map(str, sizes), "--out", data])
+        said = _output([sys.executable, resident, "--data", data, "--steps", str(made.steps)])
+    found: dict[str, dict[str, float]] = json.loads(said)
+    return found
+
+
+def program(vocab_size: int, target: str, precision: str, folder: Path) -> Path:
+    """The program in ``folder``, exported if it is not there."""
+    path = folder / f"{target}-{precision}-{vocab_size}{TARGETS[target].suffix}"
+    if not path.exists():
+        progress(f"exporting {target} {precision} of {vocab_size:,} items")
+        export_program(vocab_size, target, precision, path)
+    return path
+
+
+def rank_us(
+    vocab_size: int, made: dict[tuple[str, str], Path], *, turns: int, calls: int
+) -> dict[str, dict[str, float]]:
     """Microseconds of ``rank``: of each program the least median of all turns."""
-    rng, least = np.random.default_rng(0), {}
+    contract, least = rank_contract(), dict[tuple[str, str], float]()
+    rng = np.random.default_rng(0)
     packages = {target: ensure_package(target, host_abi(), progress) for target in NATIVE}
     for turn in range(turns):
         progress(f"rank, turn {turn + 1} of {turns}")
-        for (target, precision), (path, contract) in made.items():
+        for (target, precision), path in made.items():
             cases = [
                 {x.name: rng.integers(1, vocab_size, x.shape).astype(np.int32) for x in contract.inputs}
                 for _ in range(16)
@@ -153,126 +210,197 @@ def rank_us(vocab_size: int, made: dict, *, turns: int, calls: int) -> dict[str,
     return {t: {p: round(least[t, p], 2) for p in PRECISIONS if (t, p) in least} for t in NATIVE}
 
 
+def rank_contract() -> EntryPoint:
+    """The same for every number of items."""
+    (graph,) = graphs_of(SMALLEST, NATIVE[0], "fp32")
+    return graph.contract
+
+
 @dataclass(frozen=True)
 class Sizes:
     """Of one run."""
 
     steps: tuple[int, ...] = (10_000, 100_000, 1_000_000, 4_000_000)
     """Numbers of items whose training steps are timed."""
-    counted: int = 20
-    """Steps of each."""
+    optimizers: tuple[str, ...] = tuple(OPTIMIZERS)
+    trainings: tuple[Clicks, ...] = (
+        Clicks(10_000_000, 200_000),
+        Clicks(3_000_000, 1_000_000, heavy=100_000),
+        Clicks(100_000_000, 2_000_000, steps=5_500),  # a twentieth of an epoch
+    )
     exports: tuple[int, ...] = (9_067, 100_000, 1_000_000)
     """Numbers of items whose exports are weighed."""
-    ranked: int = 10_000
+    weighed: tuple[tuple[str, str], ...] = tuple(
+        (target, precision) for target in TARGETS for precision in ("int8", "fp32")
+    )
+    ranked: tuple[int, ...] = (10_000, 100_000, 1_000_000)
+    """Numbers of items whose ``rank`` is timed; all but the first without the codes of product quantization."""
     turns: int = 5
 
 
-QUICK = Sizes(steps=(10_000, 4_000_000), counted=8, exports=(9_067, 100_000), turns=2)
+QUICK = Sizes(
+    steps=(10_000, 4_000_000),
+    optimizers=("lazy_adamw",),
+    trainings=(),
+    exports=(9_067, 100_000),
+    weighed=(("executorch", "int8"),),
+    ranked=(10_000,),
+    turns=2,
+)
 
 
-def run(sizes: Sizes, *, quick: bool) -> dict:
-    """Everything of ``sizes``; ``quick`` leaves out the dense optimizer."""
-    torch.set_num_threads(1)
-    result: dict = {"step_ms": {}, "export_peak_mb": {}, "table_mb": {}}
-    for vocab_size in sizes.steps:
-        progress(f"training steps with {vocab_size:,} items")
-        result["step_ms"][vocab_size] = round(step_ms(vocab_size, "lazy_adamw", sizes.counted), 2)
-        if not quick:
-            dense = result.setdefault("step_ms_adamw", {})
-            dense[vocab_size] = round(step_ms(vocab_size, "adamw", 5), 2)
-    progress("weighing the importers")
-    result["import_peak_mb"] = round(weighed_export(0), 1)
-    for vocab_size in sizes.exports:
-        progress(f"weighing an export of {vocab_size:,} items")
-        result["table_mb"][vocab_size] = round(vocab_size * ModelConfig(vocab_size=2).hidden_size * 4 / 1e6, 2)
-        result["export_peak_mb"][vocab_size] = round(weighed_export(vocab_size), 1)
-    with tempfile.TemporaryDirectory() as folder:
-        made = programs(sizes.ranked, Path(folder))
-        result["program_bytes"] = {p: made[MEASURED_TARGET, p][0].stat().st_size for p in PRECISIONS}
+class Kept:
+    """Figures by name, in a file if one is given, to which parts of a run may add at the same time."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path, self.found = path, dict[str, Any]()
+        self._read()
+
+    def _read(self) -> None:
+        if self._path is not None and self._path.is_file():
+            self.found |= json.loads(self._path.read_text())
+
+    def measure(self, name: str, work: Callable[[], Any]) -> None:
+        """Do ``work`` unless its result is there."""
+        if name in self.found:
+            return
+        progress(name)
+        result = work()
+        self._read()
+        self.found[name] = result
+        if self._path is not None:
+            with publish_file(self._path) as staging:
+                staging.write_text(json.dumps(self.found, indent=1) + "\n")
+
+
+def measures(sizes: Sizes, work: Path) -> dict[str, dict[str, Callable[[], Any]]]:
+    """By part, the work behind each figure's name."""
+
+    def steps(vocab_size: int, name: str) -> float:
+        return round(step_ms(vocab_size, name, OPTIMIZERS[name]), 2)
+
+    def ranked(vocab_size: int) -> dict[str, Any]:
+        precisions = PRECISIONS if vocab_size == sizes.ranked[0] else PRECISIONS[:2]
+        made = {(t, p): program(vocab_size, t, p, work) for t in NATIVE for p in precisions}
+        found: dict[str, Any] = {"bytes": {p: size_of(made[NATIVE[0], p]) for p in precisions}, "us": {}}
         try:
-            result["rank_us"] = rank_us(sizes.ranked, made, turns=sizes.turns, calls=300)
+            found["us"] = rank_us(vocab_size, made, turns=sizes.turns, calls=300)
         except CocorrrecError as error:  # no compiler here, and no runner installed
             progress(f"rank is not measured: {error}")
-            result["rank_us"] = {}
-    return result
+        return found
 
-
-def blocks(result: dict) -> dict[str, list[str]]:
-    """What is between the marks of docs/scale.md."""
-    steps, dense = result["step_ms"], result["step_ms_adamw"]
-    table, peak, base = result["table_mb"], result["export_peak_mb"], result["import_peak_mb"]
-    made = f"{platform.machine()}, torch {torch.__version__}, {BATCH} histories a step, {NEGATIVES} negatives each."
+    bind = functools.partial
+    targets = dict.fromkeys(target for target, _ in sizes.weighed)
     return {
-        "steps": [
-            made,
-            "",
-            "| items | `lazy_adamw`, ms (default) | examples/s | `adamw`, ms |",
-            "|---|---|---|---|",
-            *(f"| {v:,} | {ms:.1f} | {1e3 * BATCH / ms:,.0f} | {dense[v]:.1f} |" for v, ms in steps.items()),
-        ],
-        "exports": [
-            f"Of an export to {MEASURED_TARGET}; importers alone: {base:.0f} MB.",
-            "",
-            "| items | float32 table, MB | peak, MB | above the importers, in tables |",
-            "|---|---|---|---|",
-            *(f"| {v:,} | {table[v]:.1f} | {x:.0f} | {(x - base) / table[v]:.1f} |" for v, x in peak.items()),
-        ],
-        "rank": [
-            "| precision | ExecuTorch file, kB | " + " | ".join(f"{x}, us" for x in result["rank_us"]) + " |",
-            "|---|---|" + "---|" * len(result["rank_us"]),
-            *(
-                f"| {p} | {size / 1e3:.0f} | " + " | ".join(f"{us[p]:.1f}" for us in result["rank_us"].values()) + " |"
-                for p, size in result["program_bytes"].items()
-            ),
-        ],
+        "steps": {f"step {name} {v}": bind(steps, v, name) for v in sizes.steps for name in sizes.optimizers},
+        "training": {f"training {each.clicks} {each.users}": bind(resident_mb, each) for each in sizes.trainings},
+        "exports": {f"imports {target}": bind(weighed_export, SMALLEST, target, "int8") for target in targets}
+        | {f"export {t} {p} {v}": bind(weighed_export, v, t, p) for t, p in sizes.weighed for v in sizes.exports},
+        "rank": {f"rank {v}": bind(ranked, v) for v in sizes.ranked},
     }
 
 
-def plot(result: dict, path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def for_scripts(found: dict[str, Any], sizes: Sizes) -> dict[str, Any]:
+    """The default optimizer, the exports of the first target and precision, and ``rank`` of the first size."""
+    (target, precision), ranked = sizes.weighed[0], found[f"rank {sizes.ranked[0]}"]
+    return {
+        "step_ms": {v: found[f"step lazy_adamw {v}"] for v in sizes.steps},
+        "export_peak_mb": {v: found[f"export {target} {precision} {v}"]["peak_mb"] for v in sizes.exports},
+        "import_peak_mb": found[f"imports {target}"]["peak_mb"],
+        "table_mb": {v: round(v * BYTES_PER_ITEM / 1e6, 2) for v in sizes.exports},
+        "program_bytes": ranked["bytes"],
+        "rank_us": ranked["us"],
+    }
 
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    steps, memory_of, latency = figure.subplots(1, 3)
-    for label, line in (("lazy_adamw", result["step_ms"]), ("adamw", result["step_ms_adamw"])):
-        steps.plot(list(line), list(line.values()), marker=".", label=label)
-    steps.set_title("training step, ms")
-    steps.set_xlabel("items")
-    steps.set_xscale("log")
-    steps.set_yscale("log")
-    steps.legend(fontsize="small")
-    for label, line in (("peak of an int8 export", result["export_peak_mb"]), ("float32 table", result["table_mb"])):
-        memory_of.plot(list(line), list(line.values()), marker=".", label=label)
-    memory_of.axhline(result["import_peak_mb"], linestyle=":", color="C0", label="importers")
-    memory_of.set_title("resident memory, MB")
-    memory_of.set_xlabel("items")
-    memory_of.set_xscale("log")
-    memory_of.legend(fontsize="small")
-    for target, times in result["rank_us"].items():
-        latency.plot(list(times), list(times.values()), marker=".", label=target)
-    latency.set_title("rank, 100 candidates, one thread, us")
-    latency.set_ylim(bottom=0)
-    if result["rank_us"]:
-        latency.legend(fontsize="small")
-    FigureCanvasAgg(figure).print_png(path)
+
+def blocks(found: dict[str, Any], sizes: Sizes, parts: list[str]) -> dict[str, list[str]]:
+    """What is between the marks of docs/scale.md: the figures of ``parts``, and of the others what is there."""
+    tables = {"steps": _steps, "training": _trainings, "exports": _exports, "rank": _ranks}
+    return {name: table(found, sizes) if name in parts else pages.kept(PAGE, name) for name, table in tables.items()}
+
+
+def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def _steps(found: dict[str, Any], sizes: Sizes) -> list[str]:
+    head = ["items", *(f"`{name}`, ms" for name in sizes.optimizers), f"`{sizes.optimizers[0]}`, examples/s"]
+    rows = []
+    for v in sizes.steps:
+        times = [found[f"step {name} {v}"] for name in sizes.optimizers]
+        rows.append([f"{v:,}", *(f"{ms:.1f}" for ms in times), f"{1e3 * BATCH / times[0]:,.0f}"])
+    made = f"{platform.machine()}, torch {torch.__version__}, {BATCH} histories a step, {NEGATIVES} negatives each."
+    return [made, "", *_table(head, rows)]
+
+
+def _trainings(found: dict[str, Any], sizes: Sizes) -> list[str]:
+    head = ["clicks", "users", "steps, of an epoch's", "peak, MB", "peak of anonymous, MB", "resident at the end, MB"]
+    head.append("s to the first step")
+    rows = []
+    for each in sizes.trainings:
+        run = found[f"training {each.clicks} {each.users}"]
+        last = [row for row in run.values() if "peak" in row][-1]
+        users = f"{each.users:,}" + (f" and one of {each.heavy:,} clicks" if each.heavy else "")
+        sizes_mb = [f"{last['peak']:,.0f}", f"{last['peak_anonymous']:,.0f}", f"{last['resident']:,.0f}"]
+        steps = f"{each.steps:,} of {run['data']['steps_of_an_epoch']:,.0f}"
+        took = f"{run['started']['seconds']:.0f}"
+        rows.append([f"{run['data']['clicks']:,.0f}", users, steps, *sizes_mb, took])
+    return _table(head, rows)
+
+
+def _exports(found: dict[str, Any], sizes: Sizes) -> list[str]:
+    head = ["target", "precision", "items", "table, MB", "file, MB", "importers, MB", "peak, MB", "in tables", "s"]
+    rows = []
+    for target, precision in sizes.weighed:
+        base = found[f"imports {target}"]["peak_mb"]
+        for v in sizes.exports:
+            run, table = found[f"export {target} {precision} {v}"], v * BYTES_PER_ITEM / 1e6
+            above = f"{(run['peak_mb'] - base) / table:.1f}"
+            sizes_mb = [f"{table:.1f}", f"{run['bytes'] / 1e6:.1f}", f"{base:.0f}", f"{run['peak_mb']:.0f}", above]
+            rows.append([target, precision, f"{v:,}", *sizes_mb, f"{run['seconds']:.0f}"])
+    return _table(head, rows)
+
+
+def _ranks(found: dict[str, Any], sizes: Sizes) -> list[str]:
+    head = ["items", "precision", "ExecuTorch file, MB", *(f"{TITLES[target]}, us" for target in NATIVE)]
+    rows = []
+    for v in sizes.ranked:
+        run = found[f"rank {v}"]
+        for precision, size in run["bytes"].items():
+            times = [f"{run['us'][target][precision]:.1f}" if run["us"] else "" for target in NATIVE]
+            rows.append([f"{v:,}", precision, f"{size / 1e6:.2f}", *times])
+    return _table(head, rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer sizes and turns")
+    parser.add_argument("--quick", action="store_true", help="fewer sizes and turns; nothing is kept")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of writing docs/scale.md")
-    parser.add_argument("--weigh", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="measure these parts")
+    parser.add_argument("--kept", type=Path, default=PAGE.with_suffix(".json"), help="file of what was measured")
+    parser.add_argument("--work", type=Path, help="folder that keeps exported programs, for a run in several parts")
+    parser.add_argument("--weigh", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.weigh is not None:
-        weigh(arguments.weigh)
+        weigh(int(arguments.weigh[0]), *arguments.weigh[1:])
         return
-    result = run(QUICK if arguments.quick else Sizes(), quick=arguments.quick)
+    torch.set_num_threads(1)
+    sizes = QUICK if arguments.quick else Sizes()
+    kept = Kept(None if arguments.quick else arguments.kept)
+    with tempfile.TemporaryDirectory() as temporary:
+        work = measures(sizes, arguments.work or Path(temporary))
+        for part in arguments.only:
+            for name, each in work[part].items():
+                kept.measure(name, each)
+    missing = [name for part in work.values() for name in part if name not in kept.found]
+    if missing:
+        progress(f"not measured yet: {', '.join(missing)}")
     if arguments.json:
-        print(json.dumps(result))
+        if not missing:
+            print(json.dumps(for_scripts(kept.found, sizes)))
         return
-    pages.fill(PAGE, blocks(result))
-    with publish_file(PAGE.with_suffix(".png")) as staging:
-        plot(result, staging)
+    pages.fill(PAGE, blocks(kept.found, sizes, [part for part in PARTS if work[part].keys() <= kept.found.keys()]))
+    pictures.draw(PAGE.parent / "pictures", PAGE.parent, ("scale",))
 
 
 if __name__ == "__main__":
