@@ -129,6 +129,7 @@ def export(source: Source, recipe: Recipe, out: Path, *, progress: Callable[[str
                 recipe.limits,
                 source.held_out,
                 graph=GraphRuntime(graphs),
+                two_tables=recipe.item_side == "folded",
                 probability=probability,
                 progress=progress,
             )
@@ -228,6 +229,7 @@ def check(
             limits or artifact.limits,
             source.held_out,
             graph=GraphRuntime(_graphs(source, artifact.recipe)),
+            two_tables=artifact.recipe.item_side == "folded",
             probability=probability,
             catalog_users=catalog_users,
             progress=progress,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.parity.cases import stream_items
 from cocorrrec_export.parity.outcome import RankingParity, Verdict
 from cocorrrec_export.parity.ranking import gcn_ranking, scn_ranking
-from cocorrrec_export.parity.rows import MANY_USERS, RowParity, row_parity, wrong_rows
+from cocorrrec_export.parity.rows import MANY_USERS, RowParity, reads_rows, row_parity, wrong_rows
 from cocorrrec_export.parity.tensors import Comparison, compare, score_scale, tensor_parity
 from cocorrrec_export.parity.vectors import Case
 from cocorrrec_export.runtime.base import Arrays, Runtime, score_list
@@ -32,6 +33,7 @@ def judge(
     held_out: EvaluationSet | None,
     *,
     graph: Runtime | None = None,
+    two_tables: bool = False,
     probability: bool = False,
     catalog_users: int | None = None,
     progress: Callable[[str], None] = lambda _: None,
@@ -46,6 +48,7 @@ def judge(
         limits: of the recipe.
         held_out: level 2; None leaves it out, and the verdict says so.
         graph: what the file was converted from; None compares it with the model alone.
+        two_tables: whether clicks are looked up in another table than candidates.
         probability: whether the file's scores are sigmoids of the model's.
         catalog_users: as in :func:`~cocorrrec_export.parity.ranking.scn_ranking`.
         progress: receives what is being done.
@@ -61,17 +64,16 @@ def judge(
         judged = tensors.judged_abs | {stream.name}
         tensors = replace(tensors, comparisons=(*tensors.comparisons, stream), judged_abs=judged)
     problems = tensors.problems(limits)
-    if "correct" not in runtime.entry_points:
+    if reads_rows(runtime):
         progress("parity of every row of the item table")
-        histories = _histories(cases, config, held_out)
-        rows = row_parity(runtime, model, histories, limits, graph=graph, probability=probability)
-        problems += [problem for row in rows if (problem := row.problem())]
-        if problems:
-            length = config.sequence_length
-            named = wrong_rows(runtime, model, length=length, graph=graph, probability=probability)
-            problems += [f"rows of the item table that are others: {listed(map(str, named), count=5)}"] if named else []
-        seen = [row.max_abs for row in rows if row.entry_point == "rank" and row.against == RowParity.against]
-        tensors = replace(tensors, over_all_rows=max(seen, default=0.0))
+    how: Any = {"graph": graph, "two_tables": two_tables, "probability": probability}
+    rows = row_parity(runtime, model, _histories(cases, config, held_out), limits, **how)
+    problems += [problem for row in rows if (problem := row.problem())]
+    if problems:
+        named = wrong_rows(runtime, model, length=config.sequence_length, **how)
+        problems += [f"rows of the item table that are others: {listed(map(str, named), count=5)}"] if named else []
+    seen = [row.max_abs for row in rows if row.of_scores and row.against == RowParity.against]
+    tensors = replace(tensors, over_all_rows=max(seen, default=0.0))
     if problems:
         raise ParityError(f"{hop} does not compute what the float32 model does:\n  " + "\n  ".join(problems))
     if held_out is None:
