@@ -102,6 +102,23 @@ def id_problem(name: str, ids: NDArray[np.generic], vocab_size: int | None) -> s
     return f"{name} holds {ids[place]} at {list(place)}: {ID_RULE}{known}"
 
 
+def narrowed(entry_point: str, name: str, ids: NDArray[np.integer], vocab_size: int | None = None) -> NDArray[np.int32]:
+    """Item ids as int32, checked before: a wider number would come out as another item.
+
+    Args:
+        entry_point: that they are for.
+        name: of the input; it and the rest as in :func:`id_problem`.
+        ids: whole numbers of any width.
+        vocab_size: V; None: no upper end.
+
+    Raises:
+        CocorrrecError: ids that are none.
+    """
+    if problem := id_problem(name, ids, vocab_size):
+        raise CocorrrecError(f"{entry_point}: {problem}")
+    return ids.astype(np.int32, copy=False)
+
+
 def _fits(spec: TensorSpec, array: NDArray[np.generic], sizes: dict[str, int]) -> bool:
     """Whether an array is what the contract says; ``sizes`` holds the dynamic dimensions seen so far."""
     fits = array.dtype == spec.dtype and array.ndim == len(spec.shape)
@@ -170,9 +187,7 @@ def score_list(
     if candidates.ndim != 1 or candidates.dtype.kind not in "iu":
         shape = list(candidates.shape)
         raise CocorrrecError(f"{entry_point}: candidates are {candidates.dtype} {shape}, expected whole numbers [n]")
-    # Before they are narrowed to int32: a wider number would come out as another item.
-    if problem := id_problem(CANDIDATES, candidates, None):
-        raise CocorrrecError(f"{entry_point}: {problem}")
+    candidates = narrowed(entry_point, CANDIDATES, candidates)
     spec = next(spec for spec in runtime.entry_points[entry_point].inputs if spec.name == "candidates")
     size = int(spec.shape[1])
     calls = -(-len(candidates) // size)

@@ -12,8 +12,9 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from cocorrrec_export.contract import HISTORY
 from cocorrrec_export.errors import UsageError
-from cocorrrec_export.runtime.base import Arrays, Runtime, score_list
+from cocorrrec_export.runtime.base import Arrays, Runtime, narrowed, score_list
 from cocorrrec_export.serving.client import Answer, ClientError, GcnClient
 
 VECTOR = "vector"
@@ -132,6 +133,7 @@ class Phone:
 
         Raises:
             UsageError: the model's cloud reads a memory and none is given, or the other way round.
+            CocorrrecError: ids that are none.
         """
         if self.takes_vector != (memory is not None):
             raise UsageError(
@@ -139,6 +141,8 @@ class Phone:
                 if self.takes_vector
                 else "the cloud of this model reads the upload of 'encode': give no memory"
             )
+        if memory is not None:
+            memory = narrowed("correct", HISTORY, memory)  # the server would refuse it, and the phone rank alone
         if not ids.any():
             exchange = Exchange()
             exchange.fail()

@@ -14,8 +14,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cocorrrec_export.contract import EntryPoint, TensorSpec
-from cocorrrec_export.runtime.base import id_problem
+from cocorrrec_export.contract import HISTORY, EntryPoint, TensorSpec
+from cocorrrec_export.errors import CocorrrecError
+from cocorrrec_export.runtime.base import id_problem, narrowed
 from cocorrrec_export.serving.errors import Refusal
 
 Array = NDArray[Any]
@@ -29,12 +30,12 @@ MAX_KEPT_JSON_BYTES = 4096
 _UNSUPPORTED = ("shared_memory_region", "classification")
 
 
-_Dimension = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class _Input(msgspec.Struct):
     name: str
-    shape: list[_Dimension]
+    shape: list[_Int64]
     datatype: str
     parameters: dict[str, Any] | None = None
     data: msgspec.Raw = msgspec.Raw()  # read when the rest is right; empty where there is none
@@ -61,13 +62,12 @@ class _Response(msgspec.Struct, omit_defaults=True):
 
 _decode = msgspec.json.Decoder(_Request).decode
 _encode = msgspec.json.Encoder().encode
-_Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 _DECODERS: dict[tuple[str, int], Callable[[msgspec.Raw], Any]] = {
     ("float32", 1): msgspec.json.Decoder(list[float]).decode,
     ("float32", 2): msgspec.json.Decoder(list[list[float]]).decode,
     ("float32", 3): msgspec.json.Decoder(list[list[list[float]]]).decode,
-    ("int32", 1): msgspec.json.Decoder(list[_Int32]).decode,
-    ("int32", 2): msgspec.json.Decoder(list[list[_Int32]]).decode,
+    ("int32", 1): msgspec.json.Decoder(list[_Int64]).decode,
+    ("int32", 2): msgspec.json.Decoder(list[list[_Int64]]).decode,
 }
 """By the dtype and the levels of nesting."""
 
@@ -113,9 +113,11 @@ def parse_request(
         names = ", ".join(repr(x.name[:40]) for x in request.inputs[:5]) or "none"
         raise Refusal(f"the model takes the one input '{spec.name}', the request has {names}")
     H = _tensor(request.inputs[0], spec, body, size, max_users)
-    # One request with ids that are none must not spoil the batch of all.
-    if vocab_size is not None and (problem := id_problem(spec.name, H, vocab_size)):
-        raise Refusal(f"{contract.name}: {problem}")
+    if spec.name == HISTORY:
+        # One request with ids that are none must not spoil the batch of all.
+        if problem := id_problem(spec.name, H, vocab_size):
+            raise Refusal(f"{contract.name}: {problem}")
+        H = H.astype(spec.dtype, copy=False)
     return InferRequest(request.id, H, _wanted(request, contract))
 
 
@@ -159,13 +161,13 @@ def _tensor(given: _Input, spec: TensorSpec, body: bytes, size: int, max_users: 
 
 
 def _from_json(data: msgspec.Raw, spec: TensorSpec, shape: list[int], count: int) -> Array:
-    """A tensor from JSON numbers: flat, or nested like its shape."""
+    """A tensor from JSON numbers: flat, or nested like its shape; ids as wide as they came."""
     name = spec.name
     flat = bytes(data).lstrip()[1:].lstrip()[:1] != b"["
     try:
         values = _DECODERS[spec.dtype, 1 if flat else len(shape)](data)
         with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused as such
-            array = np.array(values, dtype=spec.dtype)
+            array = np.array(values, dtype="int64" if spec.dtype == "int32" else spec.dtype)
     except (msgspec.DecodeError, ValueError, OverflowError) as error:
         raise Refusal(
             f"data of input '{name}' are not numbers of shape {shape}: {str(error).splitlines()[0]}"
@@ -237,11 +239,18 @@ def encode_request(upload: Array, *, name: str | None = None, request_id: str | 
         upload: ``H [N, L, D]`` float32, or ``ids [N, L_cloud]`` int32.
         name: of the input; by default ``H`` or ``ids``, after the type.
         request_id: comes back with the answer.
+
+    Raises:
+        CocorrrecError: neither numbers nor ids, or ids that are none.
     """
-    dtype = "int32" if upload.dtype.kind == "i" else "float32"
+    if upload.dtype.kind not in "iuf":
+        raise CocorrrecError(f"correct: the upload is {upload.dtype} {list(upload.shape)}, expected float32 or int32")
+    dtype = "float32" if upload.dtype.kind == "f" else "int32"
+    if dtype == "int32":
+        upload = narrowed("correct", HISTORY, upload)
     content = upload.astype(np.dtype(dtype).newbyteorder("<"), copy=False).tobytes()
     tensor = {
-        "name": name or ("ids" if dtype == "int32" else "H"),
+        "name": name or (HISTORY if dtype == "int32" else "H"),
         "shape": upload.shape,
         "datatype": DATATYPES[dtype],
         "parameters": {"binary_data_size": len(content)},

@@ -5,6 +5,8 @@ import asyncio
 import numpy as np
 import pytest
 
+from cocorrrec_export.contract import EntryPoint, TensorSpec
+from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.runtime.base import Arrays
 from cocorrrec_export.serving.client import GcnClient
 from cocorrrec_export.serving.phone import Exchange, Phone, Ranking, State
@@ -22,8 +24,6 @@ class Scn:
     entry_points: dict[str, object]
 
     def __init__(self) -> None:
-        from cocorrrec_export.contract import EntryPoint, TensorSpec
-
         candidates = (TensorSpec("candidates", "int32", (1, 5)),)
         self.entry_points = {name: EntryPoint(name, candidates, ()) for name in ("rank", "rank_corrected")}
 
@@ -93,3 +93,18 @@ def test_the_app_goes_on_between_sending_and_ranking(server: Running) -> None:
             assert all(ranking.corrected for ranking in rankings) and phone.counts.fused == 5
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("place", "value"), [(1, 2**32 + 1), (1, 0), (0, -1)])
+def test_a_memory_with_ids_that_are_none_is_an_error_and_not_a_ranking_without_the_cloud(
+    place: int, value: int
+) -> None:
+    scn, memory = Scn(), np.array([[3, 5, 7, 0]])
+    names = ("ids", "candidates", "vector")
+    inputs = tuple(TensorSpec(name, "float32" if name == "vector" else "int32", (1, 5)) for name in names)
+    scn.entry_points["rank_corrected"] = EntryPoint("rank_corrected", inputs, ())
+    memory[0, place] = value
+    phone = Phone(scn, GcnClient("http://localhost:1"), deadline_s=1.0)  # type: ignore[arg-type]
+    with pytest.raises(CocorrrecError, match=rf"correct: ids holds {value} at \[0, {place}\]: item ids are"):
+        phone.begin(IDS, memory)
+    assert phone.counts.sent == 0

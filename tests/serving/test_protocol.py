@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cocorrrec_export.contract import EntryPoint, TensorSpec
+from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.serving.errors import Refusal
 from cocorrrec_export.serving.protocol import (
     InferRequest,
@@ -177,7 +178,13 @@ def test_ids_survive_the_way_there_in_both_forms() -> None:
         ({"data": [1, 0, 4, 0, 0]}, "ids holds 0 at .*allowed only after the last click"),
         ({"data": [0, 0, 0, 0, 9]}, "ids holds 0 at .*allowed only after the last click"),
         ({"data": [1, 2.5, 4, 0, 0]}, "are not numbers"),
-        ({"data": [1, 2**31, 4, 0, 0]}, "are not numbers"),
+        ({"data": [1, True, 4, 0, 0]}, "are not numbers"),
+        (
+            {"data": [1, 2**31, 4, 0, 0]},
+            r"correct: ids holds 2147483648 at \[0, 1\]: item ids are .* \(vocab_size 40\)",
+        ),
+        ({"data": [[1, 2, 2**32 + 1, 0, 0]]}, r"correct: ids holds 4294967297 at \[0, 2\]: item ids are"),
+        ({"data": [1, 2**63, 4, 0, 0]}, "are not numbers"),
         ({"data": [1, 2, 4, 0, 0], "datatype": "FP32"}, "has datatype 'FP32', expected INT32"),
     ],
 )
@@ -186,3 +193,20 @@ def test_ids_that_are_none_of_the_model_are_refused(changes: dict[str, object], 
     tensor = {"name": "ids", "shape": [1, 5], "datatype": "INT32"} | changes
     with pytest.raises(Refusal, match=message):
         parse_ids(json.dumps({"inputs": [tensor]}).encode())
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint32", "uint64"])
+def test_wide_ids_are_not_sent_as_other_items(dtype: str) -> None:
+    good = np.array([[1, 39, 7, 0, 0]], dtype=dtype)
+    assert parse_ids(*encode_request(good)).H.tolist() == good.tolist()
+    for value in (2**31, 2**32 - 1, *([2**32 + 1] if dtype != "uint32" else [])):
+        wrong = good.copy()
+        wrong[0, 1] = value
+        with pytest.raises(CocorrrecError, match=rf"correct: ids holds {value} at \[0, 1\]: item ids are"):
+            encode_request(wrong)
+
+
+def test_what_is_neither_ids_nor_numbers_is_not_sent() -> None:
+    for wrong in (np.ones((1, 5), dtype=bool), np.array([["1"]])):
+        with pytest.raises(CocorrrecError, match=r"correct: the upload is .*expected float32 or int32"):
+            encode_request(wrong)
