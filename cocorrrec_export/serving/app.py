@@ -297,7 +297,7 @@ class App:
         self._check_length(headers.get(b"content-length", b"0"))
         if self._batcher.full:  # before a byte of the body is looked at
             raise busy("too many users are waiting: come again later", close=b"content-length" not in headers)
-        encoding = headers.get(b"content-encoding")
+        encoding = b", ".join(value for name, value in scope["headers"] if name == b"content-encoding") or None
         body = await self._read_body(receive)
         if encoding is not None:
             body = decoded(body, encoding, self._limits.max_body_bytes)

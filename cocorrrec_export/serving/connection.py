@@ -47,6 +47,7 @@ class Connection(HttpToolsProtocol):
         self._headers_done = False
         self._header_bytes = 0
         self._received = 0
+        self._completed = 0
         self._unread = (0, 0.0)
         self._made = False
         self._early: list[bytes] = []
@@ -84,9 +85,11 @@ class Connection(HttpToolsProtocol):
         if self.parser is None or self.transport.is_closing():
             return
         self._unset_keepalive_if_required()
+        completed = self._completed
         self._feed(data)
         if self._incomplete_since is not None and not self.transport.is_closing():
-            self._received += len(data)
+            # Where requests sent ahead end in the same piece, the share of this one is unknown: its next pieces count.
+            self._received += len(data) if completed == self._completed else 0
             if not self._headers_done and self._received > MAX_HEADER_BYTES:
                 self._refuse(431, f"the headers are larger than {MAX_HEADER_BYTES} bytes")
             elif self._received > self._max_message_bytes:
@@ -168,6 +171,7 @@ class Connection(HttpToolsProtocol):
         if self._upgrading:
             return
         self._incomplete_since = None
+        self._completed += 1
         super().on_message_complete()
 
     def _refuse(self, status: int, message: str, header: bytes = b"") -> None:

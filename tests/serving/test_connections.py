@@ -1,5 +1,6 @@
 """What a connection may do before, around and after its requests, by raw sockets and by curl."""
 
+import contextlib
 import gzip
 import json
 import os
@@ -110,6 +111,32 @@ def test_headers_are_bounded_in_one_segment_too(server: Running) -> None:
     assert ask(server.port, request)[0][0] == 200
 
 
+@pytest.mark.parametrize("size", [40_000, 250_000])
+def test_small_requests_that_were_sent_ahead_are_not_taken_for_large_ones(server: Running, size: int) -> None:
+    """More bytes at once than one header may have, and the last request of a piece is not whole."""
+    request = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+    count = size // len(request)
+    with connect(server.port) as connection:
+        connection.sendall(request * count + request[:20])
+        received = b""
+        while received.count(b"HTTP/1.1 ") < count and (data := connection.recv(65536)):
+            received += data
+        connection.sendall(request[20:])
+        while received.count(b"HTTP/1.1 ") <= count and (data := connection.recv(65536)):
+            received += data
+    assert received.count(b"HTTP/1.1 200 ") == count + 1
+    # What follows a piece with other requests counts as before.
+    with connect(server.port) as connection:
+        connection.sendall(request * 3 + b"GET /v2 HTTP/1.1\r\nX: ")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(100):
+                connection.sendall(b"a" * 8192)
+                time.sleep(0.005)
+        received = read_until_closed(connection)
+    assert received.count(b"HTTP/1.1 431 ") <= 1 and received.count(b"HTTP/1.1 200 ") <= 3
+    assert server.process.poll() is None
+
+
 def test_a_client_that_asks_ahead_and_leaves_writes_no_traceback(gcn_fp32: Artifact, gcn: OnnxRuntime) -> None:
     body, size = encode_request(uploads(1))
     request = raw_request(body, f"Inference-Header-Content-Length: {size}\r\n")
@@ -137,7 +164,8 @@ def test_packed_bodies_are_taken_within_bounds(server: Running, name: str, pack:
     assert len(bomb) < 200_000
     for damaged, status in ((bomb, 413), (packed[:-9], 400), (b"no " + packed, 400), (packed + b"more", 400)):
         assert ask(server.port, raw_request(damaged, headers))[0][0] == status
-    assert ask(server.port, raw_request(body, "Content-Encoding: br\r\n"))[0][0] == 415
+    for other in ("br", f"{name}, {name}", f"{name}\r\nContent-Encoding: {name}", f"br\r\nContent-Encoding: {name}"):
+        assert ask(server.port, raw_request(pack(packed), f"Content-Encoding: {other}\r\n"))[0][0] == 415  # type: ignore[operator]
 
 
 @pytest.fixture(scope="module")
