@@ -31,6 +31,8 @@ _TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<kind>tmp|old)")
 _ABOUT_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 Owned = Callable[[Path], Collection[str] | None]
 """The names of the files that a folder of a kind of ours may hold; None: the folder is not of this kind."""
+Ours = Callable[[Path], bool]
+"""Whether a file is of the kind that a command writes."""
 
 
 def is_temporary(name: str) -> bool:
@@ -62,7 +64,7 @@ def publish_directory(destination: Path, owned: Owned) -> Iterator[Path]:
         staging = _temporary(destination)
         staging.mkdir()
         try:
-            with _naming(destination):
+            with naming(destination):
                 yield staging
                 _flush(staging)
                 _check_replaceable(destination, owned)  # again: the work took a while
@@ -88,7 +90,8 @@ def _check_replaceable(destination: Path, owned: Owned) -> None:
     strange = sorted(held if names is None else held.difference(names))
     if strange:
         shown = ", ".join(strange[:3]) + (", ..." if len(strange) > 3 else "")
-        raise UsageError(f"{destination} holds files that this command did not write ({shown}): give another folder")
+        what = f"{destination} holds files that this command did not write, or that were edited since"
+        raise UsageError(f"{what} ({shown}): give another folder")
 
 
 def _files_under(folder: Path) -> set[str]:
@@ -100,56 +103,80 @@ def _files_under(folder: Path) -> set[str]:
     }
 
 
-def listed_files(folder: Path, index: str) -> set[str] | None:
+def listed_files(folder: Path, index: str, *, keys: Collection[str] = ()) -> set[str] | None:
     """The names in a folder that the JSON file ``index`` of ours lists under ``files``, with the index's own.
 
-    None where there is no such index; for :func:`publish_directory`, which trusts nothing else in it.
+    None where there is no such index, or one without the ``keys`` that ours has; for :func:`publish_directory`, which
+    trusts nothing else in it.
     """
+    digests = _listed_digests(folder, index, keys)
+    return None if digests is None else {index, *digests}
+
+
+def unchanged_files(folder: Path, index: str, *, keys: Collection[str] = ()) -> set[str] | None:
+    """The same without those that are not what the index says any more: who edits a file makes it his own."""
+    digests = _listed_digests(folder, index, keys)
+    if digests is None:
+        return None
+    held = _files_under(folder) & digests.keys()
+    return {index, *(name for name in held if sha256_file(folder / name) == digests[name])}
+
+
+def _listed_digests(folder: Path, index: str, keys: Collection[str]) -> dict[str, str] | None:
     try:
         with (folder / index).open("rb") as file:
             facts = json.loads(file.read(MAX_INDEX_BYTES))
-        return {index, *(str(file["path"]) for file in facts["files"])}
-    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        found = {str(file["path"]): str(file.get("sha256")) for file in facts["files"]}
+        return found if facts.keys() >= set(keys) else None
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None
 
 
 @contextmanager
-def publish_file(destination: Path) -> Iterator[Path]:
+def publish_file(destination: Path, ours: Ours | None = None) -> Iterator[Path]:
     """A temporary path that is renamed to ``destination`` when the block ends without an error.
 
     It has the destination's own name, in a temporary folder next to it, where libraries may leave temporary files too.
 
+    Args:
+        destination: the file.
+        ours: for a name that the user gave: nothing else than an empty file and one of this kind is replaced. Check
+            it before the work with :func:`require_writable`.
+
     Raises:
-        UsageError: ``destination`` is a folder.
+        UsageError: ``destination`` is a folder, a device, or a file of another kind.
         CocorrrecError: nothing can be written there.
     """
-    if destination.is_dir():
-        raise UsageError(f"{destination} is a folder; give a file")
+    _check_file(destination, ours)
     with _parents(destination):
         _remove_leftovers(destination, older_than_s=STALE_S)
         folder = _temporary(destination)
         folder.mkdir()
         staging = folder / destination.name
         try:
-            with _naming(destination):
+            with naming(destination):
                 yield staging
                 with staging.open("rb") as written:
                     os.fsync(written.fileno())
                 staging.chmod(0o644)
+                _check_file(destination, ours)  # again: the work took a while
                 staging.replace(destination)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def require_writable(destination: Path) -> None:
+def require_writable(destination: Path, ours: Ours | None = None) -> None:
     """Check, before work whose result goes there, that a file can be written to ``destination``.
 
+    Args:
+        destination: the file.
+        ours: as of :func:`publish_file`.
+
     Raises:
-        UsageError: it is a folder.
+        UsageError: it is a folder, a device, or a file of another kind.
         CocorrrecError: nothing can be written there.
     """
-    if destination.is_dir():
-        raise UsageError(f"{destination} is a folder; give a file")
+    _check_file(destination, ours)
     with contextlib.ExitStack() as stack:
         made = stack.enter_context(_parents(destination, keep=False))
         probe = _temporary(destination)
@@ -158,6 +185,23 @@ def require_writable(destination: Path) -> None:
             probe.rmdir()
         except OSError as error:
             raise CocorrrecError(f"{made}: cannot be written: {error.strerror}") from None
+
+
+def _check_file(destination: Path, ours: Ours | None) -> None:
+    if destination.is_dir():
+        raise UsageError(f"{destination} is a folder; give a file")
+    if not destination.exists():
+        return
+    if not destination.is_file():
+        raise UsageError(f"{destination} is a device, a pipe or a socket; give a file")
+    if ours is None or not destination.stat().st_size:
+        return
+    try:
+        known = ours(destination)
+    except OSError:
+        known = False
+    if not known:
+        raise UsageError(f"{destination} is a file that this command did not write: give another name, or remove it")
 
 
 @contextmanager
@@ -212,7 +256,7 @@ def _parents(destination: Path, *, keep: bool = True) -> Iterator[Path]:
 
 
 @contextmanager
-def _naming(destination: Path) -> Iterator[None]:
+def naming(destination: Path) -> Iterator[None]:
     """Errors of the file system that name no file, as those of a full disk, name the destination."""
     try:
         yield

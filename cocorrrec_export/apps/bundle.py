@@ -1,5 +1,6 @@
 """Write a bundle: what both systems have in common."""
 
+import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from cocorrrec_export.apps.model import AppModel, open_app_model
 from cocorrrec_export.artifact.copies import checked_copy
 from cocorrrec_export.artifact.manifest import MANIFEST
 from cocorrrec_export.errors import CocorrrecError
-from cocorrrec_export.files import listed_files, publish_directory, sha256_file
+from cocorrrec_export.files import publish_directory, sha256_file, unchanged_files
 
 INDEX = "bundle.json"
 ITEMS = "items.json"
@@ -37,18 +38,19 @@ def write_bundle(system: System, artifact: Path, out: Path, *, model: str | None
     Args:
         system: whose bundle it is.
         artifact: folder of an export for one of the system's targets.
-        out: the bundle's folder; replaced if it is a bundle, and nothing else is in it.
+        out: the bundle's folder; replaced if it is a bundle for this system, nothing else is in it, and no file of it
+            was edited.
         model: name or folder of the model that was exported, where it is not a shipped one.
 
     Returns:
         What was written, for the command's table.
 
     Raises:
-        UsageError: another kind of export, or ``out`` holds files that no bundle lists.
+        UsageError: another kind of export, or ``out`` holds something else than a bundle as it was written.
         CocorrrecError: a file of the export is missing or changed.
     """
     opened = open_app_model(artifact, targets=system.targets, system=system.name, model=model)
-    with publish_directory(out, lambda folder: listed_files(folder, INDEX)) as staging:
+    with publish_directory(out, functools.partial(_owned_files, system)) as staging:
         _copy_model(opened, staging / system.model_folder)
         system.fill(opened, staging)
         _write_index(system, staging)
@@ -59,6 +61,14 @@ def write_bundle(system: System, artifact: Path, out: Path, *, model: str | None
         "items": f"{len(opened.items):,}" + ("" if opened.has_titles else ", by their numbers: the model has no items"),
         "start with": str(out / PAGE),
     }
+
+
+def _owned_files(system: System, folder: Path) -> set[str] | None:
+    try:
+        same = json.loads((folder / INDEX).read_bytes())["system"] == system.name.lower()
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return None
+    return unchanged_files(folder, INDEX) if same else None
 
 
 def _write_index(system: System, folder: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cocorrrec_export.artifact.manifest import MANIFEST, Artifact
 from cocorrrec_export.errors import CocorrrecError
-from cocorrrec_export.files import contained_path
+from cocorrrec_export.files import contained_path, naming
 
 
 @contextmanager
@@ -32,5 +32,6 @@ def checked_copy(artifact: Artifact) -> Iterator[Path]:
                 raise CocorrrecError(f"{artifact.path}: {path} changed after it was checked: run this again")
             copy = Path(folder) / path
             copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(data)
+            with naming(copy):
+                copy.write_bytes(data)
         yield Path(folder) / name

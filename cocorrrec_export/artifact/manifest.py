@@ -171,7 +171,7 @@ def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def owned_files(folder: Path) -> set[str] | None:
     """The files of an export, by its manifest; None where there is none. For publishing over an older export."""
-    return listed_files(folder, MANIFEST)
+    return listed_files(folder, MANIFEST, keys=("schema_version", "kind", "target", "precision", "model"))
 
 
 def open_artifact(path: Path, *, architecture: str | None = None) -> Artifact:

@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 
 from cocorrrec_export.data.interactions import Interactions
+from cocorrrec_export.pictures import plain_style, write_png
 
 
+@plain_style()
 def plot_data(interactions: Interactions, path: Path) -> None:
     """Write a PNG: users and items by their number of clicks, and clicks over time where there are dates."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 3.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Figure(figsize=(12, 3.5), layout="constrained", dpi=120)
     per_user = np.diff(interactions.offsets)
     per_item = np.bincount(interactions.items, minlength=interactions.vocab_size)[1:]
     times = interactions.times if interactions.dated else None
@@ -26,4 +26,4 @@ def plot_data(interactions: Interactions, path: Path) -> None:
         axes[2].hist(times.astype("datetime64[ns]").astype("datetime64[s]"), bins=50)
         axes[2].set(xlabel="time", ylabel="clicks")
         axes[2].tick_params(axis="x", rotation=30)
-    figure.savefig(path, format="png", dpi=120)
+    write_png(figure, path)

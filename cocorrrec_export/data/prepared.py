@@ -38,10 +38,13 @@ class Cut(NamedTuple):
 
 def is_cut(path: Path) -> bool:
     """Whether a file is a prepared data set, by its first bytes or its name."""
-    if not path.is_file():
-        return False
+    return path.is_file() and (path.suffix == SUFFIX or begins_as_cut(path))
+
+
+def begins_as_cut(path: Path) -> bool:
+    """Whether a file begins as a prepared data set does, whatever its name."""
     with path.open("rb") as file:
-        return path.suffix == SUFFIX or file.read(8 + len(_BEGINNING))[8:] == _BEGINNING
+        return file.read(8 + len(_BEGINNING))[8:] == _BEGINNING
 
 
 def write_cut(path: Path, interactions: Interactions, origin: dict[str, Any], *, user_ids: bool = True) -> None:
@@ -62,7 +65,7 @@ def write_cut(path: Path, interactions: Interactions, origin: dict[str, Any], *,
             tensors[name] = values
     entry = {"format": FORMAT, "origin": origin, "dated": interactions.dated, "notes": list(interactions.notes)}
     entry["sha256"] = _digest(entry, tensors)
-    with publish_file(path) as staging:
+    with publish_file(path, begins_as_cut) as staging:
         write_tensors(staging, tensors, {_ENTRY: json.dumps(entry, sort_keys=True)})
 
 

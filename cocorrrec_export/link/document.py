@@ -21,14 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cocorrrec_export.errors import CocorrrecError
-from cocorrrec_export.files import publish_file
+from cocorrrec_export.files import publish_file, require_writable
 from cocorrrec_export.link.shaping import Link
+from cocorrrec_export.pictures import plain_style
 from cocorrrec_export.profiling.report.document import PROFILE, read_profile
 from cocorrrec_export.runtime.base import Runtime, score_list
 from cocorrrec_export.text import html_text
 
 WARM_UP = 10
 SAMPLES, PAGE = "link.json", "link.html"
+_TITLE = "<title>cocorr-profile link</title>"
+_HEAD_BYTES = 1024
 PARTS = ("upload", "cloud", "download")
 
 
@@ -144,6 +147,7 @@ def row(link: Link, samples: Sequence[Sample], failed: int, tolerance: Tolerance
     return values
 
 
+@plain_style()
 def timeline_svg(rows: Sequence[dict[str, Any]], tolerance_ms: float) -> str:
     """Upload, cloud and download of each bandwidth on one time axis, and the moment the correction is needed."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -205,7 +209,7 @@ def html_report(document: dict[str, Any]) -> str:
     facts = "".join(f"<p>{html_text(line)}</p>" for line in facts_of(document))
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>cocorr-profile link</title><style>
+{_TITLE}<style>
 :root {{ color-scheme: light dark; }}
 body {{ font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-width: 62rem; }}
 table {{ border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }}
@@ -217,12 +221,36 @@ figure svg {{ display: block; width: 100%; height: auto; }}
 """
 
 
+def check_folder(folder: Path) -> None:
+    """Check, before the links are measured, that the report can be written into a folder.
+
+    Raises:
+        UsageError: it holds a ``link.json`` or ``link.html`` of something else.
+        CocorrrecError: nothing can be written there.
+    """
+    require_writable(folder / SAMPLES, _has_samples)
+    require_writable(folder / PAGE, _is_page)
+
+
 def write_report(folder: Path, document: dict[str, Any]) -> None:
     """Write ``link.json`` and ``link.html``, each complete or not at all."""
-    with publish_file(folder / SAMPLES) as staging:  # before the page is drawn: what was measured is kept
+    with publish_file(folder / SAMPLES, _has_samples) as staging:  # before the page: what was measured is kept
         staging.write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
-    with publish_file(folder / PAGE) as staging:
+    with publish_file(folder / PAGE, _is_page) as staging:
         staging.write_text(html_report(document), encoding="utf-8")
+
+
+def _has_samples(path: Path) -> bool:
+    try:
+        document = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and {"links", "shaping", "tolerance"} <= document.keys()
+
+
+def _is_page(path: Path) -> bool:
+    with path.open("rb") as file:
+        return _TITLE.encode() in file.read(_HEAD_BYTES)
 
 
 def facts_of(document: dict[str, Any]) -> list[str]:

@@ -14,6 +14,7 @@ from cocorrrec_export.reproduction.device import DeviceCost, wire_bytes
 from cocorrrec_export.reproduction.plan import Plan
 from cocorrrec_export.reproduction.plots import PROTOCOLS, plot_comparison
 from cocorrrec_export.reproduction.report import (
+    RESULTS,
     decimal,
     difference_rows,
     markdown_table,
@@ -108,7 +109,7 @@ def write_comparison(comparison: Comparison, out: Path) -> dict[str, Any]:
     quality = {title: scores(seeds) for title, seeds in per_user.items()}
     tested = _tested(per_user)
     facts = _facts(comparison, quality, tested)
-    publish_text(out / "results.json", json.dumps(facts, indent=2) + "\n")
+    publish_text(out / RESULTS, json.dumps(facts, indent=2) + "\n")
     _write_tables(comparison, per_user, quality, out)
     if comparison.target is not None:
         times = {line.title: float(comparison.cost(line)["rank_us"] or 0) for line in comparison.lines()}

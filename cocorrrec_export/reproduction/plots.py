@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cocorrrec_export.pictures import plain_style
 from cocorrrec_export.profiling.report.plots import save_figure
 from cocorrrec_export.reproduction.analysis import Score
 from cocorrrec_export.reproduction.costs import Cost
@@ -24,6 +25,7 @@ def _figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
+@plain_style()
 def plot_rows(table: dict[str, dict[str, Score]], path: Path, kind: str) -> None:
     """Table 1: a panel a metric, a point a model, with the spread over seeds."""
     figure = _figure(10, 3.2)
@@ -40,6 +42,7 @@ def plot_rows(table: dict[str, dict[str, Score]], path: Path, kind: str) -> None
     save_figure(figure, path, kind, salt=_SALT)
 
 
+@plain_style()
 def plot_costs(costs: dict[str, Cost], path: Path, kind: str) -> None:
     """Figure 4: FLOPs in both conventions and peak memory over the length."""
     figure = _figure(11, 3.6)
@@ -60,6 +63,7 @@ def plot_costs(costs: dict[str, Cost], path: Path, kind: str) -> None:
     save_figure(figure, path, kind, salt=_SALT)
 
 
+@plain_style()
 def plot_mini_batches(
     values: dict[int, float], metric: str, inference_ms: dict[int, float], path: Path, kind: str
 ) -> None:
@@ -76,6 +80,7 @@ def plot_mini_batches(
     save_figure(figure, path, kind, salt=_SALT)
 
 
+@plain_style()
 def plot_comparison(
     quality: dict[str, dict[str, Score]], p50_us: dict[str, float], path: Path, kind: str, *, target: str
 ) -> None:

@@ -19,6 +19,8 @@ from cocorrrec_export.reproduction.plots import plot_costs, plot_mini_batches, p
 from cocorrrec_export.reproduction.run import Result
 from cocorrrec_export.reproduction.schedule import Results
 
+RESULTS = "results.json"
+"""Written first, and what a folder of results is known by."""
 REFERENCE = "CoCorrRec"
 TESTED = ("uauc", "ndcg@10", "hr@10")
 """Metrics whose differences are tested."""
@@ -77,7 +79,7 @@ def write_report(findings: Findings, out: Path) -> dict[str, Any]:
     compared = REFERENCE in per_user and len(per_user) > 1
     tested = differences(dict(per_user), REFERENCE, TESTED) if compared else {}
     facts = _facts(findings, table, tested)
-    publish_text(out / "results.json", json.dumps(facts, indent=2) + "\n")
+    publish_text(out / RESULTS, json.dumps(facts, indent=2) + "\n")
     _write_tables(findings, table, tested, out)
     for name, plot in _plots(findings, table).items():
         for kind in ("png", "svg"):

@@ -1,5 +1,6 @@
 """From a file of interactions to the paper's tables and figures."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,16 +8,16 @@ from typing import Any
 
 from cocorrrec_export.data.files.streaming import check_file
 from cocorrrec_export.data.sources import resolve_source
-from cocorrrec_export.errors import UsageError, nearest
-from cocorrrec_export.files import own_folder
+from cocorrrec_export.errors import UsageError, listed, nearest
+from cocorrrec_export.files import is_temporary, own_folder
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.reproduction.comparison import Comparison, write_comparison
 from cocorrrec_export.reproduction.costs import inference_times, measure_costs
 from cocorrrec_export.reproduction.device import DeviceCost, measure_device, prepare_device
 from cocorrrec_export.reproduction.paper import TABLE_2
 from cocorrrec_export.reproduction.plan import MINI_BATCH_ROW, Plan
-from cocorrrec_export.reproduction.report import Findings, write_report
-from cocorrrec_export.reproduction.schedule import Results, Watcher, Workers, train_all
+from cocorrrec_export.reproduction.report import RESULTS, Findings, write_report
+from cocorrrec_export.reproduction.schedule import RUNS, Results, Watcher, Workers, train_all
 
 
 def reproduce(
@@ -50,12 +51,14 @@ def reproduce(
         What ``results.json`` says.
 
     Raises:
-        UsageError: no such file, ``out`` holds runs of other settings or data, or an unknown data set of the paper.
+        UsageError: no such file, ``out`` holds other files, or runs of other settings or data, or an unknown data set
+            of the paper.
         CocorrrecError: the data cannot be used, or a run failed.
     """
     if paper_data is not None and paper_data not in TABLE_2:
         raise UsageError(f"unknown data set of the paper: '{paper_data}' ({nearest(paper_data, TABLE_2)})")
     check_file(data_file)
+    _check_folder(out)
     if target is not None:
         prepare_device(target, progress)
     # A prepared data set says itself what it was made with, and the report has to say it too.
@@ -66,6 +69,22 @@ def reproduce(
         if plan.recipe == "best":
             return _write_comparison(plan, results, out, name, target, progress)
         return _write_paper(plan, results, out, name, paper_data, progress)
+
+
+def _check_folder(out: Path) -> None:
+    """A report could replace files of a folder: they must be those of an earlier one."""
+    held = {path.name for path in out.iterdir() if not is_temporary(path.name)} if out.is_dir() else set()
+    if held - {RUNS} and not _has_results(out):
+        strange = listed(sorted(held - {RUNS}), count=3)
+        raise UsageError(f"{out} holds files that this command did not write ({strange}): give another --out")
+
+
+def _has_results(out: Path) -> bool:
+    try:
+        facts = json.loads((out / RESULTS).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(facts, dict) and {"toolkit_version", "settings", "seeds"} <= facts.keys()
 
 
 @contextmanager

@@ -20,6 +20,9 @@ from cocorrrec_export.reproduction.run import Result, perform, read_result, sett
 from cocorrrec_export.training.loop import Listener
 from cocorrrec_export.training.run import RunConfig
 
+RUNS = "runs"
+"""The folder of the runs, each in one of its own, in that of the results."""
+
 
 class Watcher:
     """Receives how the runs go; the command line's progress bars are one."""
@@ -96,7 +99,7 @@ def train_all(
     Args:
         plan: what.
         data_file: interactions.
-        out: folder; each run has one below ``out / "runs"``.
+        out: folder; each run has one below ``out / RUNS``.
         jobs: runs at a time, each on one thread.
         keep_models: leave the weights of each run next to its result.
         watcher: receives progress.
@@ -108,7 +111,7 @@ def train_all(
     """
     watcher = watcher or Watcher()
     workers = _Processes(watcher) if workers is None else workers  # a cluster without runs yet is as false as none
-    pool = _Pool(plan, data_file, out / "runs", jobs, keep_models, watcher, workers)
+    pool = _Pool(plan, data_file, out / RUNS, jobs, keep_models, watcher, workers)
     choice: dict[str, dict[float, float]] = {}
     chosen: dict[str, float] = {}
     rows: dict[str, list[Result]] = {}

@@ -1,5 +1,6 @@
 """Hand the GCN to an existing engine: a Triton model repository, and a KServe manifest that serves it."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -13,7 +14,9 @@ from cocorrrec_export.serving.protocol import DATATYPES
 from cocorrrec_export.serving.versions import version_of
 
 MODEL = "gcn"
-_DIGEST = "model_sha256"
+CONFIG = f"{MODEL}/config.pbtxt"
+KSERVE = "kserve.yaml"
+_SIGNATURE = "# written by cocorr-export; SHA-256 of the lines above: "
 VERSION_FOLDER = "1"
 """Triton numbers versions; the digest of the weights is in the parameters."""
 
@@ -46,24 +49,33 @@ def bundle_triton(
         with checked_copy(artifact) as program:
             shutil.copyfile(program, model)
         config = triton_config(artifact, max_batch=max_batch, max_queue_delay_us=max_queue_delay_us)
-        (staging / MODEL / "config.pbtxt").write_text(config, encoding="utf-8")
-        (staging / "kserve.yaml").write_text(kserve_manifest(artifact, storage_uri), encoding="utf-8")
+        (staging / CONFIG).write_text(_signed(config), encoding="utf-8")
+        (staging / KSERVE).write_text(_signed(kserve_manifest(artifact, storage_uri)), encoding="utf-8")
     return {
         "repository": str(out),
-        "config": str(out / MODEL / "config.pbtxt"),
+        "config": str(out / CONFIG),
         "model": str(out / MODEL / VERSION_FOLDER / "model.onnx"),
-        "kserve": str(out / "kserve.yaml"),
+        "kserve": str(out / KSERVE),
     }
 
 
 def owned_files(folder: Path) -> set[str] | None:
-    """The files of a repository that :func:`bundle_triton` wrote; None where it did not."""
+    """The files of a repository that :func:`bundle_triton` wrote and nobody has edited; None where it wrote none."""
+    files = {name for name in (CONFIG, KSERVE) if _is_signed(folder / name)}
+    return files | {f"{MODEL}/{VERSION_FOLDER}/model.onnx"} if files else None
+
+
+def _signed(text: str) -> str:
+    """A text with a comment at its end by which a later command sees that it is still as it was written."""
+    return f"{text}{_SIGNATURE}{hashlib.sha256(text.encode()).hexdigest()}\n"
+
+
+def _is_signed(path: Path) -> bool:
     try:
-        config = (folder / MODEL / "config.pbtxt").read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except (OSError, ValueError):
-        return None
-    files = {"kserve.yaml", f"{MODEL}/config.pbtxt", f"{MODEL}/{VERSION_FOLDER}/model.onnx"}
-    return files if f"key: {json.dumps(_DIGEST)}" in config else None
+        return False
+    return _signed(text.partition(_SIGNATURE)[0]) == text
 
 
 def triton_config(artifact: Artifact, *, max_batch: int, max_queue_delay_us: int) -> str:
@@ -79,7 +91,7 @@ def triton_config(artifact: Artifact, *, max_batch: int, max_queue_delay_us: int
         )
         return f"{kind} [\n" + ",\n".join(lines) + "\n]"
 
-    parameters = {"intra_op_thread_count": "1", _DIGEST: artifact.manifest["model"]["sha256"]}
+    parameters = {"intra_op_thread_count": "1", "model_sha256": artifact.manifest["model"]["sha256"]}
     return "\n".join(
         [
             f'name: "{MODEL}"',

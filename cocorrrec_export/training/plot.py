@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cocorrrec_export.pictures import plain_style, write_png
+
 if TYPE_CHECKING:
     from cocorrrec_export.training.scoring import LateMetrics
 
 
+@plain_style()
 def plot_training(records: list[dict[str, float]], best_epoch: int, path: Path) -> None:
     """Write the loss and the validation metrics by epoch as PNG.
 
@@ -16,7 +19,6 @@ def plot_training(records: list[dict[str, float]], best_epoch: int, path: Path) 
         best_epoch: the epoch whose weights were kept, from 1.
         path: file to write.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.5), layout="constrained")
@@ -37,15 +39,15 @@ def plot_training(records: list[dict[str, float]], best_epoch: int, path: Path) 
         axes.axvline(best_epoch, color="grey", linewidth=0.8)
         axes.set_xlabel(f"epoch (kept: {best_epoch})")
         axes.set_xticks(epochs)
-    FigureCanvasAgg(figure).print_png(path)
+    write_png(figure, path)
 
 
+@plain_style()
 def plot_late(found: "Sequence[LateMetrics]", path: Path) -> None:
     """Write NDCG@10 against the share of late answers, with a band of one standard deviation, as PNG.
 
     UAUC in its place where there are so few candidates that every order would earn it.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3.5), layout="constrained")
@@ -59,4 +61,4 @@ def plot_late(found: "Sequence[LateMetrics]", path: Path) -> None:
     axes.set_xlabel("share of answers that come late")
     axes.set_ylabel(name.upper())
     axes.grid(alpha=0.3)
-    FigureCanvasAgg(figure).print_png(path)
+    write_png(figure, path)

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from cocorrrec_export.data.prepared import write_cut
 from cocorrrec_export.modeling.store import open_model
 from tests.commands import Cli, start
 from tests.data.files.public_files import RELEASES, TEXT, rows, write_release
+from tests.data.test_prepared import ORIGIN, example
 
 FILTERS = ("--min-item", 4, "--min-user", 5, "--min-rating", 2)
 
@@ -69,7 +71,8 @@ def test_one_clear_error(cli: Cli, tmp_path: Path, arguments: list[str], code: i
 
 def test_an_interruption_leaves_the_old_cut(tmp_path: Path) -> None:
     file, out = write_release(tmp_path, RELEASES["yelp reviews"], rows()), tmp_path / "a.cut"
-    out.write_text("old")
+    write_cut(out, example(), ORIGIN)
+    before = out.read_bytes()
     # Stop where the file is read: the command tells that it got there, then waits.
     prelude = (
         "import pathlib, time\n"
@@ -86,7 +89,7 @@ def test_an_interruption_leaves_the_old_cut(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1 and "interrupted" in err, err
-    assert out.read_text() == "old"
+    assert out.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([file.name, "a.cut", "reading"])
 
 

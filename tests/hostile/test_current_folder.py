@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,12 @@ from tests.reproduction.test_reproduce import small_config
 from tests.serving.conftest import uploads
 from tests.training.test_training import csv_file
 
-NAMES = (
-    "socket", "json", "struct", "random", "selectors", "signal", "tempfile", "threading", "pickle", "logging", "ast",
-    "inspect", "pathlib", "shutil", "ctypes", "queue", "asyncio", "resource", "numpy", "torch", "onnxruntime",
-    "uvicorn", "polars", "safetensors", "rich", "typer", "executorch", "sitecustomize", "usercustomize",
-    "cocorrrec_export", "multiprocessing", "ziglang", "pip",
-)  # fmt: skip
+NAMES = sorted(
+    {*sys.stdlib_module_names, *packages_distributions(), "sitecustomize", "usercustomize", "ziglang", "evil"}
+)
+"""All of Python's own modules, and all that are installed."""
+SETTINGS = "text.usetex: True\nbackend: module://evil\naxes.facecolor: red\nsavefig.dpi: 7\nlines.linewidth: 30\n"
+"""Of matplotlib: TeX would draw the words."""
 POISON = "import os\nopen(os.environ['RUN_BY'], 'a').write(__file__ + '\\n')\n"
 
 
@@ -31,7 +32,9 @@ def poisoned(tmp_path: Path) -> Path:
     folder = tmp_path / "received"
     folder.mkdir()
     for name in NAMES:
-        (folder / f"{name}.py").write_text(POISON)
+        if name.isidentifier():
+            (folder / f"{name}.py").write_text(POISON)
+    (folder / "matplotlibrc").write_text(SETTINGS)
     return folder
 
 
@@ -46,12 +49,17 @@ def clean_environment(folder: Path) -> dict[str, str]:
     return clean | {"RUN_BY": str(ran(folder)), "COLUMNS": "200"}
 
 
-def start(folder: Path, program: str, *arguments: object) -> "subprocess.Popen[str]":
+def program(name: str) -> str:
+    """A console script of this installation."""
+    script = shutil.which(name, path=str(Path(sys.executable).parent))
+    assert script, f"{name} is not installed next to {sys.executable}"
+    return script
+
+
+def start(folder: Path, name: str, *arguments: object) -> "subprocess.Popen[str]":
     """A console script as a user starts it, in ``folder``."""
-    script = shutil.which(program, path=str(Path(sys.executable).parent))
-    assert script, f"{program} is not installed next to {sys.executable}"
     return subprocess.Popen(
-        [script, *map(str, arguments)],
+        [program(name), *map(str, arguments)],
         cwd=folder,
         env=clean_environment(folder),
         stdout=subprocess.PIPE,
@@ -103,6 +111,22 @@ def test_the_link_with_its_server_and_proxy(poisoned: Path, scn_fp32: Artifact, 
         poisoned, "cocorr-profile", "link", "--scn", scn_fp32.path, "--gcn", gcn_fp32.path, *grid, "--out", "link"
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_pictures_are_drawn_without_settings_of_the_folder(poisoned: Path, tmp_path: Path) -> None:
+    csv_file(poisoned / "clicks.csv")
+    clean = tmp_path / "clean"
+    clean.mkdir()
+    csv_file(clean / "clicks.csv")
+    for folder in (poisoned, clean):
+        done = run(folder, "cocorr-export", "data", "statistics", "clicks.csv", "--plot", "clicks.png")
+        assert done.returncode == 0, done.stderr
+    assert (poisoned / "clicks.png").read_bytes() == (clean / "clicks.png").read_bytes()
+    package = Path(__file__).parents[2] / "cocorrrec_export"
+    drawing = [path for path in package.rglob("*.py") if "Figure(figsize" in path.read_text(encoding="utf-8")]
+    assert len(drawing) > 3
+    for path in drawing:
+        assert "@plain_style()" in path.read_text(encoding="utf-8"), path
 
 
 @pytest.mark.slow

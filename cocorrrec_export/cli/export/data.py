@@ -68,14 +68,15 @@ def prepare(
 
     A model trained from it is bit for bit the one trained from the original file with the same filters.
     """
+    from cocorrrec_export.data.prepared import begins_as_cut
     from cocorrrec_export.data.sources import make_cut
     from cocorrrec_export.files import require_writable
 
     if out.is_dir():
         raise UsageError(f"{out}: is a folder; give the file of the prepared data set with --out")
-    if out.resolve() == file.resolve():
+    if out.exists() and file.exists() and out.samefile(file):
         raise UsageError(f"{out}: --out is the file itself; give another name")
-    require_writable(out)
+    require_writable(out, begins_as_cut)
     source = _source(data_settings)
     with console.reading() as progress:
         interactions = make_cut(file, source, out, user_ids=user_ids, progress=progress)
@@ -97,9 +98,10 @@ def statistics(
     """
     from cocorrrec_export.data.sources import read_source
     from cocorrrec_export.files import publish_file, require_writable
+    from cocorrrec_export.pictures import is_own_png
 
     if plot:
-        require_writable(plot)
+        require_writable(plot, is_own_png)
 
     source = _source(data_settings)
     with console.reading() as progress:
@@ -107,7 +109,7 @@ def statistics(
     if plot:
         from cocorrrec_export.data.plot import plot_data
 
-        with publish_file(plot) as staging:
+        with publish_file(plot, is_own_png) as staging:
             plot_data(interactions, staging)
     facts = {"path": str(file), "filters": source.as_table()["filters"]}
     _print(str(file), facts, interactions, as_json=json)

@@ -72,10 +72,11 @@ def evaluate(
     require("train")
     from cocorrrec_export.files import publish_file, require_writable
     from cocorrrec_export.modeling.store import find_model, open_model
+    from cocorrrec_export.pictures import is_own_png
     from cocorrrec_export.training.evaluation import evaluate as measure
 
     if plot:
-        require_writable(plot)
+        require_writable(plot, is_own_png)
     folder = open_model(find_model(model, architecture))
     console.warn_unverified(folder)
     found = measure(folder, data, controls=controls, late_rates=rates, draws=draws, seed=seed)
@@ -84,7 +85,7 @@ def evaluate(
     if plot:
         from cocorrrec_export.training.plot import plot_late
 
-        with publish_file(plot) as staging:
+        with publish_file(plot, is_own_png) as staging:
             plot_late(found.late, staging)
     if json:
         console.print_json(found.as_dict())

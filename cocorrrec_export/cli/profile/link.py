@@ -47,8 +47,7 @@ def link(
     if profile is not None and deadline_ms is not None:
         raise UsageError("--profile and --deadline-ms both set the tolerance: give one of them")
     from cocorrrec_export.extras import require
-    from cocorrrec_export.files import require_writable
-    from cocorrrec_export.link.document import COLUMNS, PAGE, facts_of, table_rows, write_report
+    from cocorrrec_export.link.document import COLUMNS, check_folder, facts_of, table_rows, write_report
     from cocorrrec_export.link.exchange import Request, measure_links
     from cocorrrec_export.link.shaping import Link
 
@@ -70,7 +69,7 @@ def link(
         profile=profile,
         deadline_ms=deadline_ms,
     )
-    require_writable(out / PAGE)
+    check_folder(out)
     with console.steps() as progress:
         document = measure_links(request, progress=progress)
     write_report(out, document)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cocorrrec_export.modeling.curves import FIXED_MINI_BATCH
+from cocorrrec_export.pictures import plain_style, write_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +25,7 @@ Plot = Callable[["Figure", dict[str, Any]], bool]
 """Draws, and says whether there was anything to draw."""
 
 
+@plain_style()
 def draw_all(document: dict[str, Any], folder: Path) -> dict[str, str]:
     """Write ``<name>.png`` and ``<name>.svg`` for every picture.
 
@@ -50,11 +52,10 @@ def draw_all(document: dict[str, Any], folder: Path) -> dict[str, str]:
 def save_figure(figure: "Figure", path: Path, kind: str, *, salt: str) -> None:
     """Write ``svg`` or ``png``; the same figure gives the same file: no date, and ids that follow from ``salt``."""
     import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     if kind == "png":
-        FigureCanvasAgg(figure).print_png(path)
+        write_png(figure, path)
         return
     with matplotlib.rc_context({"svg.hashsalt": salt, "svg.fonttype": "path"}):
         FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})

@@ -271,7 +271,9 @@ def build_package(target: str, abi: str, out: Path, *, sysroot: Path | None = No
         _write_notices(family, toolchain, wheel, staging)
         manifest = _describe(staging, family, machine, version, toolchain.version)
         destination = out / f"{target}-{version}-{abi}-{manifest['id']}"
-        with publish_directory(destination, lambda folder: listed_files(folder, DESCRIPTION)) as folder:
+        with publish_directory(
+            destination, functools.partial(listed_files, index=DESCRIPTION, keys=("id", "target", "abi"))
+        ) as folder:
             for path in staging.iterdir():
                 shutil.move(path, folder / path.name)
             (folder / DESCRIPTION).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
