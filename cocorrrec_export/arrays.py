@@ -17,6 +17,20 @@ from cocorrrec_export.files import publish_file
 
 DIGEST = "sha256"
 """Metadata of a file: the :func:`digest_of` its content."""
+MAX_HEADER_BYTES = 4 << 20
+"""Of a safetensors file: forty thousand names and shapes. Reading takes a hundred times as much memory."""
+
+
+def check_header(path: Path) -> None:
+    """Refuse a safetensors file whose header no file of tensors has, before anything reads it.
+
+    Raises:
+        CocorrrecError: it is larger than :data:`MAX_HEADER_BYTES`.
+    """
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if MAX_HEADER_BYTES < size < path.stat().st_size:
+        raise CocorrrecError(f"{path}: its header has {size:,} bytes, no file of tensors has more than 4 MiB")
 
 
 def read_named(
@@ -36,6 +50,7 @@ def read_named(
     """
     if not path.is_file():
         raise CocorrrecError(f"{path}: no such file")
+    check_header(path)
     data = path.read_bytes()
     if sha256 is not None and (actual := hashlib.sha256(data).hexdigest()) != sha256:
         raise CocorrrecError(

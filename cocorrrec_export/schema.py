@@ -1,5 +1,6 @@
 """Check JSON against the part of JSON Schema that our published schemas use: manifests and profiles."""
 
+import math
 import re
 from typing import Any
 
@@ -18,6 +19,7 @@ _CHECKED = {
 }  # fmt: skip
 _DESCRIPTIVE = {"$schema", "$id", "$defs", "title", "description"}
 MAX_PROBLEMS = 20
+_AT_ONCE = 4096
 
 
 def problems(value: Any, schema: dict[str, Any]) -> list[str]:
@@ -67,10 +69,37 @@ def _check(value: Any, schema: dict[str, Any], root: dict[str, Any], place: str,
     elif isinstance(value, list):
         if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)):
             found.append(f"{here} holds {len(value)} elements")
-        for index, item in enumerate(value):
-            _check(item, schema.get("items", {}), root, f"{place}[{index}]", found)
+        if "items" in schema:
+            _check_items(value, _followed(schema["items"], root), root, place, found)
     elif isinstance(value, dict):
         _check_object(value, schema, root, place, found)
+
+
+def _check_items(values: list[Any], schema: dict[str, Any], root: dict[str, Any], place: str, found: list[str]) -> None:
+    for start in range(0, len(values), _AT_ONCE):
+        some = values[start : start + _AT_ONCE]
+        if _integers_fit(some, schema):
+            continue
+        for index, item in enumerate(some, start):
+            if len(found) >= MAX_PROBLEMS:
+                return
+            _check(item, schema, root, f"{place}[{index}]", found)
+
+
+def _followed(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
+    """What a schema that is only a reference stands for."""
+    while schema.keys() == {"$ref"}:
+        schema = root["$defs"][schema["$ref"].removeprefix("#/$defs/")]
+    return schema
+
+
+def _integers_fit(values: list[Any], schema: dict[str, Any]) -> bool:
+    """Whether all are integers that fit, in a time in which millions of samples can be looked at."""
+    if not schema.keys() <= {"type", "minimum", "maximum"} | _DESCRIPTIVE or schema.get("type") != "integer":
+        return False
+    if set(map(type, values)) != {int}:
+        return False
+    return schema.get("minimum", -math.inf) <= min(values) and max(values) <= schema.get("maximum", math.inf)
 
 
 def _check_string(value: str, schema: dict[str, Any], here: str, found: list[str]) -> None:

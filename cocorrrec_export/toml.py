@@ -13,6 +13,8 @@ Config = TypeVar("Config")
 MAX_TOML_BYTES = 1 << 20
 MAX_DEPTH = 16
 MAX_INTEGER = 2**63 - 1
+MAX_VALUES = 4096
+"""Of all tables and arrays together."""
 _KEY = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
 _LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_\-]){_KEY}(?:[ \t]*\.[ \t]*{_KEY}){{{MAX_DEPTH}}}")
 """The parser makes a table for every part of a key, and copies them all: its time is cubic in the parts."""
@@ -23,7 +25,8 @@ def read_toml(path: Path) -> dict[str, Any]:
 
     Raises:
         UsageError: the file does not exist or is not a file.
-        CocorrrecError: it is not TOML, not UTF-8, or larger than 1 MiB.
+        CocorrrecError: it is not TOML, not UTF-8, larger than 1 MiB, deeper than 16 tables, or holds more than 4,096
+            values or a number of more than 64 bits.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
@@ -34,20 +37,23 @@ def read_toml(path: Path) -> dict[str, Any]:
         if _LONG_KEY.search(text):
             raise ValueError(f"a key of more than {MAX_DEPTH} parts")
         tables = tomllib.loads(text)
-        _check_bounds(tables, 0)
+        if _count_values(tables, 0) > MAX_VALUES:
+            raise ValueError(f"more than {MAX_VALUES:,} values")
     except (ValueError, OverflowError, RecursionError) as error:  # a TOMLDecodeError is a ValueError
         raise CocorrrecError(f"{path}: not valid TOML: {error}") from None
     return tables
 
 
-def _check_bounds(value: Any, depth: int) -> None:
+def _count_values(value: Any, depth: int) -> int:
+    """How many values there are in a table or array, and in those in it, each within its bounds."""
     if isinstance(value, (dict, list)):
         if depth > MAX_DEPTH:
             raise ValueError(f"tables and arrays more than {MAX_DEPTH} deep")
-        for inner in value.values() if isinstance(value, dict) else value:
-            _check_bounds(inner, depth + 1)
-    elif isinstance(value, int) and abs(value) > MAX_INTEGER:
+        inside = value.values() if isinstance(value, dict) else value
+        return 1 + sum(_count_values(inner, depth + 1) for inner in inside)
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:
         raise ValueError(f"the number {str(value)[:25]}... does not fit 64 bits")
+    return 1
 
 
 def from_table(cls: type[Config], values: dict[str, Any], *, where: str) -> Config:

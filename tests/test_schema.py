@@ -3,6 +3,7 @@
 import copy
 import json
 import random
+import time
 from typing import Any
 
 import jsonschema
@@ -130,6 +131,19 @@ def test_a_hostile_manifest_gets_a_short_answer() -> None:
     answer = ours.problems(wild, SCHEMA)
     assert len(answer) == ours.MAX_PROBLEMS
     assert all(len(line) < 200 for line in answer)
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [(5, []), ("a", ["[3000000] must be integer, got 'a'"]), (-1, ["[3000000] must be at least 0, got -1"])],
+)
+def test_millions_of_samples_are_checked_in_time(last: object, expected: list[str]) -> None:
+    schema = {"$ref": "#/$defs/samples", "$defs": {"samples": {"type": "array", "items": {"$ref": "#/$defs/count"}}}}
+    schema["$defs"]["count"] = {"type": "integer", "minimum": 0}  # type: ignore[index]
+    start = time.perf_counter()
+    assert ours.problems([1] * 3_000_000 + [last], schema) == expected
+    assert ours.problems([True, *[1] * 10, 1.0, 2**70], schema)[:1] == ["[0] must be integer, got True"]
+    assert time.perf_counter() - start < 2
 
 
 def test_a_keyword_that_is_not_checked_is_an_error() -> None:

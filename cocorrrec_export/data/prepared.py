@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from cocorrrec_export.arrays import check_header
 from cocorrrec_export.data.interactions import MIN_USER_INTERACTIONS, Interactions
 from cocorrrec_export.data.mapping import map_tensors, release, write_tensors
 from cocorrrec_export.errors import CocorrrecError
@@ -75,6 +76,7 @@ def read_cut(path: Path) -> Cut:
     Raises:
         CocorrrecError: the file is damaged, or no cut.
     """
+    check_header(path)
     try:
         with safe_open(path, framework="np") as file:
             entry = _read_entry(path, file)
@@ -101,6 +103,7 @@ def read_origin(path: Path) -> dict[str, Any]:
     Raises:
         CocorrrecError: the header is damaged, or not that of a prepared data set.
     """
+    check_header(path)
     try:
         with safe_open(path, framework="np") as file:
             origin: dict[str, Any] = _read_entry(path, file)["origin"]

@@ -1,5 +1,7 @@
 """Tensors out of a stranger's file, by name. Nothing in it is ever executed: no object is unpickled."""
 
+import io
+import mmap
 import pickle
 import shlex
 import zipfile
@@ -15,6 +17,9 @@ from cocorrrec_export.modeling.store import read_tensors, write_tensors
 
 _NESTED = ("state_dict", "model_state_dict", "model")
 """Where a checkpoint keeps the tensors of the model, next to those of the optimizer and the epoch."""
+_AMPLIFYING = b"bytearray"
+MAX_SHARED = 4
+"""Tensors of one file may share bytes, as tied weights do: all of them together are at most so many times its size."""
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _SAFETENSORS = b"\0\0\0\0{"
 """From its fifth byte on: the upper half of the header's length, and the header."""
@@ -47,7 +52,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         )
     if not tensors:
         raise CocorrrecError(f"{path}: holds no tensors")
-    return {name: _as_float32(path, name, x) for name, x in tensors.items()}
+    _check_sizes(path, tensors)
+    return {name: x.detach().to(torch.float32).contiguous() for name, x in tensors.items()}
 
 
 def write_weights(tensors: dict[str, Tensor], path: Path, *, metadata: dict[str, str] | None = None) -> None:
@@ -69,8 +75,10 @@ def write_weights(tensors: dict[str, Tensor], path: Path, *, metadata: dict[str,
         return
     if path.suffix not in (".pt", ".pth", ".bin"):
         raise UsageError(f"{path}: give a file that ends with .safetensors, .pt, .pth or .bin")
+    content = io.BytesIO()  # torch makes errors of its own of a disk that is full
+    torch.save({name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}, content)
     with publish_file(path) as staging:
-        torch.save({name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}, staging)
+        staging.write_bytes(content.getbuffer())
 
 
 def _is_model(path: Path) -> bool:
@@ -80,6 +88,10 @@ def _is_model(path: Path) -> bool:
 def _read_torch(path: Path, *, zipped: bool) -> dict[str, Tensor]:
     if zipped:
         _check_archive(path)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        # The one function that torch lets a pickle call whose result is as large as a number in the file says.
+        if data.find(_AMPLIFYING) >= 0:
+            raise CocorrrecError(_refusal(path, zipped=zipped, reason=f"Unsupported: {_AMPLIFYING.decode()}"))
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
@@ -157,12 +169,21 @@ def _is_state_dict(content: Any) -> bool:
     )
 
 
-def _as_float32(path: Path, name: str, x: Tensor) -> Tensor:
+def _check_sizes(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Refuse what cannot be weights, or is larger than the bytes that the file has for it, or for all of them."""
+    total = sum(_checked_bytes(path, name, x) for name, x in tensors.items())
+    if total > MAX_SHARED * path.stat().st_size:
+        raise CocorrrecError(
+            f"{path}: its tensors say to have {total:,} bytes, more than {MAX_SHARED} times the file's"
+        )
+
+
+def _checked_bytes(path: Path, name: str, x: Tensor) -> int:
     shown = listed([name])
-    if x.is_meta or x.layout != torch.strided or x.is_quantized or not x.dtype.is_floating_point:
+    if x.is_nested or x.is_meta or x.layout != torch.strided or x.is_quantized or not x.dtype.is_floating_point:
         raise CocorrrecError(
             f"{path}: tensor {shown} is {x.dtype}, {x.layout}: weights are dense floating-point numbers"
         )
     if x.numel() * x.element_size() > x.untyped_storage().nbytes():
         raise CocorrrecError(f"{path}: tensor {shown} says to be larger than the bytes that it has")
-    return x.detach().to(torch.float32).contiguous()
+    return x.numel() * x.element_size()

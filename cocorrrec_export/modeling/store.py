@@ -11,7 +11,7 @@ import tomli_w
 from safetensors import SafetensorError, safe_open
 
 from cocorrrec_export import __version__, strict_json
-from cocorrrec_export.arrays import DIGEST, digest_of, read_named
+from cocorrrec_export.arrays import DIGEST, check_header, digest_of, read_named
 from cocorrrec_export.errors import CocorrrecError, UsageError, nearest
 from cocorrrec_export.files import publish_file, sha256_file
 from cocorrrec_export.modeling.config import ModelConfig, check_architecture
@@ -241,6 +241,7 @@ def with_todays_names(tensors: "dict[str, Tensor]", model: "Ranker") -> "dict[st
 
 def count_parameters(folder: ModelFolder) -> int:
     """Number of weights, read from the header of the weights' file alone."""
+    check_header(folder.weights_path)
     with safe_open(folder.weights_path, framework="numpy") as file:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
 

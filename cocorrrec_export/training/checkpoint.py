@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cocorrrec_export.arrays import digest_of
+from cocorrrec_export.arrays import check_header, digest_of
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.files import publish_file
 
@@ -95,6 +95,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimizers: Iterable[torch.opt
     """
     if not path.is_file():
         raise CocorrrecError(f"{path}: no checkpoint to resume from; start without --resume")
+    check_header(path)
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -4,7 +4,10 @@ import bz2
 import gzip
 import json
 import lzma
+import subprocess
+import sys
 import zipfile
+import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,6 +131,48 @@ def test_compressions_and_their_damage(tmp_path: Path, suffix: str) -> None:
     renamed.write_bytes(renamed.read_bytes()[:-9])
     with pytest.raises(CocorrrecError, match="not a complete"):
         read(renamed)
+
+
+def bomb(path: Path, pieces: int) -> None:
+    """A file that unpacks to 16 MiB for each of ``pieces``."""
+    maker = {
+        ".gz": lambda: zlib.compressobj(1, wbits=31),
+        ".bz2": bz2.BZ2Compressor,
+        ".xz": lambda: lzma.LZMACompressor(preset=0),
+        ".zst": lambda: pytest.importorskip("zstandard").ZstdCompressor(level=1).compressobj(),
+    }[path.suffix]()
+    path.write_bytes(b"".join(maker.compress(bytes(16 << 20)) for _ in range(pieces)) + maker.flush())
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from cocorrrec_export.data.files.streaming import read_chunks
+def peak():  # of this program alone
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+before = peak()
+try:
+    for _ in read_chunks(Path(sys.argv[1]), limit=1 << 40):
+        pass
+except Exception as error:
+    print(type(error).__name__, error)
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize("suffix", [".zst", *(pytest.param(x, marks=pytest.mark.slow) for x in (".gz", ".bz2", ".xz"))])
+def test_a_small_file_that_unpacks_to_gigabytes_takes_no_memory(tmp_path: Path, suffix: str) -> None:
+    if not Path("/proc/self/status").exists():
+        pytest.skip("the peak of a process is read from /proc, which this system does not have")
+    path = tmp_path / f"a.csv{suffix}"
+    bomb(path, 80)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", PEAK, str(path)], capture_output=True, text=True, check=True, timeout=300
+    )
+    said, kilobytes = done.stdout.splitlines()
+    assert said.startswith("CocorrrecError") and "unpacks to more than 100 times its size" in said
+    assert int(kilobytes) < 400_000
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "latin-1", "cp1252"])

@@ -84,6 +84,23 @@ def save_expanded(path: Path) -> None:
     torch.save({"x": torch.ones(1, 1).expand(1 << 15, 1 << 15)}, path)
 
 
+def save_bomb(path: Path) -> None:
+    """A pickle without classes of its own, by which torch would make a terabyte of zeros."""
+    call = b"cbuiltins\nbytearray\n\x8a\x06" + (1 << 40).to_bytes(6, "little") + b"\x85R"
+    torch.save({"x": torch.ones(1)}, path)
+    with zipfile.ZipFile(path) as archive:
+        content = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in content.items():
+            archive.writestr(name, b"\x80\x02}X\x01\x00\x00\x00x" + call + b"s." if name.endswith("data.pkl") else data)
+
+
+def save_tied(path: Path) -> None:
+    """A thousand names of one tensor, each of which would become one of its own."""
+    x = torch.zeros(100_000, dtype=torch.float16)
+    torch.save({f"x{number}": x for number in range(1000)}, path)
+
+
 def save_script(path: Path) -> None:
     torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)), path)
 
@@ -106,6 +123,8 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     "text.pt": (lambda path: path.write_text("name,value\n1,2\n") and None, "neither a safetensors file"),
     "deflated.pt": (save_compressed, "a compressed archive"),
     "expanded.pt": (save_expanded, "larger than the bytes that it has"),
+    "bomb.pt": (save_bomb, "unpickling runs whatever code"),
+    "tied.pt": (save_tied, "200,000,000 bytes, more than 4 times the file's"),
     "archive.zip": (save_zip, "a zip archive that torch.save did not write: it holds readme.txt"),
     "list.pt": (lambda path: torch.save([torch.ones(2)], path), "no state_dict: it holds a list"),
     "numbers.pt": (lambda path: torch.save({"epoch": 3}, path), "a dictionary with epoch"),
@@ -123,6 +142,13 @@ def test_no_weights(tmp_path: Path, name: str) -> None:
         import_model(path, tmp_path / "model", {})
     assert str(path) in str(raised.value) and len(str(raised.value)) < 900
     assert sorted(tmp_path.iterdir()) == [path], "something was run, or written"
+
+
+@pytest.mark.filterwarnings("ignore:.*nested tensors")
+def test_a_nested_tensor_is_no_weight(tmp_path: Path) -> None:
+    torch.save({"x": torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])}, tmp_path / "nested.pt")
+    with pytest.raises(CocorrrecError, match="weights are dense floating-point numbers"):
+        read_weights(tmp_path / "nested.pt")
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")

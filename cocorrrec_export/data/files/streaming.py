@@ -27,6 +27,8 @@ _GZIP, _BZIP2, _XZ, _ZSTD, _ZIP = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 _BOM = b"\xef\xbb\xbf"
 _CHUNK = 4 << 20
+_ZSTD_PIECE = 4 << 10
+"""Bytes of a zstd file that are unpacked at once. Four of them can stand for 128 KiB, so for 128 MiB together."""
 _RATIO_FROM = 1 << 30
 _ARCHIVES = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
 
@@ -146,8 +148,16 @@ class _Zstd:
         self._rest = b""
 
     def read(self, size: int) -> bytes:
-        """Some bytes, none at the end."""
-        while packed := self._rest or self._raw.read(size // 8):
+        """About as many bytes, none at the end."""
+        pieces: list[bytes] = []
+        total = 0
+        while total < size and (piece := self._piece()):
+            pieces.append(piece)
+            total += len(piece)
+        return b"".join(pieces)
+
+    def _piece(self) -> bytes:
+        while packed := self._rest or self._raw.read(_ZSTD_PIECE):
             if self._frame.eof:  # another frame follows
                 self._frame = self._new()
             try:
