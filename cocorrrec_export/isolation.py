@@ -16,10 +16,13 @@ from typing import Any, ParamSpec, TypeVar
 
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.extras import quiet
+from cocorrrec_export.text import shortened
 
 TIMEOUT_S = 300.0
 START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 """Never a plain fork: libraries with threads of their own do not survive it."""
+MAX_REASON = 1000
+"""Characters of what a library says is wrong."""
 MEMORY_BYTES = 16 << 30
 """Address space of the process: far above what a model of ours needs, below what takes a machine down."""
 
@@ -99,7 +102,7 @@ def in_child(
             raise CocorrrecError(f"{what}: not done after {TIMEOUT_S:.0f} s, and stopped")
         try:
             ok, value = receiver.recv()
-        except EOFError:
+        except (EOFError, OSError):  # before its answer, or in the middle of it
             process.join()
             raise CocorrrecError(
                 f"{what}: the process {_end(process.exitcode)}: damaged content, or a broken library"
@@ -128,9 +131,9 @@ def _work(sender: Connection, function: Callable[..., Any], args: tuple[Any, ...
         except CocorrrecError as error:
             result = (False, str(error))
         except MemoryError:
-            result = (False, f"out of memory at {MEMORY_BYTES:,} bytes: more than a model of ours needs")
+            result = (False, f"out of memory: a model of ours needs far less than {MEMORY_BYTES:,} bytes")
         except Exception as error:  # a reader that trips over a stranger's file is an answer, not a fault of ours
-            result = (False, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+            result = (False, f"{type(error).__name__}: {shortened((str(error).splitlines() or [''])[0], MAX_REASON)}")
     sender.send(result)
 
 
@@ -139,5 +142,7 @@ def _limit_memory() -> None:
         import resource
     except ImportError:  # Windows has no such limit
         return
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for limit, wanted in ((resource.RLIMIT_AS, MEMORY_BYTES), (resource.RLIMIT_CORE, 0)):
+        _, most = resource.getrlimit(limit)  # a shell or container may allow less, which cannot be raised
+        least = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+        resource.setrlimit(limit, (least, least))

@@ -35,16 +35,24 @@ def lock(path: Path, what: Path) -> Iterator[None]:
     """
     file = _locked(path, what)
     try:
-        file.seek(0)
-        file.truncate()
-        file.write(json.dumps(_owner()).encode())
-        file.flush()
+        try:
+            file.seek(0)
+            file.truncate()
+            file.write(json.dumps(_owner()).encode())
+            file.flush()
+        except OSError as error:  # the disk is full
+            raise _unwritable(path.parent, error) from None
         yield
     finally:
         # Removed while it is held: whoever waits for this file sees that it is no longer the one of that name.
         with contextlib.suppress(OSError):
             path.unlink()
-        file.close()
+        with contextlib.suppress(OSError):  # what a full disk did not take is tried again
+            file.close()
+
+
+def _unwritable(folder: Path, error: OSError) -> CocorrrecError:
+    return CocorrrecError(f"{folder}: cannot be written: {error.strerror}; give another place")
 
 
 def _locked(path: Path, what: Path) -> IO[bytes]:
@@ -52,7 +60,7 @@ def _locked(path: Path, what: Path) -> IO[bytes]:
         try:
             number = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
         except OSError as error:
-            raise CocorrrecError(f"{path.parent}: cannot be written: {error.strerror}; give another place") from None
+            raise _unwritable(path.parent, error) from None
         file = os.fdopen(number, "r+b")
         try:
             if not _try(file):

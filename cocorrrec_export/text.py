@@ -18,6 +18,11 @@ def printable(text: str, *, keep: str = "\n\t") -> str:
     return "".join(c if c in keep or unicodedata.category(c) not in _UNSHOWN else _escape(c) for c in text)
 
 
+def shortened(text: str, length: int) -> str:
+    """``text``, or its beginning and how much more there is."""
+    return text if len(text) <= length else f"{text[:length]}... ({len(text) - length:,} characters more)"
+
+
 def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 

@@ -35,13 +35,14 @@ def any_cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
         app = importlib.import_module(f"cocorrrec_export.cli.{program.removeprefix('cocorr-')}.app").app
         monkeypatch.setattr(sys, "argv", [program, *map(str, arguments)])
         monkeypatch.setenv("COLUMNS", "200")
-        handler = signal.getsignal(signal.SIGTERM)
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
         capfd.readouterr()
         try:
             with pytest.raises(SystemExit) as end:
                 console.run(app)
         finally:
-            signal.signal(signal.SIGTERM, handler)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         code = end.value.code
         assert isinstance(code, int)
         return Ended(code, *capfd.readouterr())

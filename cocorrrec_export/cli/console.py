@@ -1,6 +1,7 @@
 """What every command shares: where output goes, and how errors end the program."""
 
 import json
+import os
 import signal
 import sys
 import time
@@ -8,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from cocorrrec_export.errors import CocorrrecError
+from cocorrrec_export.errors import CocorrrecError, UsageError
 from cocorrrec_export.extras import extra_of, not_installed
 from cocorrrec_export.isolation import keep_current_folder_out
-from cocorrrec_export.text import printable
+from cocorrrec_export.text import printable, shortened
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130  # what typer exits with on Ctrl-C
 _MAX_TABLE = 10_000
+_MAX_MESSAGE = 10_000
 
 
 def log(message: str) -> None:
-    """A line for people, on stderr: stdout belongs to results."""
-    print(printable(message), file=sys.stderr, flush=True)
+    """A line for people, on stderr: stdout belongs to results; a stranger's file cannot make it endless."""
+    print(printable(shortened(message, _MAX_MESSAGE)), file=sys.stderr, flush=True)
 
 
 def literal(text: str) -> "Text":
@@ -261,11 +263,37 @@ def _on_sigterm(_signum: int, _frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _open_closed_streams() -> None:
+    """Put nothing in the place of standard streams that whoever started this closed.
+
+    A file that we open would get their number otherwise, and what native code prints would be written into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest number, this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def _require_current_folder() -> None:
+    """Relative names, and processes that are started, need one; it may have been removed meanwhile."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        raise UsageError("the current folder does not exist any more: change to another one") from None
+
+
 def run(app: Callable[[], Any]) -> NoReturn:
     """Run a typer app: one clear message for every error that a user can act on, and the exit codes 0, 1 and 2."""
+    _open_closed_streams()
     keep_current_folder_out()
     signal.signal(signal.SIGTERM, _on_sigterm)
+    if getattr(signal, "SIGHUP", None) and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # nohup ignores it
+        signal.signal(signal.SIGHUP, _on_sigterm)
     try:
+        _require_current_folder()
         app()
     except SystemExit as end:
         if end.code == INTERRUPTED:
@@ -287,6 +315,7 @@ def run(app: Callable[[], Any]) -> NoReturn:
         sys.exit(missing.exit_code)
     except OSError as error:
         # A full or read-only disk, a missing permission: the operating system's words and the path say it all.
-        log(f"error: {error.filename or 'input or output'}: {error.strerror or error}")
+        # Of two paths, as where a file is copied, the second is the one that is written.
+        log(f"error: {error.filename2 or error.filename or 'input or output'}: {error.strerror or error}")
         sys.exit(1)
     sys.exit(0)

@@ -11,6 +11,8 @@ from pathlib import Path
 from cocorrrec_export.errors import CocorrrecError, UsageError
 
 BACKLOG = 2048
+MAX_TOKEN_BYTES = 8192
+"""More does not fit into a client's headers."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -128,10 +130,12 @@ def read_token(path: Path) -> str:
     """The bearer token in a file.
 
     Raises:
-        UsageError: empty, or more than one word.
+        UsageError: empty, larger than a token may be, or more than one word.
     """
-    token = path.read_text(encoding="utf-8").strip()
-    if not token or not token.isascii() or len(token.split()) != 1:
+    with path.open("rb") as file:
+        data = file.read(MAX_TOKEN_BYTES + 1)
+    token = data.strip().decode("latin-1")
+    if len(data) > MAX_TOKEN_BYTES or not token.isascii() or len(token.split()) != 1 or not token.isprintable():
         raise UsageError(f"{path}: holds no bearer token; it must be one word of ASCII characters")
     return token
 

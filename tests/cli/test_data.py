@@ -69,7 +69,8 @@ def test_one_clear_error(cli: Cli, tmp_path: Path, arguments: list[str], code: i
     assert list(tmp_path.iterdir()) == [file] and file.read_bytes() == before
 
 
-def test_an_interruption_leaves_the_old_cut(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interruption_leaves_the_old_cut(tmp_path: Path, number: signal.Signals) -> None:
     file, out = write_release(tmp_path, RELEASES["yelp reviews"], rows()), tmp_path / "a.cut"
     write_cut(out, example(), ORIGIN)
     before = out.read_bytes()
@@ -86,7 +87,7 @@ def test_an_interruption_leaves_the_old_cut(tmp_path: Path) -> None:
     deadline = time.monotonic() + 60
     while not (tmp_path / "reading").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1 and "interrupted" in err, err
     assert out.read_bytes() == before
