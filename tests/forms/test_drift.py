@@ -4,33 +4,14 @@ import copy
 
 import pytest
 import torch
-from torch import Tensor
 
 from cocorrrec_export.forms.frame import Storage
 from cocorrrec_export.forms.kernel import corrected_user_state
 from cocorrrec_export.forms.scn import DeviceSCN
-from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
-from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.ttt import Correction
+from tests.drift import VOCABULARY, history, untrained
 from tests.models import random_model
-
-VOCABULARY = 300
-
-
-def history(kind: str, length: int) -> Tensor:
-    """``[1, L]``: clicks at random, the same to half the length, or one item again and again."""
-    generator = torch.Generator().manual_seed(length)
-    ids = torch.randint(1, VOCABULARY, (1, length), generator=generator)
-    if kind == "half":
-        ids[0, length // 2 :] = 0
-    return ids[:, :1].expand(1, length).clone() if kind == "repeated" else ids
-
-
-def untrained(config: ModelConfig) -> CoCorrRec:
-    model = build_model(config, generator=torch.Generator().manual_seed(1)).eval()
-    assert isinstance(model, CoCorrRec)
-    return model
 
 
 # With two features per head a LayerNorm is a sign: random weights make it chaotic, in float32 as a whole.
