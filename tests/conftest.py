@@ -11,7 +11,7 @@ import pytest
 # Small tensors and few cores: more threads only wait for each other. Set before anything imports torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-pytest_plugins = ["tests.commands", "tests.exports"]
+pytest_plugins = ["tests.children", "tests.commands", "tests.exports"]
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"

@@ -105,10 +105,10 @@ def test_a_profile_by_a_worker_in_python(poisoned: Path, gcn_fp32: Artifact) -> 
     assert (poisoned / "report" / "profile.json").is_file()
 
 
-def test_the_link_with_its_server_and_proxy(poisoned: Path, scn_fp32: Artifact, gcn_fp32: Artifact) -> None:
+def test_the_link_with_its_server_and_proxy(poisoned: Path, scn_int8: Artifact, gcn_fp32: Artifact) -> None:
     grid = ("--bandwidth", 50, "--rtt", 0, "--loss", 0, "--requests", 2, "--shaping", "proxy", "--deadline-ms", 50)
     done = run(
-        poisoned, "cocorr-profile", "link", "--scn", scn_fp32.path, "--gcn", gcn_fp32.path, *grid, "--out", "link"
+        poisoned, "cocorr-profile", "link", "--scn", scn_int8.path, "--gcn", gcn_fp32.path, *grid, "--out", "link"
     )
     assert done.returncode == 0, done.stderr
 

@@ -1,6 +1,5 @@
 """Damaged files of every format: one clear error, and never a crash of this process."""
 
-import multiprocessing
 import random
 import shutil
 from collections.abc import Iterator
@@ -14,24 +13,7 @@ from cocorrrec_export.modeling.store import ModelFolder
 from tests.commands import Cli
 from tests.coreml import MODEL, WEIGHTS
 
-READERS = (
-    "torch",
-    "onnx",
-    "flatbuffers",
-    "ai_edge_litert.schema_py_generated",
-    "executorch.extension.pybindings._C",
-    "cocorrrec_export.runtime.coreml",
-    "cocorrrec_export.runtime.executorch",
-    "cocorrrec_export.runtime.tflite",
-    "cocorrrec_export.runtime.onnx",
-    "cocorrrec_export.runtime.open",
-)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def warm_children() -> None:
-    """Hundreds of processes start from one that has the readers imported."""
-    multiprocessing.set_forkserver_preload(["__main__", *READERS])
+pytestmark = pytest.mark.usefixtures("warm_children")
 
 
 def damages(data: bytes, count: int, *, seed: int) -> Iterator[bytes]:

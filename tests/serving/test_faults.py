@@ -318,6 +318,24 @@ def test_overload_is_200_or_503_and_memory_stays_bounded(gcn_fp32: Artifact, gcn
         assert after.keys() == {"200"}, "full service again"
 
 
+@pytest.mark.slow
+def test_overload_for_long_is_200_or_503_and_every_answer_is_counted(gcn_fp32: Artifact, gcn: OnnxRuntime) -> None:
+    """23,807 requests and more, of 60 clients."""
+    ends = Counter[str]()
+    with running(gcn_fp32.path, "--max-queue", 64, "--max-batch", 16) as server:
+        asyncio.run(load(server, 1.0, 8))
+        before = server.resident_bytes
+        deadline = time.monotonic() + 300
+        while ends.total() < 23_807 and time.monotonic() < deadline:
+            ends += asyncio.run(load(server, 5.0, 60, users=8))
+        grown = server.resident_bytes - before
+        check_it_still_works(server.address, gcn)
+        print(f"{dict(ends)}; {before / 1e6:.0f} MB, grown by {grown / 1e6:.1f} MB")
+        assert server.stop()[0] == 0
+    assert ends.keys() == {"200", "503"} and ends.total() >= 23_807, ends
+    assert grown < 64 << 20
+
+
 def test_more_connections_than_allowed_are_told_to_come_again(gcn_fp32: Artifact, gcn: OnnxRuntime) -> None:
     with running(gcn_fp32.path, "--max-connections", 10) as server:
         held = [connect(server.port) for _ in range(10)]  # the listener takes them in turn
