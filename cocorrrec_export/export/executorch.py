@@ -36,7 +36,7 @@ def export(
         edge = to_edge_transform_and_lower(
             programs,
             partitioner=[_partitioner()],
-            compile_config=EdgeCompileConfig(_check_ir_validity=False),
+            compile_config=EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True),
             constant_methods={f"{METADATA_PREFIX}{key}": value for key, value in metadata.items()},
         )
         program = edge.to_executorch()

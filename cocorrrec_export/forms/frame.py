@@ -218,6 +218,7 @@ class ItemRows(NamedTuple):
     values: Tensor  # [C, D]
     scale: Tensor | None = None  # [C, 1] what the values are still to be multiplied by
     bias: Tensor | None = None  # [C, 1] what is added to the logit
+    others: int = 0  # rows ahead of the C, of values and scale alone: they are scored too, which costs less than a copy
 
 
 class DeviceRanker(nn.Module):
@@ -231,6 +232,7 @@ class DeviceRanker(nn.Module):
         item_layers: its item side, from an item's row to its vector; empty where the row is the vector.
         sequence_length: L.
         storage: how weights are kept.
+        places: of the row that says which click is the last, where those are more than L.
 
     Raises:
         UsageError: an item side is to be folded that does nothing.
@@ -238,7 +240,13 @@ class DeviceRanker(nn.Module):
     """
 
     def __init__(
-        self, model: Ranker, item_layers: Sequence[nn.Module], *, sequence_length: int, storage: Storage
+        self,
+        model: Ranker,
+        item_layers: Sequence[nn.Module],
+        *,
+        sequence_length: int,
+        storage: Storage,
+        places: int | None = None,
     ) -> None:
         super().__init__()
         if model.training:
@@ -271,9 +279,15 @@ class DeviceRanker(nn.Module):
         self.sums_codes = rotation is not None and self.unfinished and not layers and self.bias_table is None
         self.item_mlp = storage.layers(layers)
         self.items = model.item_embedding.num_embeddings - 1
-        constant(self, "places", torch.arange(sequence_length, dtype=torch.int32))
+        # A click is the last if the next place has none; in an empty history it is the first place.
+        ends = torch.eye(sequence_length if places is None else places, sequence_length)
+        ends = ends - torch.eye(*ends.shape).roll(1, dims=1).triu(1)
+        ends[0, 0] = 0.0
+        constant(self, "ends", ends)  # [places, L]
+        constant(self, "first_place", torch.eye(*ends.shape)[:, 0])  # [places]
 
-    places: Tensor
+    ends: Tensor
+    first_place: Tensor
 
     def read(self, ids: Tensor, rows: Tensor) -> Any:
         """The user after ``ids [1, L]`` with rows ``[L, D]`` of the table: ``[1, D]``, or what ``score_rows`` takes."""
@@ -288,7 +302,7 @@ class DeviceRanker(nn.Module):
         return user if self.user_side is None else cast(Tensor, self.user_side(user))
 
     def products(self, user: Tensor, rows: ItemRows) -> Tensor:
-        """Logits ``[1, C]`` of a :meth:`counterpart` and rows ``[C, n]``, without their bias."""
+        """Logits ``[1, C]`` of a :meth:`counterpart` and rows ``[others + C, n]``, without their bias."""
         count, size = rows.values.shape
         features = leading_columns(user, size)
         if self.by_sum:
@@ -296,6 +310,7 @@ class DeviceRanker(nn.Module):
         else:
             logits = torch.bmm(rows.values.view(1, count, size), features.view(1, size, 1))
         logits = logits.view(1, count) if rows.scale is None else logits.view(1, count) * rows.scale.view(1, count)
+        logits = logits[:, rows.others :] if rows.others else logits
         return logits if user.shape[1] == size else logits + user[:, size:]
 
     def score_rows(self, user: Any, rows: ItemRows) -> Tensor:
@@ -315,6 +330,8 @@ class DeviceRanker(nn.Module):
             return self.table(ids.view(length)), self.candidate_rows(candidates)
         values, scale = self.table.parts(torch.cat((ids, candidates), dim=1).view(length + count))
         clicks = self.table.finish(values[:length], None if scale is None else scale[:length])
+        if self.unfinished and len(self.item_mlp) == 0:
+            return clicks, self._of_candidates(values, scale, candidates)._replace(others=length)
         rows = self._of_candidates(values[length:], None if scale is None else scale[length:], candidates)
         return clicks, rows
 
@@ -334,13 +351,12 @@ class DeviceRanker(nn.Module):
         return self.table if self.item_table is None else self.item_table
 
     def last_click(self, ids: Tensor) -> Tensor:
-        """Index ``[1, 1]`` int32 of the last click of ``ids [1, L]``; 0 in an empty history."""
-        return (self.click_count(ids) - 1).clamp(min=0)
+        """Row ``[1, places]`` with a 1 at the last click of ``ids [1, L]``: at 0 in an empty history.
+
+        One product, in place of a count that is compared with each place: no backend has that of integers.
+        """
+        return nn.functional.linear(ids.to(torch.float32).clamp(max=1.0), self.ends, self.first_place)
 
     def click_count(self, ids: Tensor) -> Tensor:
         """How many clicks ``ids [1, L]`` holds, ``[1, 1]`` int32."""
         return (ids != PADDING_ID).to(torch.int32).sum(dim=1, keepdim=True, dtype=torch.int32)
-
-    def one_hot(self, index: Tensor, length: int) -> Tensor:
-        """Row ``[1, L]`` with a 1 at ``index [1, 1]``."""
-        return (leading(self.places, length).unsqueeze(0) == index).to(torch.float32)

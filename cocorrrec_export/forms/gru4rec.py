@@ -65,7 +65,7 @@ class DeviceGRU4Rec(DeviceRanker):
     def read(self, ids: Tensor, rows: Tensor) -> Tensor:
         """User state ``[1, D]``."""
         length = ids.shape[1]
-        here = self.one_hot(self.last_click(ids), length)
+        here = self.last_click(ids)
         shut = (product(here, self.later) * OUT).view(length, 1) * self.gate  # [L, 3 S]
         inputs = self.project(rows)
         for layer in self._layers():

@@ -78,7 +78,7 @@ def corrected_user_state(scn: "DeviceSCN", ids: Tensor, H: Tensor, k_attn: Tenso
         k_b: ``[1, h, K, f]``.
     """
     length, size = H.shape[0], scn.mini_batch
-    one_hot = scn.one_hot(scn.last_click(ids), scn.places.shape[0])  # to the end of the last mini-batch
+    one_hot = scn.last_click(ids)  # to the end of the last mini-batch
     Wb, queries, outputs = scn.Wb1, [], []
     click = pick(one_hot if length == one_hot.shape[1] else one_hot[:, :length], H)
     if length <= size:
@@ -116,6 +116,6 @@ def _mini_batch(
     attn = torch.bmm(XQ, x.XK.transpose(1, 2)) * mask
     b_bar = Wb[:, size:] - torch.bmm(eta * mask, gradient)
     attn, b_bar = scn.fusion(attn, b_bar, here, mask, k_attn, k_b)
-    at_end = x.rate * scn.token_rate[scn.mini_batch - 1 :].unsqueeze(0)
+    at_end = x.rate * scn.end_rate
     taught = torch.bmm(keys.transpose(1, 2) * at_end, gradient)
     return XQ, torch.bmm(XQ, Wb[:, :size]) - torch.bmm(eta * attn, gradient) + b_bar, taught

@@ -153,7 +153,7 @@ class DeviceMamba4Rec(DeviceRanker):
 
     def read(self, ids: Tensor, rows: Tensor) -> Tensor:
         """User state ``[1, D]``."""
-        here = self.one_hot(self.last_click(ids), ids.shape[1])
+        here = self.last_click(ids)
         x = self.input_norm(rows)
         for block in self._blocks()[:-1]:
             x = block.feed_forward(x, block.mixer.every(x))

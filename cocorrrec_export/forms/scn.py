@@ -18,20 +18,22 @@ from cocorrrec_export.forms.frame import (
     Mean,
     Storage,
     constant,
-    leading,
-    pick,
+    leading_columns,
 )
 from cocorrrec_export.forms.kernel import KernelFusion
 from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.layers import RMSNorm, rotate_pairs
-from cocorrrec_export.modeling.ttt import LN_EPS
+from cocorrrec_export.modeling.ttt import LN_EPS, TTTLinear
+
+MOST_TABULATED = 100
+"""Clicks whose weights for every last click are kept as a table; those of more are computed, which is smaller."""
 
 
 class InnerBatch(NamedTuple):
     """What one mini-batch of k clicks turns into."""
 
     XK: Tensor  # [h, k, f]
-    goal: Tensor  # [h, k, f] what the reconstruction is held against
+    goal: Tensor  # [h, k, f] what the reconstruction is held against, behind a LayerNorm still without its weight
     rate: Tensor  # [h, 1, k]
 
 
@@ -47,7 +49,7 @@ class DeviceSCN(DeviceRanker):
     def __init__(self, model: CoCorrRec, *, sequence_length: int, storage: Storage) -> None:
         scn, ttt = model.scn, model.scn.ttt
         places = -(-sequence_length // ttt.mini_batch) * ttt.mini_batch
-        super().__init__(model, list(scn.item_mlp), sequence_length=places, storage=storage)
+        super().__init__(model, list(scn.item_mlp), sequence_length=sequence_length, storage=storage, places=places)
         self.heads, self.head_dim, self.mini_batch = ttt.num_heads, ttt.head_dim, ttt.mini_batch
         self.inner_loss = ttt.inner_loss
         self.residual = scn.residual
@@ -57,7 +59,7 @@ class DeviceSCN(DeviceRanker):
         self.query_proj = storage.projection(ttt.q_proj.weight)
         self.click_proj = storage.projection(
             torch.cat((ttt.k_proj.weight, ttt.v_proj.weight, ttt.lr_weight)),
-            torch.cat((torch.zeros(2 * self.hidden), ttt.lr_bias)),
+            torch.cat((torch.zeros(self.hidden), self._value_bias(ttt), ttt.lr_bias)),
         )
         constant(self, "rotation", rotate_pairs(torch.eye(self.head_dim)).T)  # [f, f], for a product with rows
         constant(self, "rope_cos", ttt.rope_cos)  # [K, f]
@@ -67,35 +69,46 @@ class DeviceSCN(DeviceRanker):
         # XNNPACK in ExecuTorch frees a weight's values once they are packed, also where an operand shares them.
         sees = torch.ones(self.mini_batch, self.mini_batch).tril()
         constant(self, "by_place", torch.cat((self.rope_cos, self.rope_sin, self.token_rate, sees), dim=1))
+        constant(self, "end_rate", self.token_rate[-1:].unsqueeze(0))  # [1, 1, 1]
+        constant(self, "places", torch.arange(self.mini_batch, dtype=torch.int32))
         constant(self, "W1", ttt.W1)  # [h, f, f], of step, whose state is the plain model's
         constant(self, "b1", ttt.b1)  # [h, 1, f]
         constant(self, "Wb1", torch.cat((ttt.W1, ttt.b1), dim=1))  # [h, f + 1, f]
         constant(self, "ones", torch.ones(self.heads, sequence_length, 1))
+        constant(self, "one", torch.ones(self.heads, 1, 1))
         constant(self, "centring", torch.eye(self.head_dim) - 1.0 / self.head_dim)  # [f, f]
+        constant(self, "Wb1_centred", self.Wb1 @ self.centring)
         constant(self, "ln_weight", ttt.ln_weight.unsqueeze(1))  # [h, 1, f]
         constant(self, "ln_bias", ttt.ln_bias.unsqueeze(1))
-        constant(self, "ln_weight_squared", ttt.ln_weight.square().unsqueeze(1))
-        if sequence_length > self.mini_batch:
-            self._keep_positions(sequence_length)
+        constant(self, "weigh_and_centre", self.ln_weight.transpose(1, 2) * self.centring)  # [h, f, f]
+        self._keep_positions(sequence_length)
         self.post_norm = DeviceLayerNorm(ttt.post_norm)
         self.head_mean = Mean(self.head_dim)
         self.head_mean_plus_eps = Mean(self.head_dim, plus=LN_EPS)
         self.fusion = None if scn.fusion is None else KernelFusion(scn.fusion, ttt, sequence_length=sequence_length)
 
     def _keep_positions(self, length: int) -> None:
-        """Of each click: rotation, token rate, where its mini-batch starts and where it is, ``[L, 2 f + 3]``."""
+        """Rotation of each click, and what a last click at each place asks for."""
         place = torch.arange(length)
         within = place % self.mini_batch
-        numbers = torch.stack((place - within, place), dim=1)  # [L, 2]
-        constant(
-            self,
-            "positions",
-            torch.cat((self.rope_cos[within], self.rope_sin[within], self.token_rate[within], numbers), dim=1),
-        )
-        constant(self, "place", place.to(torch.float32).unsqueeze(0))  # [1, L]
+        first = place - within
+        cos, sin, rate = self.rope_cos[within], self.rope_sin[within], self.token_rate[within]
+        constant(self, "click_cos", cos.unsqueeze(0))  # [1, L, f]
+        constant(self, "click_sin", sin.unsqueeze(0))
+        if length <= MOST_TABULATED:
+            earlier = (place < first[:, None]).to(torch.float32)  # [L, L], a row a last click
+            weight = earlier * self.token_rate[-1] + ((place <= place[:, None]).to(torch.float32) - earlier) * rate
+            constant(self, "by_last", torch.cat((cos, sin, weight), dim=1).T)  # [2 f + L, L]
+        else:
+            numbers = torch.stack((first, place), dim=1)  # [L, 2]
+            constant(self, "positions", torch.cat((cos, sin, rate, numbers), dim=1).T)  # [2 f + 3, L]
+            constant(self, "place", place.to(torch.float32).view(1, 1, length))
 
+    click_cos: Tensor
+    click_sin: Tensor
     positions: Tensor
     place: Tensor
+    places: Tensor
     rotation: Tensor
     rope_cos: Tensor
     rope_sin: Tensor
@@ -103,17 +116,22 @@ class DeviceSCN(DeviceRanker):
     by_place: Tensor
     W1: Tensor
     b1: Tensor
+    by_last: Tensor
+    end_rate: Tensor
     Wb1: Tensor
+    Wb1_centred: Tensor
     ones: Tensor
+    one: Tensor
     centring: Tensor
     ln_weight: Tensor
     ln_bias: Tensor
-    ln_weight_squared: Tensor
+    weigh_and_centre: Tensor
 
     def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Rotary embedding of ``x [h, k, f]`` by the tables ``[k, f]``."""
-        rows = x.shape[1]
-        return x * cos.view(1, rows, -1) + nn.functional.linear(x, self.rotation) * sin.view(1, rows, -1)
+        """Rotary embedding of ``x [h, k, f]`` by the tables ``[k, f]`` or ``[1, k, f]``."""
+        if cos.dim() == 2:
+            cos, sin = cos.view(1, *cos.shape), sin.view(1, *sin.shape)
+        return x * cos + nn.functional.linear(x, self.rotation) * sin
 
     def at_place(self, here: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Rotation, cos and sin ``[1, f]``, token rate ``[1, 1]`` and mask ``[1, K]`` of the place ``here [1, K]``."""
@@ -123,11 +141,15 @@ class DeviceSCN(DeviceRanker):
 
     def split_heads(self, x: Tensor) -> Tensor:
         """``[k, D]`` to ``[h, k, f]``."""
+        if x.shape[0] == 1:
+            return x.view(self.heads, 1, self.head_dim)
         return x.view(-1, self.heads, self.head_dim).transpose(0, 1)
 
     def with_one(self, x: Tensor) -> Tensor:
         """``[h, k, f]`` to ``[h, k, f + 1]``: the feature that the bias is multiplied by."""
         rows = x.shape[1]
+        if rows == 1:
+            return torch.cat((x, self.one), dim=2)
         return torch.cat((x, self.ones if rows == self.ones.shape[1] else self.ones[:, :rows]), dim=2)
 
     def centre(self, x: Tensor) -> Tensor:
@@ -151,11 +173,13 @@ class DeviceSCN(DeviceRanker):
         goal = self._goal(XK, self.split_heads(x[:, size : 2 * size]))
         return InnerBatch(XK, goal, rate.t().reshape(self.heads, 1, rows))
 
+    def _value_bias(self, ttt: TTTLinear) -> Tensor:
+        """What is added to values ``[D]``, so that the goal lacks nothing: the LayerNorm's bias, taken off."""
+        return torch.zeros(self.hidden) if self.inner_loss == "sigmoid" else -ttt.ln_bias.detach().reshape(-1)
+
     def _goal(self, XK: Tensor, value: Tensor) -> Tensor:
-        if self.inner_loss == "sigmoid":
-            return value - XK
-        # Not bias - (value - XK): where a mini-batch is one click, LiteRT loses that sign.
-        return (XK - value + self.ln_bias) * self.ln_weight
+        # Not the other way around behind a LayerNorm: where a mini-batch is one click, LiteRT loses a later sign.
+        return value - XK if self.inner_loss == "sigmoid" else XK - value
 
     def query(self, H: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Query ``[h, 1, f]`` of one click ``H [1, D]``."""
@@ -170,8 +194,12 @@ class DeviceSCN(DeviceRanker):
         if self.inner_loss == "sigmoid":
             activation = torch.sigmoid(Z1 - goal)
             return activation * (1.0 - activation)
-        x_hat, inverse_std = self._standardise(self.centre(Z1))
-        grad = self.centre(self.ln_weight_squared * x_hat + goal)
+        return self._centred_gradient(self.centre(Z1), goal)
+
+    def _centred_gradient(self, Z1: Tensor, goal: Tensor) -> Tensor:
+        """:meth:`inner_gradient` behind a LayerNorm, with respect to ``Z1`` less its mean."""
+        x_hat, inverse_std = self._standardise(Z1)
+        grad = torch.bmm(self.ln_weight * x_hat + goal, self.weigh_and_centre)
         return (grad - x_hat * self.head_mean(grad * x_hat)) * inverse_std
 
     def read_out(self, XQ: Tensor, Z: Tensor, click: Tensor) -> Tensor:
@@ -179,8 +207,11 @@ class DeviceSCN(DeviceRanker):
 
         ``click [1, D]`` is the row of H that asks; a residual read-out adds it.
         """
-        Y = XQ + self.ln_weight * self._standardise(self.centre(Z))[0] + self.ln_bias
-        merged = Y.transpose(0, 1).reshape(1, self.hidden)
+        return self._read_out_centred(XQ, self.centre(Z), click)
+
+    def _read_out_centred(self, XQ: Tensor, Z: Tensor, click: Tensor) -> Tensor:
+        Y = XQ + self.ln_weight * self._standardise(Z)[0] + self.ln_bias
+        merged = Y.view(1, self.hidden)
         answer = self.o_proj(self.post_norm(merged))
         return self.output_norm(answer + click if self.residual else answer)
 
@@ -190,51 +221,53 @@ class DeviceSCN(DeviceRanker):
         """User state ``[1, D]`` without a correction."""
         return self.user_state(ids, self.encode(rows))
 
+    def _first_state(self) -> Tensor:
+        """``Wb`` that a history starts with; behind a LayerNorm without the mean, which nothing brings back."""
+        return self.Wb1 if self.inner_loss == "sigmoid" else self.Wb1_centred
+
+    def _gradient(self, keys: Tensor, Wb: Tensor, goal: Tensor) -> Tensor:
+        """:meth:`inner_gradient` of a state that :meth:`_first_state` started."""
+        compute = self.inner_gradient if self.inner_loss == "sigmoid" else self._centred_gradient
+        return compute(torch.bmm(keys, Wb), goal)
+
     def user_state(self, ids: Tensor, H: Tensor) -> Tensor:
-        """User state ``[1, D]`` after ``ids [1, L]``, from ``H [L, D]``; ``kernel.py`` has the corrected one."""
-        index = self.last_click(ids)
-        return self._read_long(H, index) if H.shape[0] > self.mini_batch else self._read_short(H, index)
-
-    def _read_short(self, H: Tensor, last: Tensor) -> Tensor:
-        """User state ``[1, D]`` at the click ``last [1, 1]`` of one mini-batch ``H [L, D]``."""
-        rows = H.shape[0]
-        x = self.project(H, leading(self.rope_cos, rows), leading(self.rope_sin, rows))
-        keys = self.with_one(x.XK)
-        gradient = self.inner_gradient(torch.bmm(keys, self.Wb1), x.goal)
-        here = self.one_hot(last, self.mini_batch)
-        cos, sin, rate, seen = self.at_place(here)
-        if rows < self.mini_batch:
-            here, seen = here[:, :rows], seen[:, :rows]
-        click = pick(here, H)
-        return self._answer(click, cos, sin, keys, x.rate * (seen * rate).unsqueeze(0), gradient)
-
-    def _read_long(self, H: Tensor, last: Tensor) -> Tensor:
-        """User state ``[1, D]`` at the click ``last [1, 1]`` of ``H [L, D]``, over several mini-batches.
+        """User state ``[1, D]`` after ``ids [1, L]``, from ``H [L, D]``; ``kernel.py`` has the corrected one.
 
         What an earlier mini-batch taught is in the state as the sum that it would be read from. So the state is
         computed to learn with alone, and what the last click reads is one sum over all clicks: for a click of an
         earlier mini-batch with its step size at the end of it, for one of the same mini-batch with that at the last
         click, and for a later one with 0.
         """
-        size, length = self.head_dim, H.shape[0]
-        x = self.project(H, self.positions[:, :size], self.positions[:, size : 2 * size])
+        length = H.shape[0]
+        x = self.project(H, self.click_cos, self.click_sin)
         keys = self.with_one(x.XK)
-        at_end = self.token_rate[self.mini_batch - 1 :].unsqueeze(0)  # [1, 1, 1]
-        taught = keys.transpose(1, 2) * (x.rate * at_end)  # [h, f + 1, L]
-        Wb, gradients = self.Wb1, []
+        Wb, gradients = self._first_state(), []
+        taught = keys.transpose(1, 2) * (x.rate * self.end_rate) if length > self.mini_batch else None  # [h, f + 1, L]
         for start in range(0, length, self.mini_batch):
+            if taught is None:
+                gradients.append(self._gradient(keys, Wb, x.goal))
+                break
             rows = slice(start, min(start + self.mini_batch, length))
-            gradients.append(self.inner_gradient(torch.bmm(keys[:, rows], Wb), x.goal[:, rows]))
+            gradients.append(self._gradient(keys[:, rows], Wb, x.goal[:, rows]))
             if rows.stop < length:
                 Wb = Wb - torch.bmm(taught[:, :, rows], gradients[-1])
-        one_hot = self.one_hot(last, length)
-        here = pick(one_hot, self.positions)  # [1, 2 f + 3]
-        rate, first, place = (here[:, 2 * size + column : 2 * size + column + 1] for column in range(3))
+        gradient = gradients[0] if len(gradients) == 1 else torch.cat(gradients, dim=1)
+        here = leading_columns(self.last_click(ids), length).view(1, 1, length)
+        click = torch.bmm(here, H.view(1, length, self.hidden)).view(1, self.hidden)
+        cos, sin, weight = self._at_last(here)
+        return self._answer(click, cos, sin, keys, x.rate * weight, gradient)
+
+    def _at_last(self, here: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotation, cos and sin ``[1, 1, f]``, of the last click, and each click's weight for it ``[1, 1, L]``."""
+        size = self.head_dim
+        if here.shape[2] <= MOST_TABULATED:
+            row = nn.functional.linear(here, self.by_last)
+            return row[:, :, :size], row[:, :, size : 2 * size], row[:, :, 2 * size :]
+        row = nn.functional.linear(here, self.positions)  # [1, 1, 2 f + 3]
+        rate, first, place = (row[:, :, 2 * size + column : 2 * size + column + 1] for column in range(3))
         earlier = (first - self.place).clamp(0.0, 1.0)
         until = (place + 1.0 - self.place).clamp(0.0, 1.0)
-        weight = earlier * at_end[0] + (until - earlier) * rate  # [1, L]
-        click, cos, sin = pick(one_hot, H), here[:, :size], here[:, size : 2 * size]
-        return self._answer(click, cos, sin, keys, x.rate * weight.unsqueeze(0), torch.cat(gradients, dim=1))
+        return row[:, :, :size], row[:, :, size : 2 * size], earlier * self.end_rate + (until - earlier) * rate
 
     def _answer(self, click: Tensor, cos: Tensor, sin: Tensor, keys: Tensor, rate: Tensor, gradient: Tensor) -> Tensor:
         """User state ``[1, D]`` of the last click ``[1, D]``: ``Z = q Wb1 - sum_j rate_j (q . k_j) G_j``.
@@ -244,8 +277,9 @@ class DeviceSCN(DeviceRanker):
         XQ = self.query(click, cos, sin)
         query = self.with_one(XQ)
         read = torch.bmm(query, keys.transpose(1, 2)) * rate  # [h, 1, L]
-        Z = torch.bmm(query, self.Wb1) - torch.bmm(read, gradient)
-        return self.read_out(XQ, Z, click)
+        Z = torch.bmm(query, self._first_state()) - torch.bmm(read, gradient)
+        read_out = self.read_out if self.inner_loss == "sigmoid" else self._read_out_centred
+        return read_out(XQ, Z, click)
 
     # ------------------------------------------------------------------ streaming form
 
@@ -265,8 +299,7 @@ class DeviceSCN(DeviceRanker):
         starts = (position == NEW_STREAM).to(torch.float32).view(1, 1, 1)
         W, b = W + self.W1 * starts, b + self.b1 * starts
         position = position.clamp(min=0)
-        places = leading(self.places, self.mini_batch)
-        here = (places == position).to(torch.float32).unsqueeze(0)  # [1, K]
+        here = (self.places == position).to(torch.float32).unsqueeze(0)  # [1, K]
         cos, sin, rate, _ = self.at_place(here)
         H = self.encode(row)
         x = self.project(H, cos, sin)

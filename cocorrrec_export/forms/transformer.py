@@ -75,7 +75,7 @@ class DeviceTransformer(DeviceRanker):
     def read(self, ids: Tensor, rows: Tensor) -> Tensor:
         """User state ``[1, D]``."""
         length = ids.shape[1]
-        here = self.one_hot(self.last_click(ids), length)
+        here = self.last_click(ids)
         clicked = (ids != PADDING_ID).to(torch.float32)  # [1, L]
         x = rows if self.scale == 1.0 else rows * self.scale
         if self.token is not None:
