@@ -153,7 +153,7 @@ def expected_bytes(recipe: Recipe, config: ModelConfig) -> int:
     row = {"fp32": 4 * D, "fp16": 2 * D, "int8-row": D + 2, "int4-row": D // 2 + 2, "pq16": 16, "pq8": 8}[
         recipe.embedding
     ]
-    codebooks = 2 * 256 * D + 4 * D * D if recipe.embedding.startswith("pq") else 0
+    codebooks = 256 * D + 4 * D * D if recipe.embedding.startswith("pq") else 0
     tables = (config.vocab_size * row + codebooks) * (2 if recipe.item_side == "folded" else 1)
     tower = config.item_side == "mlp" and recipe.item_side == "computed"
     projections = (6 if tower else 4) * D * D

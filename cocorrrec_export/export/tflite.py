@@ -1,6 +1,7 @@
 """LiteRT: one ``.tflite`` with a signature for each entry point, the weights once."""
 
 import copy
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from cocorrrec_export.artifact.recipe import Recipe
 from cocorrrec_export.export.graphs import GraphSpec
-from cocorrrec_export.export.memory import StandIn, one_copy_of_tables, stand_ins
+from cocorrrec_export.export.memory import LARGE, StandIn, one_copy_of_tables, stand_ins
 from cocorrrec_export.extras import quiet, require
 from cocorrrec_export.forms.weights import HalfProjection, Int8Projection
 from cocorrrec_export.runtime.tflite import METADATA_NAME, read_flatbuffer
@@ -41,6 +42,7 @@ def export(
     progress(f"converting {len(graphs)} entry points")
     with quiet(), one_copy_of_tables(), stand_ins(modules) as tables:
         _register_lowerings()
+        _know_constants_by_content()
         converter = litert_torch.Converter()
         for graph, module in zip(graphs, modules, strict=True):
             inputs = dict(zip((spec.name for spec in graph.contract.inputs), graph.example, strict=True))
@@ -95,6 +97,26 @@ def _register_lowerings() -> None:
 
     registry.lower(torch.ops.aten.index_select.default)(gather)
     registry.lower(torch.ops.aten.view.dtype)(bitcast)
+
+
+def _know_constants_by_content() -> None:
+    """Let the converter share constants of the same bytes, not of the same address.
+
+    It keeps addresses for longer than the tensors behind them live, and then takes one constant for another. A table
+    lives as long as the conversion does.
+    """
+    from litert_torch.backend.inline_consts import _ConstantFingerprint as Fingerprint
+
+    def from_tensor(cls: Any, tensor: Tensor) -> Any:
+        own = (str(tensor.device), tuple(tensor.shape), tensor.stride())
+        if tensor.numel() * tensor.element_size() >= LARGE:
+            return cls(*own, tensor.untyped_storage().data_ptr(), tensor.storage_offset())
+        values = tensor.detach().contiguous().cpu()
+        data = values.view(-1).view(torch.uint8).numpy().tobytes() if values.numel() else b""
+        digest = hashlib.blake2b(data, digest_size=16, person=str(tensor.dtype).encode()[:16]).digest()
+        return cls(*own, int.from_bytes(digest, "big"), 0)
+
+    Fingerprint.from_tensor = classmethod(from_tensor)
 
 
 # ---------------------------------------------------------------------- weights in fewer bytes

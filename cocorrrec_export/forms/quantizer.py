@@ -20,11 +20,14 @@ _SEED = 7
 
 @dataclass(frozen=True)
 class Codes:
-    """A table ``[V, D]``: row v is the codebooks' vectors that its codes name, side by side, times ``rotation``."""
+    """A table ``[V, D]``: row v is the codebooks' vectors that its codes name, side by side, times ``rotation``.
+
+    Vectors are int8, with a scale a feature; the scales are in the rotation, so that they cost a graph nothing.
+    """
 
     codes: Tensor  # [V, M] uint8
-    codebooks: Tensor  # [M, 256, D / M] float16; a vector of zeros in each, so that a zero row stays zero
-    rotation: Tensor  # [D, D] float32, orthogonal
+    codebooks: Tensor  # [M, 256, D / M] int8; a vector of zeros in each, so that a zero row stays zero
+    rotation: Tensor  # [D, D] float32: a diagonal matrix of scales times an orthogonal one
 
 
 def fit_codes(weight: Tensor, books: int) -> Codes:
@@ -69,15 +72,18 @@ def fit_codes(weight: Tensor, books: int) -> Codes:
             books_of = faiss.vector_to_array(quantizer.centroids).reshape(books, CENTROIDS, size // books)
             least = _least_missed(books_of, rotated, quantizer.compute_codes(rotated))
             books_of[np.arange(books), least] = 0.0
-            stored = books_of.astype(np.float16)
-            faiss.copy_array_to_vector(stored.astype(np.float32).ravel(), quantizer.centroids)
+            scale = np.abs(books_of).max(axis=1, keepdims=True) / 127  # [M, 1, D / M]
+            scale[scale == 0] = 1.0
+            stored = np.rint(books_of / scale).astype(np.int8)
+            faiss.copy_array_to_vector((stored * scale).astype(np.float32).ravel(), quantizer.centroids)
             parts = [
                 quantizer.compute_codes(np.ascontiguousarray(rows[start : start + _BLOCK] @ rotation.T))
                 for start in range(0, len(rows), _BLOCK)
             ]
     finally:
         faiss.omp_set_num_threads(threads)
-    return Codes(torch.from_numpy(np.concatenate(parts)), torch.from_numpy(stored), torch.from_numpy(rotation.copy()))
+    scaled = scale.reshape(size, 1) * rotation
+    return Codes(torch.from_numpy(np.concatenate(parts)), torch.from_numpy(stored), torch.from_numpy(scaled))
 
 
 def _least_missed(

@@ -59,10 +59,6 @@ class HalfTable(Table):
         """``ids [n]`` int32 to ``[n, D]`` float32."""
         return _from_half(self.values.index_select(0, ids))
 
-    def all_rows(self) -> Tensor:
-        """The whole table, ``[V, n]`` float32."""
-        return _from_half(self.values)
-
 
 def _from_half(rows: Tensor) -> Tensor:
     return (rows.view(torch.float16) if rows.dtype == torch.int16 else rows).to(torch.float32)
@@ -98,15 +94,17 @@ class Int8Table(Table):
 
     def parts(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """``ids [n]`` int32 to values ``[n, D]`` and scales ``[n, 1]``."""
-        values = self.quantized.index_select(0, ids)
-        if self.by_operator:
-            dequantize = torch.ops.quantized_decomposed.dequantize_per_tensor
-            return dequantize(values, 1.0, 0, -128, 127, torch.int8), self.scale(ids)
-        return values.to(torch.float32), self.scale(ids)
+        return _from_int8(self.quantized.index_select(0, ids), by_operator=self.by_operator), self.scale(ids)
 
     def forward(self, ids: Tensor) -> Tensor:
         """``ids [n]`` int32 to ``[n, D]`` float32."""
         return self.finish(*self.parts(ids))
+
+
+def _from_int8(values: Tensor, *, by_operator: bool) -> Tensor:
+    if by_operator:
+        return torch.ops.quantized_decomposed.dequantize_per_tensor(values, 1.0, 0, -128, 127, torch.int8)
+    return values.to(torch.float32)
 
 
 class Int4Table(Table):
@@ -155,28 +153,32 @@ class CodedTable(Table):
     Args:
         weight: ``[V, D]``.
         books: M.
-        as_bits: as in :class:`HalfTable`.
+        by_operator: as in :class:`Int8Table`.
     """
 
-    def __init__(self, weight: Tensor, *, books: int, as_bits: bool = False) -> None:
+    def __init__(self, weight: Tensor, *, books: int, by_operator: bool = False) -> None:
         super().__init__()
+        if by_operator:
+            _register_operators()
+        self.by_operator = by_operator
         fitted = fit_codes(weight, books)
         size = weight.shape[1]
         # Less 128: not every converter takes unsigned bytes.
         self.register_buffer("codes", (fitted.codes.to(torch.int16) - 128).to(torch.int8))  # [V, M]
-        self.codebooks = HalfTable(fitted.codebooks.to(torch.float32).view(-1, size // books), as_bits=as_bits)
+        self.register_buffer("codebooks", fitted.codebooks.view(-1, size // books))  # [M * 256, D / M] int8
         starts = torch.arange(books, dtype=torch.int32).unsqueeze(0) * CENTROIDS + 128
         self.register_buffer("starts", starts)  # [1, M] where each codebook's code 0 is
         self.register_buffer("rotation", fitted.rotation)  # [D, D]
 
     codes: Tensor
+    codebooks: Tensor
     starts: Tensor
     rotation: Tensor
 
     def parts(self, ids: Tensor) -> tuple[Tensor, None]:
         """``ids [n]`` int32 to ``[n, D]`` float32, before the rotation."""
-        rows: Tensor = self.codebooks(self._places(ids))
-        return rows.view(ids.shape[0], self.rotation.shape[0]), None
+        found = self.codebooks.index_select(0, self._places(ids)).view(ids.shape[0], self.rotation.shape[0])
+        return _from_int8(found, by_operator=self.by_operator), None
 
     def finish(self, values: Tensor, scale: Tensor | None) -> Tensor:  # noqa: ARG002
         """Rows of :meth:`parts` to those of the table."""
@@ -192,7 +194,7 @@ class CodedTable(Table):
         A row's product is the sum of M of them, which costs less than the row where there are many: :meth:`sums`.
         """
         books = self.starts.shape[1]
-        values = self.codebooks.all_rows().view(books, CENTROIDS, -1)
+        values = self.codebooks.to(torch.float32).view(books, CENTROIDS, -1)
         return torch.bmm(values, user.view(books, -1, 1)).view(books * CENTROIDS, 1)
 
     def sums(self, products: Tensor, ids: Tensor) -> Tensor:
@@ -242,7 +244,7 @@ def make_table(weight: Tensor, precision: str, *, as_bits: bool = False, by_oper
     if precision == "fp32":
         return FloatTable(weight)
     if precision in CODEBOOKS:
-        return CodedTable(weight, books=CODEBOOKS[precision], as_bits=as_bits)
+        return CodedTable(weight, books=CODEBOOKS[precision], by_operator=by_operator)
     if precision == "int8-row":
         return Int8Table(weight, as_bits=as_bits, by_operator=by_operator)
     halves = {"fp16": HalfTable, "int4-row": Int4Table}

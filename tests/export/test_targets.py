@@ -128,7 +128,7 @@ def test_shipped_recipes_export(tiny: ModelFolder, tmp_path: Path, target: str, 
     size = 60 * bytes_a_row
     if recipe.precision.startswith("pq"):
         number = 2 if target == "coreml" else 4  # Core ML computes in fp16 below fp32
-        size += 256 * 64 * 2 + (64 * 64 + bytes_a_row) * number  # codebooks, rotation, where each codebook starts
+        size += 256 * 64 + (64 * 64 + bytes_a_row) * number  # codebooks, rotation, where each codebook starts
     assert facts.parts["table"] == size
     if item_side == "folded":
         assert facts.parts["item_side"] == 60 * bytes_a_row

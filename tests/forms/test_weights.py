@@ -79,7 +79,9 @@ def test_product_quantization_is_near_where_parts_repeat() -> None:
     assert error < 0.25
     sixteen = (CodedTable(weight, books=16)(ids) - weight).square().sum() / weight.square().sum()
     assert sixteen < error
-    torch.testing.assert_close(table.rotation @ table.rotation.T, torch.eye(64), rtol=0, atol=1e-4)
+    squares = table.rotation @ table.rotation.T  # orthogonal but for a scale a feature
+    torch.testing.assert_close(squares, squares.diagonal().diag(), rtol=0, atol=1e-6 * float(squares.max()))
+    assert table.codebooks.dtype == torch.int8 and int(table.codebooks.abs().max()) == 127
     assert table.codes.shape == (3000, 8) and table.codes.dtype == torch.int8
     torch.testing.assert_close(table.parts(ids)[0] @ table.rotation, table(ids))
 
@@ -91,7 +93,9 @@ def test_fewer_rows_than_vectors_of_a_codebook_lose_none(books: int) -> None:
     weight[0] = 0.0
     table = CodedTable(weight, books=books)
     assert not table(IDS[:1]).any()
-    torch.testing.assert_close(table(torch.arange(60, dtype=torch.int32)), weight, rtol=0, atol=5e-3)
+    # Codebooks are int8: half a step of a feature, in each of the few that a rotated one is made of.
+    step = weight.abs().max() / 127
+    assert (table(torch.arange(60, dtype=torch.int32)) - weight).abs().max() < 2 * step
 
 
 def test_codebooks_must_share_the_features() -> None:

@@ -1,0 +1,21 @@
+"""What the LiteRT exporter mends of its converter."""
+
+import pytest
+import torch
+
+from cocorrrec_export.export.tflite import _know_constants_by_content
+
+
+def test_a_constant_at_the_address_of_another_is_not_taken_for_it() -> None:
+    pytest.importorskip("litert_torch")
+    from litert_torch.backend.inline_consts import _ConstantFingerprint as Fingerprint
+
+    _know_constants_by_content()
+    first = torch.arange(12.0).view(3, 4)
+    before = Fingerprint.from_tensor(first)
+    assert Fingerprint.from_tensor(first.clone()) == before
+    assert Fingerprint.from_tensor(first.view(4, 3)) != before
+    assert Fingerprint.from_tensor(first.view(torch.int32)) != before
+    first += 1
+    assert Fingerprint.from_tensor(first) != before
+    assert hash(Fingerprint.from_tensor(torch.zeros(0))) is not None
