@@ -71,13 +71,12 @@ class DeviceSCN(DeviceRanker):
         constant(self, "by_place", torch.cat((self.rope_cos, self.rope_sin, self.token_rate, sees), dim=1))
         constant(self, "end_rate", self.token_rate[-1:].unsqueeze(0))  # [1, 1, 1]
         constant(self, "places", torch.arange(self.mini_batch, dtype=torch.int32))
-        constant(self, "W1", ttt.W1)  # [h, f, f], of step, whose state is the plain model's
-        constant(self, "b1", ttt.b1)  # [h, 1, f]
         constant(self, "Wb1", torch.cat((ttt.W1, ttt.b1), dim=1))  # [h, f + 1, f]
         constant(self, "ones", torch.ones(self.heads, sequence_length, 1))
         constant(self, "one", torch.ones(self.heads, 1, 1))
         constant(self, "centring", torch.eye(self.head_dim) - 1.0 / self.head_dim)  # [f, f]
         constant(self, "Wb1_centred", self.Wb1 @ self.centring)
+        constant(self, "Wb1_mean", self.Wb1.mean(dim=2, keepdim=True))  # [h, f + 1, 1]
         constant(self, "ln_weight", ttt.ln_weight.unsqueeze(1))  # [h, 1, f]
         constant(self, "ln_bias", ttt.ln_bias.unsqueeze(1))
         constant(self, "weigh_and_centre", self.ln_weight.transpose(1, 2) * self.centring)  # [h, f, f]
@@ -114,12 +113,11 @@ class DeviceSCN(DeviceRanker):
     rope_sin: Tensor
     token_rate: Tensor
     by_place: Tensor
-    W1: Tensor
-    b1: Tensor
     by_last: Tensor
     end_rate: Tensor
     Wb1: Tensor
     Wb1_centred: Tensor
+    Wb1_mean: Tensor
     ones: Tensor
     one: Tensor
     centring: Tensor
@@ -225,6 +223,10 @@ class DeviceSCN(DeviceRanker):
         """``Wb`` that a history starts with; behind a LayerNorm without the mean, which nothing brings back."""
         return self.Wb1 if self.inner_loss == "sigmoid" else self.Wb1_centred
 
+    def _plain_first_state(self) -> Tensor:
+        """``Wb1`` of ``step``, whose state is the plain model's; from what the file has of it already."""
+        return self.Wb1 if self.inner_loss == "sigmoid" else self.Wb1_centred + self.Wb1_mean
+
     def _gradient(self, keys: Tensor, Wb: Tensor, goal: Tensor) -> Tensor:
         """:meth:`inner_gradient` of a state that :meth:`_first_state` started."""
         compute = self.inner_gradient if self.inner_loss == "sigmoid" else self._centred_gradient
@@ -297,7 +299,8 @@ class DeviceSCN(DeviceRanker):
         W, b, grad_W, grad_b = (x[0] for x in state[:4])
         position = state[4]
         starts = (position == NEW_STREAM).to(torch.float32).view(1, 1, 1)
-        W, b = W + self.W1 * starts, b + self.b1 * starts
+        first = self._plain_first_state() * starts
+        W, b = W + first[:, : self.head_dim], b + first[:, self.head_dim :]
         position = position.clamp(min=0)
         here = (self.places == position).to(torch.float32).unsqueeze(0)  # [1, K]
         cos, sin, rate, _ = self.at_place(here)
