@@ -1,10 +1,12 @@
-"""What the phone's calls cost: ``rank`` by model and item side, ``recommend`` by catalog, sizes, and memory of exports.
+"""What the phone's calls cost: ``rank`` by model and precision, ``recommend`` by catalog, next to an earlier export.
 
-    python benchmarks/on_device.py                    # all of it; writes docs/on_device.md
-    python benchmarks/on_device.py rank recommend     # only these tables; prints them
+    python benchmarks/on_device.py                    # fills in the tables of docs/on_device.md
+    python benchmarks/on_device.py recommend          # only this one; the other stays as it is
 
-Models have random weights: sizes and times depend on shapes alone. Programs are run by the native runners, one thread,
-in turns: each figure is the least median of the turns. Exports are weighed in processes of their own.
+Models have random weights, and codes of product quantization are drawn too: times and sizes depend on shapes alone.
+Programs are run by the native runners, one thread, in turns: each figure is the least median of the turns. With
+``--programs FOLDER`` programs that lie there are not exported again, so that a busy machine can export and a quiet one
+measure. The earlier export is made by the package as it was, from this repository's own history.
 """
 
 import argparse
@@ -16,41 +18,73 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pages
 import torch
 from torch import Tensor, nn
 
 from cocorrrec_export.artifact.recipe import Recipe, shipped_recipe
 from cocorrrec_export.contract import RECOMMEND, EntryPoint
 from cocorrrec_export.export.exporter import find_exporter
-from cocorrrec_export.export.graphs import GraphSpec, scn_graphs
-from cocorrrec_export.files import publish_file
+from cocorrrec_export.export.graphs import GraphSpec, scn_contracts, scn_graphs
+from cocorrrec_export.forms import weights
+from cocorrrec_export.forms.quantizer import CENTROIDS, Codes
 from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.profiling.machines.host import open_host
 from cocorrrec_export.profiling.machines.runs import Call, pack
-from cocorrrec_export.profiling.machines.worker import memory
 from cocorrrec_export.profiling.runner.package import ensure_package, host_abi
 from cocorrrec_export.targets import TARGETS
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "on_device.md"
+TABLES = ("rank", "recommend")
 NATIVE = ("executorch", "tflite")
+PRECISIONS = ("fp32", "int8", "pq16", "pq8")
+EARLIER = "764e08c"
+"""The commit before product quantization, scores by product, and faster graphs."""
 MODELS: dict[str, dict[str, Any]] = {
     "paper's": {"item_side": "mlp", "readout": "norm"},
     "default": {"item_side": "dot", "readout": "residual"},
     "SASRec": {"architecture": "sasrec"},
 }
-ITEMS, TURNS = 10_000, 5
+BEFORE = ("paper's, earlier", "int8")
+ROWS = (
+    BEFORE,
+    ("paper's", "int8"),
+    *(("default", precision) for precision in PRECISIONS),
+    ("SASRec, earlier", "int8"),
+    ("SASRec", "int8"),
+)
+"""Models and precisions."""
+ITEMS = 10_000
 RANKED = ((10, 100), (10, 1000), (25, 100))
 """Clicks and candidates."""
 CATALOGS = (10_000, 100_000, 1_000_000)
-PRECISIONS = ("fp32", "int8", "pq16", "pq8")
+BRUTE_FORCE = "brute force"
 RECOMMENDED = 20
-WEIGHED = (9_067, 100_000, 1_000_000)
+EXPORT_EARLIER = """
+import dataclasses, json, sys
+from pathlib import Path
+import torch
+from cocorrrec_export.export import executorch, tflite
+from cocorrrec_export.export.graphs import scn_graphs
+from cocorrrec_export.export.recipes import shipped_recipe
+from cocorrrec_export.modeling.build import build_model
+from cocorrrec_export.modeling.config import ModelConfig
+
+target, candidates, options, path = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]), Path(sys.argv[4])
+config = ModelConfig(**options)
+recipe = shipped_recipe(f"{target}-xnnpack-int8")
+recipe = dataclasses.replace(recipe, candidates=candidates, entry_points=("rank",))
+graphs = scn_graphs(build_model(config, generator=torch.Generator().manual_seed(0)).eval(), config, recipe)
+export = {"executorch": executorch.export_executorch, "tflite": tflite.export_tflite}[target]
+export(graphs, path, metadata={"vocab_size": config.vocab_size})
+"""
 
 
 def progress(text: str) -> None:
@@ -71,6 +105,18 @@ class Made:
         return self.path.stat().st_size
 
 
+Programs = dict[tuple[Any, ...], Made]
+
+
+def drawn_codes(weight: Tensor, books: int) -> Codes:
+    """In the place of a fit, whose result has no part in times and sizes."""
+    generator = torch.Generator().manual_seed(0)
+    rows, size = weight.shape
+    codes = torch.randint(0, CENTROIDS, (rows, books), generator=generator, dtype=torch.uint8)
+    codebooks = torch.randint(-127, 128, (books, CENTROIDS, size // books), generator=generator, dtype=torch.int8)
+    return Codes(codes, codebooks, 1e-3 * torch.eye(size))
+
+
 def recipe_of(target: str, precision: str) -> Recipe:
     return shipped_recipe(f"{target}-{TARGETS[target].programs['scn'].backends[0]}-{precision}")
 
@@ -79,24 +125,52 @@ def random_model(config: ModelConfig) -> Any:
     return build_model(config, generator=torch.Generator().manual_seed(0)).eval()
 
 
-def export(graph: GraphSpec, recipe: Recipe, path: Path, vocab_size: int) -> Made:
-    find_exporter(recipe.target).export([graph], recipe, path, metadata={"vocab_size": vocab_size})
-    return Made(recipe.target, path, graph.contract, vocab_size)
+def exported(path: Path, graph: Callable[[], GraphSpec], recipe: Recipe, vocab_size: int) -> None:
+    """Make a program unless it lies there."""
+    if path.exists():
+        return
+    progress(f"exporting {path.name}")
+    partial = path.with_name(f"partial-{path.name}")
+    find_exporter(recipe.target).export([graph()], recipe, partial, metadata={"vocab_size": vocab_size})
+    partial.rename(path)
 
 
-def made_for_rank(folder: Path) -> dict[tuple[Any, ...], Made]:
-    """By clicks, candidates, model and target."""
-    made = {}
+def exported_earlier(path: Path, config: ModelConfig, target: str, candidates: int, package: Path) -> None:
+    """The same by the package of :data:`EARLIER`, whose files go into the folder ``package``."""
+    if path.exists():
+        return
+    progress(f"exporting {path.name}")
+    if not package.exists():
+        package.mkdir()
+        archive = subprocess.check_output(["git", "archive", EARLIER, "cocorrrec_export", "export_recipes"], cwd=ROOT)
+        subprocess.run(["tar", "-x"], cwd=package, input=archive, check=True)
+    options = {"vocab_size": config.vocab_size, "sequence_length": config.sequence_length}
+    options |= {"architecture": config.architecture}
+    partial = path.with_name(f"partial-{path.name}")
+    command = [sys.executable, "-c", EXPORT_EARLIER, target, str(candidates), json.dumps(options), str(partial)]
+    subprocess.run(command, cwd=package, env=os.environ | {"PYTHONPATH": str(package)}, check=True)
+    partial.rename(path)
+
+
+def made_for_rank(folder: Path) -> Programs:
+    """By clicks, candidates, model, precision and target."""
+    made: Programs = {}
     for length, candidates in RANKED:
-        for name, options in MODELS.items():
-            config = ModelConfig(vocab_size=ITEMS, sequence_length=length, **options)
-            model = random_model(config)
+        for name, precision in ROWS:
+            model = name.removesuffix(", earlier")
+            config = ModelConfig(vocab_size=ITEMS, sequence_length=length, **MODELS[model])
             for target in NATIVE:
-                progress(f"exporting {target}, {name}, {length} clicks, {candidates} candidates")
-                recipe = dataclasses.replace(recipe_of(target, "int8"), candidates=candidates, entry_points=("rank",))
-                (graph,) = scn_graphs(model, config, recipe)
-                path = folder / f"{len(made)}{TARGETS[target].suffix}"
-                made[length, candidates, name, target] = export(graph, recipe, path, ITEMS)
+                label = f"rank {length} {candidates} {name} {precision}".replace(" ", "-").replace(",", "")
+                path = folder / f"{label}{TARGETS[target].suffix}"
+                recipe = dataclasses.replace(
+                    recipe_of(target, precision), candidates=candidates, entry_points=("rank",)
+                )
+                if model != name:
+                    exported_earlier(path, config, target, candidates, folder / EARLIER)
+                else:
+                    exported(path, lambda c=config, r=recipe: scn_graphs(random_model(c), c, r)[0], recipe, ITEMS)
+                contract = scn_contracts(config, candidates=candidates)["rank"]
+                made[length, candidates, name, precision, target] = Made(target, path, contract, ITEMS)
     return made
 
 
@@ -114,34 +188,33 @@ class BruteForce(nn.Module):
         return places.to(torch.int32), scores
 
 
-def recommend_graph(model: Any, config: ModelConfig, recipe: Recipe) -> GraphSpec:
+def recommend_graph(config: ModelConfig, recipe: Recipe, *, brute_force: bool) -> GraphSpec:
+    model = random_model(config)
     asked = dataclasses.replace(recipe, entry_points=("rank",)).with_recommend(RECOMMENDED)
-    return next(graph for graph in scn_graphs(model, config, asked) if graph.name == RECOMMEND)
-
-
-def brute_force(model: Any, config: ModelConfig, recipe: Recipe) -> GraphSpec:
-    graph = recommend_graph(model, config, recipe)
+    graph = next(graph for graph in scn_graphs(model, config, asked) if graph.name == RECOMMEND)
+    if not brute_force:
+        return graph
     module = BruteForce(graph.module.device, model.item_embedding.weight).eval()
     return GraphSpec(graph.contract, module, graph.example)
 
 
-def made_for_recommend(folder: Path, catalogs: Iterable[int]) -> dict[tuple[Any, ...], Made]:
-    """By items, precision or ``brute force``, and target."""
-    made = {}
+def made_for_recommend(folder: Path, catalogs: Iterable[int]) -> Programs:
+    """By items, precision or :data:`BRUTE_FORCE`, and target."""
+    made: Programs = {}
     for items in catalogs:
         config = ModelConfig(vocab_size=items, **MODELS["default"])
-        model = random_model(config)
-        for name in ("brute force", *PRECISIONS):
+        for name in (BRUTE_FORCE, *PRECISIONS):
+            brute = name == BRUTE_FORCE
             for target in NATIVE:
-                progress(f"exporting {target}, {items:,} items, {name}")
-                recipe = recipe_of(target, "fp32" if name == "brute force" else name)
-                make = brute_force if name == "brute force" else recommend_graph
-                path = folder / f"r{len(made)}{TARGETS[target].suffix}"
-                made[items, name, target] = export(make(model, config, recipe), recipe, path, items)
+                path = folder / f"recommend-{items}-{name.replace(' ', '-')}{TARGETS[target].suffix}"
+                recipe = recipe_of(target, "fp32" if brute else name)
+                exported(path, lambda c=config, r=recipe, b=brute: recommend_graph(c, r, brute_force=b), recipe, items)
+                contract = scn_contracts(config, candidates=1, recommend=RECOMMENDED)[RECOMMEND]
+                made[items, name, target] = Made(target, path, contract, items)
     return made
 
 
-def least_medians(made: dict[tuple[Any, ...], Made], calls: int, turns: int = TURNS) -> dict[tuple[Any, ...], float]:
+def least_medians(made: Programs, calls: int, turns: int) -> dict[tuple[Any, ...], float]:
     """Microseconds: of each program the least median of all turns."""
     rng, least = np.random.default_rng(0), {}
     packages = {target: ensure_package(target, host_abi(), progress) for target in NATIVE}
@@ -167,116 +240,77 @@ def least_medians(made: dict[tuple[Any, ...], Made], calls: int, turns: int = TU
     return least
 
 
-def rank_table(folder: Path) -> list[str]:
-    times = least_medians(made_for_rank(folder), calls=400)
+def machine() -> list[str]:
+    return [f"{platform.machine()}, {platform.system()}; torch {torch.__version__}.", ""]
+
+
+def rank_table(folder: Path, turns: int, *, only_export: bool) -> list[str]:
+    made = made_for_rank(folder)
+    if only_export:
+        return []
+    times = least_medians(made, calls=400, turns=turns)
     lines = [
-        "## `rank`",
-        "",
-        f"Int8, {ITEMS:,} items, microseconds; x is over the paper's model with its item tower, as exported today.",
-        "",
-        "| clicks | candidates | model | " + " | ".join(f"{target} | x" for target in NATIVE) + " |",
-        "|---|---|---|" + "---|---|" * len(NATIVE),
+        *machine(),
+        "| clicks | candidates | model | precision | " + " | ".join(f"{t}, us | x" for t in NATIVE) + " |",
+        "|---|---|---|---|" + "---|---|" * len(NATIVE),
     ]
     for length, candidates in RANKED:
-        for name in MODELS:
+        for name, precision in ROWS:
             cells = []
             for target in NATIVE:
-                own, base = (times[length, candidates, which, target] for which in (name, next(iter(MODELS))))
-                cells.append(f"{own:.1f} | {own / base:.2f}")
-            lines.append(f"| {length} | {candidates:,} | {name} | " + " | ".join(cells) + " |")
-    return [*lines, ""]
+                own = times[length, candidates, name, precision, target]
+                cells.append(f"{own:.1f} | {own / times[length, candidates, *BEFORE, target]:.2f}")
+            lines.append(f"| {length} | {candidates:,} | {name} | {precision} | " + " | ".join(cells) + " |")
+    return lines
 
 
-def recommend_table(folder: Path, catalogs: Iterable[int]) -> list[str]:
+def recommend_table(folder: Path, catalogs: Iterable[int], turns: int, *, only_export: bool) -> list[str]:
     made = made_for_recommend(folder, catalogs)
-    times = least_medians(made, calls=200, turns=3)
+    if only_export:
+        return []
+    times = least_medians(made, calls=200, turns=turns)
     lines = [
-        "## `recommend`",
-        "",
-        f"The {RECOMMENDED} best of all items, milliseconds, next to the float32 table times the user in one product",
-        "and the best of it, which leaves out neither history nor padding (brute force).",
-        "",
+        *machine(),
         "| items | precision | " + " | ".join(f"{target}, ms | MB" for target in NATIVE) + " |",
         "|---|---|" + "---|---|" * len(NATIVE),
     ]
     for items, name in dict.fromkeys(key[:2] for key in made):
         cells = [f"{times[items, name, t] / 1e3:.2f} | {made[items, name, t].bytes / 1e6:.1f}" for t in NATIVE]
         lines.append(f"| {items:,} | {name} | " + " | ".join(cells) + " |")
-    return [*lines, ""]
+    return lines
 
 
-def weigh(items: int, target: str) -> None:
-    """Export in this process, all entry points in int8, and print its peak of resident memory."""
-    config = ModelConfig(vocab_size=items, **MODELS["default"])
-    recipe = recipe_of(target, "int8")
-    with tempfile.TemporaryDirectory() as folder:
-        graphs = scn_graphs(random_model(config), config, recipe)
-        path = Path(folder) / TARGETS[target].programs["scn"].name
-        find_exporter(target).export(graphs, recipe, path, metadata={"vocab_size": items})
-    # Not what getrusage says: a child's peak there is at least its parent's.
-    print(json.dumps(memory()["peak_kb"] * 1024 / 1e6))
-
-
-def weighed(items: int, target: str) -> float:
-    command = [sys.executable, __file__, "--weigh", f"{target},{items}"]
-    return float(json.loads(subprocess.check_output(command, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})))
-
-
-def memory_table(targets: Iterable[str], catalogs: Iterable[int]) -> list[str]:
-    lines = [
-        "## Memory of an export",
-        "",
-        "Peak of resident memory of a process that makes a model and exports it in int8, all entry points. Base:",
-        "the same with 60 items, which is imports and what the converters need anyway.",
-        "",
-        "| target | base, MB | items | float32 table, MB | peak, MB | above base, in tables |",
-        "|---|---|---|---|---|---|",
-    ]
-    for target in targets:
-        base = weighed(60, target)
-        for items in catalogs:
-            progress(f"weighing {target}, {items:,} items")
-            table, peak = items * ModelConfig(vocab_size=2).hidden_size * 4 / 1e6, weighed(items, target)
-            lines.append(
-                f"| {target} | {base:.0f} | {items:,} | {table:.1f} | {peak:.0f} | {(peak - base) / table:.1f} |"
-            )
-    return [*lines, ""]
+def numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("tables", nargs="*", choices=["rank", "recommend", "memory"], help="only these; all by default")
-    parser.add_argument("--catalogs", help="numbers of items, by commas")
-    parser.add_argument("--targets", help="to weigh exports to, by commas")
-    parser.add_argument("--weigh", help=argparse.SUPPRESS)
+    parser.add_argument("tables", nargs="*", default=TABLES, help=f"only these; by default {' and '.join(TABLES)}")
+    parser.add_argument("--turns", type=int, default=5, help="how often each program is measured")
+    parser.add_argument("--catalogs", type=numbers, default=CATALOGS, help="numbers of items, by commas")
+    parser.add_argument("--programs", type=Path, help="folder that keeps the programs; a temporary one by default")
+    parser.add_argument("--only-export", action="store_true", help="make the programs and stop; needs --programs")
     arguments = parser.parse_args()
+    unknown = set(arguments.tables) - set(TABLES)
+    if unknown:
+        parser.error(f"no table '{unknown.pop()}': there are {' and '.join(TABLES)}")
+    if arguments.only_export and arguments.programs is None:
+        parser.error("--only-export needs --programs FOLDER")
     torch.set_num_threads(1)
-    if arguments.weigh:
-        target, items = arguments.weigh.split(",")
-        weigh(int(items), target)
-        return
-    catalogs = [int(x) for x in arguments.catalogs.split(",")] if arguments.catalogs else None
-    wanted = arguments.tables or ["rank", "recommend", "memory"]
-    lines: list[str] = []
-    with tempfile.TemporaryDirectory() as folder:
-        if "rank" in wanted:
-            lines += rank_table(Path(folder))
-        if "recommend" in wanted:
-            lines += recommend_table(Path(folder), catalogs or CATALOGS)
-    if "memory" in wanted:
-        lines += memory_table(arguments.targets.split(",") if arguments.targets else TARGETS, catalogs or WEIGHED)
-    if arguments.tables:
-        print("\n".join(lines))
-        return
-    head = [
-        "# What calls on the phone cost",
-        "",
-        "Written by `python benchmarks/on_device.py`: one run, one thread, native runners, random weights.",
-        f"{platform.machine()}, torch {torch.__version__}. A shared machine: read times as ratios.",
-        "",
-    ]
-    with publish_file(ROOT / "docs" / "on_device.md") as staging:
-        staging.write_text("\n".join(head + lines))
+    weights.fit_codes = drawn_codes
+    blocks = {name: pages.kept(PAGE, name) for name in TABLES}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.programs or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        if "rank" in arguments.tables:
+            blocks["rank"] = rank_table(folder, arguments.turns, only_export=arguments.only_export)
+        if "recommend" in arguments.tables:
+            blocks["recommend"] = recommend_table(
+                folder, arguments.catalogs, arguments.turns, only_export=arguments.only_export
+            )
+    if not arguments.only_export:
+        pages.fill(PAGE, blocks)
 
 
 if __name__ == "__main__":
