@@ -279,15 +279,14 @@ class DeviceRanker(nn.Module):
         self.sums_codes = rotation is not None and self.unfinished and not layers and self.bias_table is None
         self.item_mlp = storage.layers(layers)
         self.items = model.item_embedding.num_embeddings - 1
-        # A click is the last if the next place has none; in an empty history it is the first place.
-        ends = torch.eye(sequence_length if places is None else places, sequence_length)
-        ends = ends - torch.eye(*ends.shape).roll(1, dims=1).triu(1)
-        ends[0, 0] = 0.0
-        constant(self, "ends", ends)  # [places, L]
-        constant(self, "first_place", torch.eye(*ends.shape)[:, 0])  # [places]
+        count = sequence_length if places is None else places
+        constant(self, "each_click", torch.ones(1, sequence_length))
+        constant(self, "before_last", torch.tensor([-1.0]))
+        constant(self, "place_row", torch.arange(count, dtype=torch.float32).unsqueeze(0))  # [1, places]
 
-    ends: Tensor
-    first_place: Tensor
+    each_click: Tensor
+    before_last: Tensor
+    place_row: Tensor
 
     def read(self, ids: Tensor, rows: Tensor) -> Any:
         """The user after ``ids [1, L]`` with rows ``[L, D]`` of the table: ``[1, D]``, or what ``score_rows`` takes."""
@@ -353,9 +352,11 @@ class DeviceRanker(nn.Module):
     def last_click(self, ids: Tensor) -> Tensor:
         """Row ``[1, places]`` with a 1 at the last click of ``ids [1, L]``: at 0 in an empty history.
 
-        One product, in place of a count that is compared with each place: no backend has that of integers.
+        In float32: no backend has the count and the comparison of integers.
         """
-        return nn.functional.linear(ids.to(torch.float32).clamp(max=1.0), self.ends, self.first_place)
+        last = nn.functional.linear(ids.to(torch.float32).clamp(max=1.0), self.each_click, self.before_last)
+        distance = last.clamp(min=0.0) - self.place_row
+        return (1.0 - distance * distance).clamp(min=0.0)
 
     def click_count(self, ids: Tensor) -> Tensor:
         """How many clicks ``ids [1, L]`` holds, ``[1, 1]`` int32."""

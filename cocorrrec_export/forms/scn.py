@@ -75,8 +75,6 @@ class DeviceSCN(DeviceRanker):
         constant(self, "ones", torch.ones(self.heads, sequence_length, 1))
         constant(self, "one", torch.ones(self.heads, 1, 1))
         constant(self, "centring", torch.eye(self.head_dim) - 1.0 / self.head_dim)  # [f, f]
-        constant(self, "Wb1_centred", self.Wb1 @ self.centring)
-        constant(self, "Wb1_mean", self.Wb1.mean(dim=2, keepdim=True))  # [h, f + 1, 1]
         constant(self, "ln_weight", ttt.ln_weight.unsqueeze(1))  # [h, 1, f]
         constant(self, "ln_bias", ttt.ln_bias.unsqueeze(1))
         constant(self, "weigh_and_centre", self.ln_weight.transpose(1, 2) * self.centring)  # [h, f, f]
@@ -116,8 +114,6 @@ class DeviceSCN(DeviceRanker):
     by_last: Tensor
     end_rate: Tensor
     Wb1: Tensor
-    Wb1_centred: Tensor
-    Wb1_mean: Tensor
     ones: Tensor
     one: Tensor
     centring: Tensor
@@ -192,11 +188,7 @@ class DeviceSCN(DeviceRanker):
         if self.inner_loss == "sigmoid":
             activation = torch.sigmoid(Z1 - goal)
             return activation * (1.0 - activation)
-        return self._centred_gradient(self.centre(Z1), goal)
-
-    def _centred_gradient(self, Z1: Tensor, goal: Tensor) -> Tensor:
-        """:meth:`inner_gradient` behind a LayerNorm, with respect to ``Z1`` less its mean."""
-        x_hat, inverse_std = self._standardise(Z1)
+        x_hat, inverse_std = self._standardise(self.centre(Z1))
         grad = torch.bmm(self.ln_weight * x_hat + goal, self.weigh_and_centre)
         return (grad - x_hat * self.head_mean(grad * x_hat)) * inverse_std
 
@@ -205,10 +197,7 @@ class DeviceSCN(DeviceRanker):
 
         ``click [1, D]`` is the row of H that asks; a residual read-out adds it.
         """
-        return self._read_out_centred(XQ, self.centre(Z), click)
-
-    def _read_out_centred(self, XQ: Tensor, Z: Tensor, click: Tensor) -> Tensor:
-        Y = XQ + self.ln_weight * self._standardise(Z)[0] + self.ln_bias
+        Y = XQ + self.ln_weight * self._standardise(self.centre(Z))[0] + self.ln_bias
         merged = Y.view(1, self.hidden)
         answer = self.o_proj(self.post_norm(merged))
         return self.output_norm(answer + click if self.residual else answer)
@@ -218,19 +207,6 @@ class DeviceSCN(DeviceRanker):
     def read(self, ids: Tensor, rows: Tensor) -> Tensor:
         """User state ``[1, D]`` without a correction."""
         return self.user_state(ids, self.encode(rows))
-
-    def _first_state(self) -> Tensor:
-        """``Wb`` that a history starts with; behind a LayerNorm without the mean, which nothing brings back."""
-        return self.Wb1 if self.inner_loss == "sigmoid" else self.Wb1_centred
-
-    def _plain_first_state(self) -> Tensor:
-        """``Wb1`` of ``step``, whose state is the plain model's; from what the file has of it already."""
-        return self.Wb1 if self.inner_loss == "sigmoid" else self.Wb1_centred + self.Wb1_mean
-
-    def _gradient(self, keys: Tensor, Wb: Tensor, goal: Tensor) -> Tensor:
-        """:meth:`inner_gradient` of a state that :meth:`_first_state` started."""
-        compute = self.inner_gradient if self.inner_loss == "sigmoid" else self._centred_gradient
-        return compute(torch.bmm(keys, Wb), goal)
 
     def user_state(self, ids: Tensor, H: Tensor) -> Tensor:
         """User state ``[1, D]`` after ``ids [1, L]``, from ``H [L, D]``; ``kernel.py`` has the corrected one.
@@ -243,14 +219,14 @@ class DeviceSCN(DeviceRanker):
         length = H.shape[0]
         x = self.project(H, self.click_cos, self.click_sin)
         keys = self.with_one(x.XK)
-        Wb, gradients = self._first_state(), []
+        Wb, gradients = self.Wb1, []
         taught = keys.transpose(1, 2) * (x.rate * self.end_rate) if length > self.mini_batch else None  # [h, f + 1, L]
         for start in range(0, length, self.mini_batch):
             if taught is None:
-                gradients.append(self._gradient(keys, Wb, x.goal))
+                gradients.append(self.inner_gradient(torch.bmm(keys, Wb), x.goal))
                 break
             rows = slice(start, min(start + self.mini_batch, length))
-            gradients.append(self._gradient(keys[:, rows], Wb, x.goal[:, rows]))
+            gradients.append(self.inner_gradient(torch.bmm(keys[:, rows], Wb), x.goal[:, rows]))
             if rows.stop < length:
                 Wb = Wb - torch.bmm(taught[:, :, rows], gradients[-1])
         gradient = gradients[0] if len(gradients) == 1 else torch.cat(gradients, dim=1)
@@ -279,9 +255,8 @@ class DeviceSCN(DeviceRanker):
         XQ = self.query(click, cos, sin)
         query = self.with_one(XQ)
         read = torch.bmm(query, keys.transpose(1, 2)) * rate  # [h, 1, L]
-        Z = torch.bmm(query, self._first_state()) - torch.bmm(read, gradient)
-        read_out = self.read_out if self.inner_loss == "sigmoid" else self._read_out_centred
-        return read_out(XQ, Z, click)
+        Z = torch.bmm(query, self.Wb1) - torch.bmm(read, gradient)
+        return self.read_out(XQ, Z, click)
 
     # ------------------------------------------------------------------ streaming form
 
@@ -299,7 +274,7 @@ class DeviceSCN(DeviceRanker):
         W, b, grad_W, grad_b = (x[0] for x in state[:4])
         position = state[4]
         starts = (position == NEW_STREAM).to(torch.float32).view(1, 1, 1)
-        first = self._plain_first_state() * starts
+        first = self.Wb1 * starts
         W, b = W + first[:, : self.head_dim], b + first[:, self.head_dim :]
         position = position.clamp(min=0)
         here = (self.places == position).to(torch.float32).unsqueeze(0)  # [1, K]
