@@ -4,7 +4,7 @@
     python benchmarks/scale.py --quick --json   # fewer sizes, one JSON object on stdout
 
 A whole run takes hours. Each figure is kept in ``--kept`` as soon as it is there and not measured again; ``--only``
-measures some parts, so that steps and ``rank`` can have a quiet machine; the page gets the parts that are complete.
+measures some parts, so that steps and ``rank`` can have a quiet machine; the page gets a row for whatever is there.
 Delete the file to start again.
 
 Models have random weights, and so do the tables: sizes, times and memory depend on shapes alone. Each export and each
@@ -313,24 +313,26 @@ def for_scripts(found: dict[str, Any], sizes: Sizes) -> dict[str, Any]:
     }
 
 
-def blocks(found: dict[str, Any], sizes: Sizes, parts: list[str]) -> dict[str, list[str]]:
-    """What is between the marks of docs/scale.md: the figures of ``parts``, and of the others what is there."""
+def blocks(found: dict[str, Any], sizes: Sizes) -> dict[str, list[str]]:
+    """What is between the marks of docs/scale.md: a row for whatever was measured."""
     tables = {"steps": _steps, "training": _trainings, "exports": _exports, "rank": _ranks}
-    return {name: table(found, sizes) if name in parts else pages.kept(PAGE, name) for name, table in tables.items()}
+    return {name: table(found, sizes) for name, table in tables.items()}
 
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)] if rows else []
 
 
 def _steps(found: dict[str, Any], sizes: Sizes) -> list[str]:
     head = ["items", *(f"`{name}`, ms" for name in sizes.optimizers), f"`{sizes.optimizers[0]}`, examples/s"]
     rows = []
     for v in sizes.steps:
+        if any(f"step {name} {v}" not in found for name in sizes.optimizers):
+            continue
         times = [found[f"step {name} {v}"] for name in sizes.optimizers]
         rows.append([f"{v:,}", *(f"{ms:.1f}" for ms in times), f"{1e3 * BATCH / times[0]:,.0f}"])
     made = f"{platform.machine()}, torch {torch.__version__}, {BATCH} histories a step, {NEGATIVES} negatives each."
-    return [made, "", *_table(head, rows)]
+    return [made, "", *_table(head, rows)] if rows else []
 
 
 def _trainings(found: dict[str, Any], sizes: Sizes) -> list[str]:
@@ -338,7 +340,9 @@ def _trainings(found: dict[str, Any], sizes: Sizes) -> list[str]:
     head.append("s to the first step")
     rows = []
     for each in sizes.trainings:
-        run = found[f"training {each.clicks} {each.users}"]
+        run = found.get(f"training {each.clicks} {each.users}")
+        if run is None:
+            continue
         last = [row for row in run.values() if "peak" in row][-1]
         users = f"{each.users:,}" + (f" and one of {each.heavy:,} clicks" if each.heavy else "")
         sizes_mb = [f"{last['peak']:,.0f}", f"{last['peak_anonymous']:,.0f}", f"{last['resident']:,.0f}"]
@@ -352,8 +356,10 @@ def _exports(found: dict[str, Any], sizes: Sizes) -> list[str]:
     head = ["target", "precision", "items", "table, MB", "file, MB", "importers, MB", "peak, MB", "in tables", "s"]
     rows = []
     for target, precision in sizes.weighed:
-        base = found[f"imports {target}"]["peak_mb"]
         for v in sizes.exports:
+            if f"export {target} {precision} {v}" not in found or f"imports {target}" not in found:
+                continue
+            base = found[f"imports {target}"]["peak_mb"]
             run, table = found[f"export {target} {precision} {v}"], v * BYTES_PER_ITEM / 1e6
             above = f"{(run['peak_mb'] - base) / table:.1f}"
             sizes_mb = [f"{table:.1f}", f"{run['bytes'] / 1e6:.1f}", f"{base:.0f}", f"{run['peak_mb']:.0f}", above]
@@ -365,7 +371,7 @@ def _ranks(found: dict[str, Any], sizes: Sizes) -> list[str]:
     head = ["items", "precision", "ExecuTorch file, MB", *(f"{TITLES[target]}, us" for target in NATIVE)]
     rows = []
     for v in sizes.ranked:
-        run = found[f"rank {v}"]
+        run = found.get(f"rank {v}", {"bytes": {}})
         for precision, size in run["bytes"].items():
             times = [f"{run['us'][target][precision]:.1f}" if run["us"] else "" for target in NATIVE]
             rows.append([f"{v:,}", precision, f"{size / 1e6:.2f}", *times])
@@ -399,7 +405,7 @@ def main() -> None:
         if not missing:
             print(json.dumps(for_scripts(kept.found, sizes)))
         return
-    pages.fill(PAGE, blocks(kept.found, sizes, [part for part in PARTS if work[part].keys() <= kept.found.keys()]))
+    pages.fill(PAGE, blocks(kept.found, sizes))
     pictures.draw(PAGE.parent / "pictures", PAGE.parent, ("scale",))
 
 
