@@ -4,7 +4,7 @@
 
 Trains the on-device model by the recipe ``best`` with each optimizer and seed, and prints test NDCG@10 with the paired
 difference from dense AdamW. Both have the same start, order of clicks, sampled items and dropout for a seed. What is in
-``--work`` already is not trained again, and a training that was interrupted goes on.
+``--work`` already is not trained again, and a training that was interrupted continues.
 """
 
 import argparse
