@@ -85,7 +85,7 @@ def work(connection: Connection) -> None:
 
 
 class Worker:
-    """A process that measures cases, made anew after one that does not end."""
+    """A process that measures cases, made again after one that does not end."""
 
     def __init__(self) -> None:
         self.cases = 0

@@ -355,8 +355,7 @@ class DeviceRanker(nn.Module):
         In float32: no backend has the count and the comparison of integers.
         """
         last = nn.functional.linear(ids.to(torch.float32).clamp(max=1.0), self.each_click, self.before_last)
-        distance = last.clamp(min=0.0) - self.place_row
-        return (1.0 - distance * distance).clamp(min=0.0)
+        return (1.0 - (last.clamp(min=0.0) - self.place_row).abs()).clamp(min=0.0)
 
     def click_count(self, ids: Tensor) -> Tensor:
         """How many clicks ``ids [1, L]`` holds, ``[1, 1]`` int32."""

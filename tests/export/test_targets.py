@@ -141,7 +141,7 @@ def test_a_failing_file_names_its_hop(tiny: ModelFolder, tmp_path: Path, monkeyp
 
     def wrong(graphs: list[GraphSpec], recipe: Recipe, program: Path, **options: object) -> dict[str, int]:
         modules = copy.deepcopy([graph.module for graph in graphs])
-        modules[0].device.ln_bias.add_(0.5)
+        modules[0].device.ln_weight.mul_(1.5)
         changed = [dataclasses.replace(graph, module=x) for graph, x in zip(graphs, modules, strict=True)]
         return right(changed, recipe, program, **options)  # type: ignore[arg-type]
 
@@ -157,7 +157,7 @@ def test_a_failing_trace_names_its_hop(tiny: ModelFolder, tmp_path: Path, monkey
 
     def wrong(module: torch.nn.Module, *args: object, **options: object) -> object:
         module = copy.deepcopy(module)
-        module.device.ln_bias.add_(0.5)  # type: ignore[union-attr, operator]
+        module.device.ln_weight.mul_(1.5)  # type: ignore[union-attr, operator]
         return traced(module, *args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(torch.export, "export", wrong)
