@@ -34,34 +34,37 @@ class GcnClient(
     @Volatile
     private var contract: CloudContract? = null
 
-    override fun contract(): CloudContract = contract ?: call(URL(root), null) { connection ->
-        OpenInference.contract(String(read(connection)))
+    override fun contract(): CloudContract = contract ?: call(URL(root), null) { connection, deadline ->
+        OpenInference.contract(String(read(connection, deadline)))
     }.also { contract = it }
 
     override fun correct(input: Tensor): List<FloatArray> {
         val contract = contract()
         val request = OpenInference.request(contract.input, input)
-        return call(URL("$root/infer"), request) { connection ->
+        return call(URL("$root/infer"), request) { connection, deadline ->
             val jsonBytes = connection.getHeaderField(OpenInference.JSON_BYTES)?.toIntOrNull() ?: 0
-            OpenInference.answer(read(connection), jsonBytes, contract.outputs)
+            OpenInference.answer(read(connection, deadline), jsonBytes, contract.outputs)
         }
     }
 
-    private fun <T> call(url: URL, request: OpenInference.Request?, answer: (HttpURLConnection) -> T): T {
+    private fun <T> call(url: URL, request: OpenInference.Request?, answer: (HttpURLConnection, Long) -> T): T {
+        val deadline = System.nanoTime() + limitMillis * 1_000_000L
         val connection = url.openConnection() as HttpURLConnection
         // The platform's own limits are of a single read: a server that sends a byte now and then would hold the call.
+        // Again and again, since it does nothing to a call that is about to connect; and of a body that is being read it
+        // waits for the reader, who therefore looks at the clock too.
         val limit = object : TimerTask() {
             override fun run() = connection.disconnect()
         }
-        clock.schedule(limit, limitMillis.toLong())
+        clock.schedule(limit, limitMillis.toLong(), AGAIN_MILLIS)
         try {
             connection.connectTimeout = limitMillis
             connection.readTimeout = limitMillis
             connection.useCaches = false
             token?.let { connection.setRequestProperty("Authorization", "Bearer $it") }
             request?.let { send(connection, it) }
-            if (connection.responseCode != HttpURLConnection.HTTP_OK) throw refused(connection)
-            return answer(connection)
+            if (connection.responseCode != HttpURLConnection.HTTP_OK) throw refused(connection, deadline)
+            return answer(connection, deadline)
         } catch (error: JSONException) {
             throw IOException("not an answer of the protocol: ${error.message}")
         } finally {
@@ -79,8 +82,8 @@ class GcnClient(
         connection.outputStream.use { it.write(request.body) }
     }
 
-    private fun refused(connection: HttpURLConnection): RefusedException {
-        val text = connection.errorStream?.use { String(it.bounded()) }.orEmpty()
+    private fun refused(connection: HttpURLConnection, deadline: Long): RefusedException {
+        val text = connection.errorStream?.use { String(it.bounded(deadline)) }.orEmpty()
         val message = try {
             JSONObject(text).getString("error")
         } catch (_: JSONException) {
@@ -90,24 +93,27 @@ class GcnClient(
     }
 
     /** The whole body, so that the connection can be used again. */
-    private fun read(connection: HttpURLConnection): ByteArray {
+    private fun read(connection: HttpURLConnection, deadline: Long): ByteArray {
         val declared = connection.contentLength
-        val body = connection.inputStream.use { it.bounded() }
+        val body = connection.inputStream.use { it.bounded(deadline) }
         if (declared >= 0 && body.size != declared) throw IOException("an answer of ${body.size} bytes, not of $declared")
         return body
     }
 
     private companion object {
         const val MAX_BYTES = 1 shl 20
+        const val AGAIN_MILLIS = 100L
         val clock = Timer("cocorrrec-limits", true)
 
-        fun InputStream.bounded(): ByteArray {
+        /** All bytes, of at most [MAX_BYTES] and until [deadline], in nanoseconds of the system's clock. */
+        fun InputStream.bounded(deadline: Long): ByteArray {
             val bytes = ByteArrayOutputStream()
             val buffer = ByteArray(8192)
             while (true) {
                 val count = read(buffer)
                 if (count < 0) return bytes.toByteArray()
                 bytes.write(buffer, 0, count)
+                if (System.nanoTime() - deadline > 0) throw IOException("no whole answer within the limit")
                 if (bytes.size() > MAX_BYTES) throw IOException("an answer of more than $MAX_BYTES bytes")
             }
         }
