@@ -59,7 +59,7 @@ $(DEX_READER)/.installed:
 test-ios: setup ## The iOS demo's package on Linux: vectors, scenarios, a real server; needs scripts/install_swift.sh
 	ios_demo/test.sh
 
-check: test docs test-device test-tflite-runtime test-ios test-android android test-slow ## What CI runs, after its set-up
+check: test docs test-device test-tflite-runtime test-ios test-android android test-slow ## What CI runs, and the slow tests
 
 format: setup ## Format the sources
 	$(BIN)/ruff check --fix .
