@@ -113,9 +113,9 @@ def listed_files(folder: Path, index: str, *, keys: Collection[str] = ()) -> set
     return None if digests is None else {index, *digests}
 
 
-def unchanged_files(folder: Path, index: str, *, keys: Collection[str] = ()) -> set[str] | None:
+def unchanged_files(folder: Path, index: str) -> set[str] | None:
     """The same without those that are not what the index says any more: who edits a file makes it his own."""
-    digests = _listed_digests(folder, index, keys)
+    digests = _listed_digests(folder, index, ())
     if digests is None:
         return None
     held = _files_under(folder) & digests.keys()

@@ -187,6 +187,7 @@ def export(case: Case, model: CoCorrRec, folder: Path) -> Runtime:
 
 
 def _errors(model: CoCorrRec, config: ModelConfig, runtime: Runtime) -> Iterator[Error]:
+    exact = copy.deepcopy(model).double()
     given = answer(config)
     candidates = torch.arange(1, CANDIDATES + 1)[None]
     listed = {"candidates": candidates.int().numpy()}
@@ -198,14 +199,14 @@ def _errors(model: CoCorrRec, config: ModelConfig, runtime: Runtime) -> Iterator
         for name in runtime.entry_points:
             if name == "step":
                 if kind in STREAMS:
-                    yield _compared(name, kind, _stream(runtime, ids), model, functools.partial(_users, ids=ids))
+                    yield _compared(name, kind, _stream(runtime, ids), exact, model, functools.partial(_users, ids=ids))
                 continue
             asked = listed if name in ("rank", "rank_corrected", "score") else {}
             asked = asked | ({"user": plain.numpy()} if name == "score" else inputs)
             asked = asked | (corrections if name == "rank_corrected" else {})
             (actual,) = runtime.run(name, asked).values()
             expected = functools.partial(_expected, name=name, ids=ids, candidates=candidates, given=given, user=plain)
-            yield _compared(name, kind, torch.from_numpy(actual), model, expected)
+            yield _compared(name, kind, torch.from_numpy(actual), exact, model, expected)
 
 
 def _expected(m: CoCorrRec, name: str, ids: Tensor, candidates: Tensor, given: Answer, user: Tensor) -> Tensor:
@@ -240,8 +241,9 @@ def _stream(runtime: Runtime, ids: Tensor) -> Tensor:
     return torch.from_numpy(np.stack(users))
 
 
-def _compared(name: str, kind: str, actual: Tensor, model: CoCorrRec, expected: Callable[[CoCorrRec], Tensor]) -> Error:
-    exact = copy.deepcopy(model).double()
+def _compared(
+    name: str, kind: str, actual: Tensor, exact: CoCorrRec, model: CoCorrRec, expected: Callable[[CoCorrRec], Tensor]
+) -> Error:
     true = expected(exact)
     scale = max(1.0, true.abs().max().item())
 

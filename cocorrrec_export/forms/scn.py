@@ -219,21 +219,26 @@ class DeviceSCN(DeviceRanker):
         length = H.shape[0]
         x = self.project(H, self.click_cos, self.click_sin)
         keys = self.with_one(x.XK)
-        Wb, gradients = self.Wb1, []
-        taught = keys.transpose(1, 2) * (x.rate * self.end_rate) if length > self.mini_batch else None  # [h, f + 1, L]
-        for start in range(0, length, self.mini_batch):
-            if taught is None:
-                gradients.append(self.inner_gradient(torch.bmm(keys, Wb), x.goal))
-                break
-            rows = slice(start, min(start + self.mini_batch, length))
-            gradients.append(self.inner_gradient(torch.bmm(keys[:, rows], Wb), x.goal[:, rows]))
-            if rows.stop < length:
-                Wb = Wb - torch.bmm(taught[:, :, rows], gradients[-1])
-        gradient = gradients[0] if len(gradients) == 1 else torch.cat(gradients, dim=1)
+        if length <= self.mini_batch:
+            gradient = self.inner_gradient(torch.bmm(keys, self.Wb1), x.goal)
+        else:
+            gradient = self._gradients(keys, x)
         here = leading_columns(self.last_click(ids), length).view(1, 1, length)
         click = torch.bmm(here, H.view(1, length, self.hidden)).view(1, self.hidden)
         cos, sin, weight = self._at_last(here)
         return self._answer(click, cos, sin, keys, x.rate * weight, gradient)
+
+    def _gradients(self, keys: Tensor, x: InnerBatch) -> Tensor:
+        """Inner gradients ``[h, L, f]`` of several mini-batches, each with what the earlier ones taught."""
+        length = keys.shape[1]
+        taught = keys.transpose(1, 2) * (x.rate * self.end_rate)  # [h, f + 1, L]
+        Wb, gradients = self.Wb1, []
+        for start in range(0, length, self.mini_batch):
+            rows = slice(start, min(start + self.mini_batch, length))
+            gradients.append(self.inner_gradient(torch.bmm(keys[:, rows], Wb), x.goal[:, rows]))
+            if rows.stop < length:
+                Wb = Wb - torch.bmm(taught[:, :, rows], gradients[-1])
+        return torch.cat(gradients, dim=1)
 
     def _at_last(self, here: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rotation, cos and sin ``[1, 1, f]``, of the last click, and each click's weight for it ``[1, 1, L]``."""

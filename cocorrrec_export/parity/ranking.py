@@ -104,11 +104,8 @@ def _scn_in_catalog(
             actual[:, 1:] = [score_list(runtime, name, own, items) for own in inputs]
             eager = model.match_all(_user(model, held_out, rows, corrected=name == "rank_corrected"), vectors)
             found[name].append(_in_catalog(eager.numpy(), actual, held_out, earlier, rows))
-    return CatalogParity(
-        len(range(0, len(held_out), every)),
-        _catalog_metrics(found["rank"]) if "rank" in found else None,
-        _catalog_metrics(found["rank_corrected"]) if "rank_corrected" in found else None,
-    )
+    metrics = (_catalog_metrics(found.get(name, [])) for name in ("rank", "rank_corrected"))
+    return CatalogParity(len(range(0, len(held_out), every)), *metrics)
 
 
 @torch.no_grad()
@@ -178,7 +175,8 @@ def _in_catalog(
     rows: slice,
 ) -> Sides:
     targets = held_out.candidates[rows, 0].numpy()
-    reference, found = (catalog_places(x, targets, *earlier.pairs(rows)) for x in (eager, actual))
+    user, item = earlier.pairs(rows)
+    reference, found = (catalog_places(x, targets, user, item) for x in (eager, actual))
     return reference, found
 
 
@@ -198,7 +196,10 @@ def _metrics(pairs: list[Sides], negatives: int) -> Pairs | None:
     return {name: {"eager": eager[name], "artifact": artifact[name]} for name in eager}
 
 
-def _catalog_metrics(pairs: list[Sides]) -> Pairs:
+def _catalog_metrics(pairs: list[Sides]) -> Pairs | None:
+    """The same in the whole catalog, with the paired standard error."""
+    if not pairs:
+        return None
     eager, artifact = (Places(*side).per_user() for side in _sides(pairs))
     found = {}
     for name in FULL_METRICS:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from cocorrrec_export.contract import CANDIDATES, CLICK, HISTORY, RECOMMEND, ParityLimits, new_stream
-from cocorrrec_export.modeling.joint import Answer, CoCorrRec
+from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.runtime.base import Arrays, Runtime, score_list
 
@@ -102,8 +102,9 @@ def row_parity(
         found.append(_worst("encode", items, clicks, features, limits.max_rel * float(np.abs(features).max())))
         if graph is not None:
             found.append(_worst("encode", items, clicks, _features(graph, items), np.inf, against=GRAPH))
-    elif graph is not None and (two_tables or scorer is None) and (reader := _reader(runtime)) is not None:
-        found.append(_worst_click(reader, items, *_clicks_apart(runtime, graph, reader, model, items)))
+    elif graph is not None and (reader := _reader_apart(runtime, two_tables=two_tables)) is not None:
+        differences, limit = _clicks_apart(runtime, graph, reader, model, items)
+        found.append(_worst_of(f"{reader} of it as a click", items, differences, limit, GRAPH))
     return found
 
 
@@ -148,7 +149,7 @@ def wrong_rows(
         features = _model_features(model, items) if graph is None else _features(graph, items)
         worst = np.abs(_features(runtime, items) - features).max(axis=0)
         wrong = np.maximum(wrong, worst / _outlier(worst, features))
-    elif graph is not None and (two_tables or scorer is None) and (reader := _reader(runtime)) is not None:
+    elif graph is not None and (reader := _reader_apart(runtime, two_tables=two_tables)) is not None:
         differences, limit = _clicks_apart(runtime, graph, reader, model, items)
         wrong = np.maximum(wrong, differences / limit)
     order = np.argsort(-np.where(np.isfinite(wrong), wrong, np.inf), kind="stable")
@@ -170,6 +171,11 @@ def _reader(runtime: Runtime) -> str | None:
     return next((x for x in found if runtime.entry_points[x].inputs[0].name in (HISTORY, CLICK)), None)
 
 
+def _reader_apart(runtime: Runtime, *, two_tables: bool) -> str | None:
+    """:func:`_reader` of a file whose candidates do not show the rows that clicks are looked up in; else None."""
+    return _reader(runtime) if two_tables or _scorer(runtime) is None else None
+
+
 def _of_users(scores: Values, users: NDArray[np.int32]) -> NDArray[np.float64]:
     return np.stack([scores(ids).astype(np.float64) for ids in users])  # [n, V - 1]
 
@@ -181,15 +187,11 @@ def _asked(name: str, model: Ranker, ids: NDArray[np.int32]) -> Arrays:
     if name == "score":
         return {"user": model.user_state(clicks, corrected=False).numpy()}
     if name == "rank_corrected":
-        return history | {key: x.numpy() for key, x in _answer(model, clicks)._asdict().items()}
+        assert isinstance(model, CoCorrRec)
+        answer = model.answer(clicks)
+        assert answer is not None
+        return history | {key: x.numpy() for key, x in answer._asdict().items()}
     return history
-
-
-def _answer(model: Ranker, clicks: torch.Tensor) -> Answer:
-    assert isinstance(model, CoCorrRec)
-    answer = model.answer(clicks)
-    assert answer is not None
-    return answer
 
 
 def _file_scores(runtime: Runtime, name: str, model: Ranker, items: NDArray[np.int32]) -> Values:
@@ -201,12 +203,7 @@ def _model_scores(model: Ranker, name: str, items: NDArray[np.int32], *, probabi
 
     def scores(ids: NDArray[np.int32]) -> NDArray[np.float32]:
         clicks = torch.from_numpy(ids)[None].long()
-        if name == "rank_corrected":
-            assert isinstance(model, CoCorrRec)
-            user = model.fuse(clicks, _answer(model, clicks))
-        else:
-            user = model.user_state(clicks, corrected=False)
-        logits = model.match(user, vectors)[0]
+        logits = model.match(model.user_state(clicks, corrected=name == "rank_corrected"), vectors)[0]
         values: NDArray[np.float32] = (torch.sigmoid(logits) if probability else logits).numpy()
         return values
 
@@ -258,11 +255,6 @@ def _read_clicks(runtime: Runtime, name: str, model: Ranker, histories: NDArray[
     )
 
 
-def _worst_click(name: str, items: NDArray[np.int32], differences: NDArray[np.float64], limit: float) -> RowParity:
-    place = int(np.argmax(np.where(np.isfinite(differences), differences, np.inf)))
-    return RowParity(f"{name} of it as a click", int(items[place]), float(differences[place]), limit, against=GRAPH)
-
-
 def _features(runtime: Runtime, items: NDArray[np.int32]) -> NDArray[np.float64]:
     """What the file uploads of each click, ``[D, V - 1]``."""
     length = int(runtime.entry_points["encode"].inputs[0].shape[1])
@@ -286,9 +278,15 @@ def _worst(
 ) -> RowParity:
     """The worst row of values ``[n, V - 1]``; its limit is ``limit``, or less: that of a row among such rows."""
     worst = np.abs(actual - expected).max(axis=0)
-    place = int(np.argmax(np.where(np.isfinite(worst), worst, np.inf)))
-    limit = min(limit, _outlier(worst, expected))
-    return RowParity(entry_point, int(items[place]), float(worst[place]), limit, against)
+    return _worst_of(entry_point, items, worst, min(limit, _outlier(worst, expected)), against)
+
+
+def _worst_of(
+    entry_point: str, items: NDArray[np.int32], differences: NDArray[np.float64], limit: float, against: str
+) -> RowParity:
+    """The row with the largest of ``differences [V - 1]``; one that is not a number is larger than all."""
+    place = int(np.argmax(np.where(np.isfinite(differences), differences, np.inf)))
+    return RowParity(entry_point, int(items[place]), float(differences[place]), limit, against)
 
 
 def _outlier(differences: NDArray[np.float64], expected: NDArray[np.float64]) -> float:

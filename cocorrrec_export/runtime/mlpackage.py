@@ -123,7 +123,7 @@ class Package:
         """
         if not tables:
             return
-        files, moved = self.weight_files(), dict[tuple[str, int], int]()
+        files, moved = self.weight_files(), dict[tuple[str, int], tuple[int, NDArray[Any] | None]]()
         places = sorted({(value.fileName, value.offset) for _, value in self._stored()})
         for name in sorted({name for name, _ in places}):
             path, own = files.path_of(name), [offset for file, offset in places if file == name]
@@ -132,18 +132,16 @@ class Package:
                 for offset in own:
                     found = files.read(name, offset)
                     table = tables.get(found.tobytes())
-                    moved[name, offset] = _write_blob(
-                        file, files.header(name, offset), found if table is None else table
-                    )
+                    written = found if table is None else table
+                    moved[name, offset] = _write_blob(file, files.header(name, offset), written), table
             path.with_suffix(".new").replace(path)
-        self._point_to(moved, {key: tables.get(files.read(*key).tobytes()) for key in moved})
+        self._point_to(moved)
 
-    def _point_to(self, moved: dict[tuple[str, int], int], tables: dict[tuple[str, int], NDArray[Any] | None]) -> None:
+    def _point_to(self, moved: dict[tuple[str, int], tuple[int, NDArray[Any] | None]]) -> None:
         """Let constants say where they are now, and how high those are that became tables."""
         for operation, key, value in self._constants():
-            place = value.blobFileValue.fileName, value.blobFileValue.offset
-            value.blobFileValue.offset = moved[place]
-            table = tables[place]
+            place = value.blobFileValue
+            place.offset, table = moved[place.fileName, place.offset]
             if table is None:
                 continue
             value.type.tensorType.dimensions[0].constant.size = len(table)
