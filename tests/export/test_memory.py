@@ -13,6 +13,7 @@ from cocorrrec_export.export import memory
 from cocorrrec_export.export.exporter import find_exporter
 from cocorrrec_export.export.memory import LARGE, one_copy_of_tables, stand_ins
 from cocorrrec_export.forms.weights import FloatTable, Int8Table
+from cocorrrec_export.targets import find_target
 from tests.conftest import ROOT, script
 
 
@@ -73,7 +74,8 @@ def test_the_file_is_that_of_a_converter_that_had_the_whole_table(
         path = tmp_path / str(tall)
         path.mkdir()
         export = find_exporter(target).export
-        export(scale.graphs_of(300, target, precision), scale.recipe_of(target, precision), path / "scn", metadata={})
+        program = path / find_target(target).programs["scn"].name
+        export(scale.graphs_of(300, target, precision), scale.recipe_of(target, precision), program, metadata={})
         found = sorted(x for x in path.rglob("*") if x.is_file())
         files.append({str(x.relative_to(path)): x.read_bytes() for x in found})
     assert files[0] == files[1]
