@@ -41,7 +41,7 @@ from cocorrrec_export.data.splits import leave_last_out
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.export.exporter import find_exporter
 from cocorrrec_export.export.graphs import GraphSpec, scn_graphs
-from cocorrrec_export.files import publish_file
+from cocorrrec_export.files import publish_file, total_bytes
 from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.profiling.machines.host import open_host
@@ -129,12 +129,6 @@ def export_program(vocab_size: int, target: str, precision: str, path: Path) -> 
     find_exporter(target).export(graphs, recipe_of(target, precision), path, metadata={})
 
 
-def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files of a folder."""
-    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
-    return sum(each.stat().st_size for each in files)
-
-
 def weighed_export(vocab_size: int, target: str, precision: str) -> dict[str, float]:
     """What a process that exports a table of ``vocab_size`` says: ``peak_mb``, ``seconds`` and ``bytes``."""
     command = [sys.executable, __file__, "--weigh", str(vocab_size), target, precision]
@@ -151,7 +145,7 @@ def weigh(vocab_size: int, target: str, precision: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path, start = Path(folder) / TARGETS[target].programs["scn"].name, time.process_time()
         export_program(vocab_size, target, precision, path)
-        seconds, size = time.process_time() - start, size_of(path)
+        seconds, size = time.process_time() - start, total_bytes(path)
     # Not what getrusage says: a child's peak there is at least its parent's.
     peak = memory()["peak_kb"] * 1024 / 1e6
     print(json.dumps({"peak_mb": round(peak, 1), "seconds": round(seconds, 1), "bytes": size}))
@@ -282,7 +276,7 @@ def measures(sizes: Sizes, work: Path) -> dict[str, dict[str, Callable[[], Any]]
     def ranked(vocab_size: int) -> dict[str, Any]:
         precisions = PRECISIONS if vocab_size == sizes.ranked[0] else PRECISIONS[:2]
         made = {(t, p): program(vocab_size, t, p, work) for t in NATIVE for p in precisions}
-        found: dict[str, Any] = {"bytes": {p: size_of(made[NATIVE[0], p]) for p in precisions}, "us": {}}
+        found: dict[str, Any] = {"bytes": {p: total_bytes(made[NATIVE[0], p]) for p in precisions}, "us": {}}
         try:
             found["us"] = rank_us(vocab_size, made, turns=sizes.turns, calls=300)
         except CocorrrecError as error:  # no compiler here, and no runner installed
@@ -393,6 +387,8 @@ def main() -> None:
     torch.set_num_threads(1)
     sizes = QUICK if arguments.quick else Sizes()
     kept = Kept(None if arguments.quick else arguments.kept)
+    if arguments.work is not None:
+        arguments.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         work = measures(sizes, arguments.work or Path(temporary))
         for part in arguments.only:

@@ -35,6 +35,12 @@ Ours = Callable[[Path], bool]
 """Whether a file is of the kind that a command writes."""
 
 
+def total_bytes(path: Path) -> int:
+    """Size of a file, or of all files of a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(each.stat().st_size for each in files if each.is_file())
+
+
 def is_temporary(name: str) -> bool:
     """Whether a file or folder of this name is one that we keep while we work: never the user's."""
     return (name.startswith(".") and name.endswith(LOCK)) or _TEMPORARY.fullmatch(name) is not None

@@ -9,7 +9,8 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -25,6 +26,8 @@ MAX_REASON = 1000
 """Characters of what a library says is wrong."""
 MEMORY_BYTES = 16 << 30
 """Address space of the process: far above what a model of ours needs, below what takes a machine down."""
+PROGRAM_BYTES, PROGRAM_SIZES = 640 << 20, 16
+"""Memory that a program may take when it is loaded and run: so many bytes, and so many times its file's."""
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -135,6 +138,36 @@ def _work(sender: Connection, function: Callable[..., Any], args: tuple[Any, ...
         except Exception as error:  # a reader that trips over a stranger's file is an answer, not a fault of ours
             result = (False, f"{type(error).__name__}: {shortened((str(error).splitlines() or [''])[0], MAX_REASON)}")
     sender.send(result)
+
+
+@contextmanager
+def program_memory(size: int) -> Iterator[None]:
+    """Allow this process :data:`PROGRAM_BYTES` and :data:`PROGRAM_SIZES` times ``size`` bytes more than it has now.
+
+    What asks for more is refused by the system (Linux alone), as for the tensors that a damaged program declares.
+
+    Args:
+        size: bytes of the program's files.
+
+    Raises:
+        CocorrrecError: Python was refused memory. Native code may end the process instead.
+    """
+    statm, more = Path("/proc/self/statm"), PROGRAM_BYTES + PROGRAM_SIZES * size
+    if not statm.exists():
+        yield
+        return
+    import resource
+
+    taken = int(statm.read_text().split()[5]) * resource.getpagesize()  # data and stacks
+    soft, most = resource.getrlimit(resource.RLIMIT_DATA)
+    allowed = [taken + more, *(limit for limit in (soft, most) if limit != resource.RLIM_INFINITY)]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(allowed), most))
+    try:
+        yield
+    except MemoryError:
+        raise CocorrrecError(f"a file of {size:,} bytes asks for more than {more:,} bytes of memory") from None
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, most))
 
 
 def _limit_memory() -> None:

@@ -7,6 +7,8 @@ from typing import Protocol
 import numpy as np
 
 from cocorrrec_export.contract import CANDIDATES, CLICK, EntryPoint
+from cocorrrec_export.files import total_bytes
+from cocorrrec_export.isolation import program_memory
 from cocorrrec_export.runtime.base import ProgramFacts, Runtime
 from cocorrrec_export.runtime.seal import check_seal
 from cocorrrec_export.targets import find_target
@@ -67,9 +69,13 @@ def rehearse(target: str, program: Path, entry_points: Sequence[EntryPoint]) -> 
     """Load a program and run each entry point once, on zeros: for a process that may crash, before ours does.
 
     Raises:
-        CocorrrecError: it cannot be loaded or run.
+        CocorrrecError: it cannot be loaded or run, or takes far more memory than a program of its size needs.
     """
-    runtime = open_runtime(target, program, entry_points)
+    with program_memory(total_bytes(program)):
+        _run_each_once(open_runtime(target, program, entry_points), entry_points)
+
+
+def _run_each_once(runtime: Runtime, entry_points: Sequence[EntryPoint]) -> None:
     for entry in entry_points:
         shapes = {spec: [size if isinstance(size, int) else 1 for size in spec.shape] for spec in entry.inputs}
         # 0 is not an item, where one is asked for.

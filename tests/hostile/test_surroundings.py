@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cocorrrec_export import isolation
@@ -74,6 +75,33 @@ def test_less_memory_allowed_than_a_child_would_take(gcn_fp32: Artifact) -> None
         capture_output=True,
     )
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+SLACK = 64 << 20
+"""What an interpreter takes or gives back meanwhile."""
+
+
+def _take(size: int, most: int) -> int:
+    """Bytes that were written to memory while a program of ``size`` bytes may take ``most`` more, and after that."""
+    with isolation.program_memory(size):
+        taken = np.ones(most - SLACK, np.uint8).size
+        with pytest.raises(MemoryError):
+            np.ones(most + SLACK, np.uint8)
+    return taken + np.ones(most + SLACK, np.uint8).size
+
+
+def _take_too_much(size: int, most: int) -> None:
+    with isolation.program_memory(size):
+        np.ones(most + SLACK, np.uint8)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system counts memory so on Linux alone")
+def test_memory_that_a_program_may_take_grows_with_its_file() -> None:
+    for size in (0, 3_000_000):
+        most = isolation.PROGRAM_BYTES + isolation.PROGRAM_SIZES * size
+        assert in_child("taking it", _take, size, most) == 2 * most
+        with pytest.raises(CocorrrecError, match=f"a file of {size:,} bytes asks for more than {most:,} bytes"):
+            in_child("taking it", _take_too_much, size, most)
 
 
 def test_a_full_disk_behind_stdout() -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cocorrrec_export import strict_json
 from cocorrrec_export.contract import EntryPoint, TensorSpec
 from cocorrrec_export.errors import CocorrrecError
+from cocorrrec_export.files import total_bytes
 from cocorrrec_export.runtime.base import Arrays
 from cocorrrec_export.text import printable
 
@@ -39,8 +40,7 @@ class Program:
     @property
     def bytes(self) -> int:
         """Size of the file, or of all files where it is a folder."""
-        files = self.path.rglob("*") if self.path.is_dir() else [self.path]
-        return sum(path.stat().st_size for path in files if path.is_file())
+        return total_bytes(self.path)
 
     def contract(self, name: str) -> EntryPoint:
         """The contract of one entry point."""
