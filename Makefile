@@ -7,7 +7,7 @@ DEX_READER := .venv-androguard
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo docs test test-android android test-ios test-slow test-tflite-runtime test-device start-test-device check format wheel runner-wheel clean
+.PHONY: help setup demo docs test test-android android test-ios test-slow test-hostile test-tflite-runtime test-device start-test-device check format wheel runner-wheel clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -36,6 +36,9 @@ test: setup ## Unit tests, linters and types: what CI runs first
 
 test-slow: setup ## End-to-end tests of minutes
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+
+test-hostile: setup ## Of these, hundreds of damaged files of each format, and thousands of odd requests
+	$(BIN)/python -m pytest -n 2 --dist load -m slow tests/hostile tests/serving/test_faults.py
 
 test-tflite-runtime: setup $(OLDER)/.installed ## The same .tflite files in tflite-runtime 2.14, in an environment of its own
 	$(BIN)/python -m pytest -m tflite_runtime
