@@ -52,6 +52,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "default": {"item_side": "dot", "readout": "residual"},
     "SASRec": {"architecture": "sasrec"},
 }
+ONE_MINI_BATCH = "default, one mini-batch"
+"""The default model where all clicks are one mini-batch, as its ten are."""
 BEFORE = ("paper's, earlier", "int8")
 ROWS = (
     BEFORE,
@@ -152,13 +154,24 @@ def exported_earlier(path: Path, config: ModelConfig, target: str, candidates: i
     partial.rename(path)
 
 
+def rows_of(length: int) -> list[tuple[str, str]]:
+    """Models and precisions for so many clicks."""
+    several = length > ModelConfig(vocab_size=ITEMS).mini_batch
+    return [*ROWS, (ONE_MINI_BATCH, "int8")] if several else list(ROWS)
+
+
+def config_of(name: str, length: int) -> ModelConfig:
+    options = MODELS["default"] | {"mini_batch": length} if name == ONE_MINI_BATCH else MODELS[name]
+    return ModelConfig(vocab_size=ITEMS, sequence_length=length, **options)
+
+
 def made_for_rank(folder: Path) -> Programs:
     """By clicks, candidates, model, precision and target."""
     made: Programs = {}
     for length, candidates in RANKED:
-        for name, precision in ROWS:
+        for name, precision in rows_of(length):
             model = name.removesuffix(", earlier")
-            config = ModelConfig(vocab_size=ITEMS, sequence_length=length, **MODELS[model])
+            config = config_of(model, length)
             for target in NATIVE:
                 label = f"rank {length} {candidates} {name} {precision}".replace(" ", "-").replace(",", "")
                 path = folder / f"{label}{TARGETS[target].suffix}"
@@ -255,7 +268,7 @@ def rank_table(folder: Path, turns: int, *, only_export: bool) -> list[str]:
         "|---|---|---|---|" + "---|---|" * len(NATIVE),
     ]
     for length, candidates in RANKED:
-        for name, precision in ROWS:
+        for name, precision in rows_of(length):
             cells = []
             for target in NATIVE:
                 own = times[length, candidates, name, precision, target]
