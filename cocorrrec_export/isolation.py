@@ -26,8 +26,9 @@ MAX_REASON = 1000
 """Characters of what a library says is wrong."""
 MEMORY_BYTES = 16 << 30
 """Address space of the process: far above what a model of ours needs, below what takes a machine down."""
-PROGRAM_BYTES, PROGRAM_SIZES = 640 << 20, 16
-"""Memory that a program may take when it is loaded and run: so many bytes, and so many times its file's."""
+PROGRAM_BYTES, PROGRAM_SIZES = (640 << 20) + (os.cpu_count() or 1) * (16 << 20), 16
+"""Memory that a program may take when it is loaded and run: so many bytes, of them stacks of two threads for each core,
+and so many times its file's."""
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")

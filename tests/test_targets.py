@@ -1,5 +1,6 @@
 """Every row of ``targets.py`` is whole, and a further target is one row, two modules and a recipe."""
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ PAGE = (ROOT / "docs" / "targets.md").read_text()
 @pytest.mark.parametrize("row", TARGETS.values(), ids=list(TARGETS))
 def test_every_row_has_exporter_runtime_recipes_worker_and_a_line_in_the_docs(row: Target) -> None:
     assert callable(row.module("export").export)
+    for name in row.module("runtime").LIBRARIES:
+        importlib.import_module(name)
     assert callable(row.module("runtime").load) and callable(row.module("runtime").describe)
     assert set(row.runs_with) <= set(row.modules)
     if row.runner is None:

@@ -14,6 +14,8 @@ from cocorrrec_export.runtime.base import Arrays, ProgramFacts, check_inputs, fi
 from cocorrrec_export.runtime.mil import Function, compile_functions
 from cocorrrec_export.runtime.mlpackage import Package, open_package
 
+LIBRARIES: tuple[str, ...] = ()
+
 Predict = Callable[[Arrays], Arrays]
 
 

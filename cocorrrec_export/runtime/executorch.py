@@ -21,6 +21,8 @@ from cocorrrec_export.runtime.base import (
     vocab_size,
 )
 
+LIBRARIES = ("torch", "executorch.extension.pybindings._C")
+
 METADATA_PREFIX = "meta_"
 """Constant methods of the program that carry its metadata; each returns a string or an integer."""
 _DTYPES = {3: "int32", 4: "int64", 6: "float32"}  # by ExecuTorch's numbers

@@ -20,6 +20,8 @@ from cocorrrec_export.runtime.base import (
 )
 from cocorrrec_export.targets import find_target
 
+LIBRARIES = ("onnx", "onnxruntime")
+
 
 class OnnxRuntime:
     """A loaded ONNX model with one entry point, or a folder with one file per entry point.

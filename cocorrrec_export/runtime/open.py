@@ -1,12 +1,16 @@
 """Which runtime runs which target, and what it can be asked of a program."""
 
-from collections.abc import Sequence
+import contextlib
+import importlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from cocorrrec_export.contract import CANDIDATES, CLICK, EntryPoint
+from cocorrrec_export.extras import quiet
 from cocorrrec_export.files import total_bytes
 from cocorrrec_export.isolation import program_memory
 from cocorrrec_export.runtime.base import ProgramFacts, Runtime
@@ -16,6 +20,9 @@ from cocorrrec_export.targets import find_target
 
 class RuntimeModule(Protocol):
     """What every ``runtime/<target>.py`` has."""
+
+    LIBRARIES: tuple[str, ...]
+    """Modules that loading and describing import, where they are installed."""
 
     def load(self, program: Path, entry_points: Sequence[EntryPoint]) -> Runtime:
         """Load an exported file, whose digest must have been checked.
@@ -39,6 +46,17 @@ def _module(target: str) -> RuntimeModule:
     return module
 
 
+@contextmanager
+def _bounded(target: str, program: Path) -> Iterator[None]:
+    """Memory by the size of the program, to which what the libraries take is added."""
+    with quiet():
+        for name in _module(target).LIBRARIES:
+            with contextlib.suppress(ImportError):  # who needs it says so
+                importlib.import_module(name)
+    with program_memory(total_bytes(program)):
+        yield
+
+
 def open_runtime(target: str, program: Path, entry_points: Sequence[EntryPoint]) -> Runtime:
     """Load an exported file in its own runtime.
 
@@ -58,9 +76,11 @@ def describe(target: str, program: Path) -> ProgramFacts:
     """What a program reports about itself. Native readers may crash on what a stranger sent: see :mod:`isolation`.
 
     Raises:
-        CocorrrecError: the runtime is not installed, or the program is damaged.
+        CocorrrecError: the runtime is not installed, or the program is damaged, or takes far more memory than a program
+            of its size needs.
     """
-    facts = _module(target).describe(program)
+    with _bounded(target, program):
+        facts = _module(target).describe(program)
     check_seal(program, facts.metadata)
     return facts
 
@@ -71,7 +91,7 @@ def rehearse(target: str, program: Path, entry_points: Sequence[EntryPoint]) -> 
     Raises:
         CocorrrecError: it cannot be loaded or run, or takes far more memory than a program of its size needs.
     """
-    with program_memory(total_bytes(program)):
+    with _bounded(target, program):
         _run_each_once(open_runtime(target, program, entry_points), entry_points)
 
 

@@ -21,6 +21,8 @@ from cocorrrec_export.runtime.base import (
     vocab_size,
 )
 
+LIBRARIES = ("ai_edge_litert.interpreter", "ai_edge_litert.schema_py_generated")
+
 METADATA_NAME = "cocorrrec"
 """Name of the metadata entry that holds the facts about the model, as a JSON object."""
 

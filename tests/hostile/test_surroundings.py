@@ -22,6 +22,8 @@ from tests.hostile.test_current_folder import program
 from tests.training.test_training import csv_file
 
 resource = pytest.importorskip("resource")
+# Of a library that an export in the same process brings: what we start is another program at once.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 
 
 def run(before: Callable[[], None], *arguments: object, **streams: object) -> "subprocess.CompletedProcess[bytes]":

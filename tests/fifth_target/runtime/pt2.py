@@ -9,6 +9,8 @@ import torch
 from cocorrrec_export.contract import EntryPoint
 from cocorrrec_export.runtime.base import Arrays, ProgramFacts, check_inputs, in_order, named_outputs
 
+LIBRARIES = ("torch",)
+
 
 class Pt2Runtime:
     """A folder of programs."""
