@@ -24,8 +24,14 @@ class Windows:
         """Number of windows."""
         return int(self.starts[-1])
 
-    def cut(self, rows: NDArray[np.integer]) -> Rows:
-        """The windows ``[M]``, which may repeat; ``targets [M, L]``."""
+    def cut(self, rows: NDArray[np.integer], *, ahead: int = 1, rng: np.random.Generator | None = None) -> Rows:
+        """The windows ``[M]``, which may repeat; ``targets [M, L]``.
+
+        Args:
+            rows: which windows.
+            ahead: a click's target is one of so many training clicks after it, or of as many as there are.
+            rng: draws which one; not read where ``ahead`` is 1.
+        """
         user = np.searchsorted(self.starts, rows, side="right") - 1
         index, offset, inputs = rows - self.starts[user], self.offset[user], self.inputs[user]
         start = np.maximum((index - (offset > 0)) * self.length + offset, 0)
@@ -33,9 +39,14 @@ class Windows:
         column = np.arange(self.length)
         is_click = column < (stop - start)[:, None]  # [M, L]
         source = np.where(is_click, (self.interactions.offsets[user] + start)[:, None] + column, 0)
+        further = np.ones(source.shape, np.int64)
+        if ahead > 1:
+            assert rng is not None
+            room = (self.interactions.offsets[user] + inputs)[:, None] - source  # training clicks after each
+            further += rng.integers(0, np.where(is_click, np.minimum(room, ahead), 1))
         items = self.interactions.items
-        histories, targets = (np.where(is_click, items[source + ahead], 0).astype(np.int32) for ahead in (0, 1))
-        return Rows(user.astype(np.int32), histories, targets)
+        histories, targets = (np.where(is_click, items[at], 0) for at in (source, source + further))
+        return Rows(user.astype(np.int32), histories.astype(np.int32), targets.astype(np.int32))
 
     def all(self) -> Rows:
         """Every window."""

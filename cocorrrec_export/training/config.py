@@ -12,6 +12,7 @@ RANGES: dict[str, Range] = {
     "seed": (0, (1 << 63) - 1),
     "epochs": (1, 100_000),
     "patience": (0, 100_000),
+    "ahead": (1, 100_000),
     "batch_size": (1, 1 << 22),
     "negatives": (1, 10_000),
     "sampled_items": (1, 1 << 20),
@@ -42,6 +43,8 @@ class TrainConfig:
     positions: Literal["last", "all"] = "last"
     """What is predicted: one click per history, from all before it (released), or the next one after every click of a
     window of consecutive clicks, which needs a model that reads no later click into an earlier position."""
+    ahead: int = 1
+    """With ``positions = "all"``: what a click predicts is one of the next so many clicks, drawn again in each epoch."""
     batch_size: int = 205
     """Predicted clicks per step, about as many with ``positions = "all"``."""
     negatives: int = 4

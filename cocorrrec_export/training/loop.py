@@ -29,7 +29,7 @@ from cocorrrec_export.training.scoring import Measured, measure, ways
 
 WITHOUT = "_without_correction"
 """Behind the name of a metric of a model with a cloud model: measured as on a phone without a network."""
-_ORDER, _STEP = 0, 1  # streams of chance of one epoch
+_ORDER, _STEP, _AHEAD = 0, 1, 2  # streams of chance of one epoch
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def fit(
         steps = math.ceil(len(order) / size)
         listener.on_epoch_start(state.epoch + 1, steps, state.step)
         while state.step < steps:
-            batch = Batch.of(examples.cut(order[state.step * size : (state.step + 1) * size]))
+            batch = Batch.of(_cut(examples, order[state.step * size : (state.step + 1) * size], config, state))
             at = [config.seed, state.epoch, _STEP, state.step]
             _set_learning_rate(optimizers, config, state.epoch, state.step, steps)
             optimizers.zero_grad()
@@ -195,6 +195,13 @@ def _epoch(
     length = length or data.train.length
     windows = training_windows(data.interactions, length=length, rng=rng)
     return windows, rng.permutation(len(windows)), max(1, config.batch_size // length)
+
+
+def _cut(examples: Examples | Windows, rows: NDArray[np.int64], config: TrainConfig, state: RunState) -> Rows:
+    if isinstance(examples, Examples):
+        return examples.cut(rows)
+    rng = np.random.default_rng([config.seed, state.epoch, _AHEAD, state.step])
+    return examples.cut(rows, ahead=config.ahead, rng=rng)
 
 
 def _set_learning_rate(optimizers: Optimizers, config: TrainConfig, epoch: int, step: int, steps: int) -> None:

@@ -114,9 +114,14 @@ class RunConfig:
         if decided:
             raise UsageError(f"{where}, [cloud]: {', '.join(decided)} follow from [training]; remove them")
         TrainConfig.from_dict(merged["cloud"], where=f"{where}, [cloud]")
+        training = TrainConfig.from_dict(merged["training"], where=f"{where}, [training]")
+        if training.ahead > 1 and training.positions != "all":
+            raise UsageError(
+                f"{where}, [training]: ahead {training.ahead} needs positions 'all', they are '{training.positions}'"
+            )
         return cls(
             model=merged["model"],
-            training=TrainConfig.from_dict(merged["training"], where=f"{where}, [training]"),
+            training=training,
             cloud=merged["cloud"],
             data=DataSource.from_dict(merged["data"], where=f"{where}, [data]"),
         )

@@ -45,6 +45,20 @@ def test_every_training_click_is_predicted_once_from_the_click_before(length: in
     assert len(offsets) == (1 if length == 1 else 4)
 
 
+def test_a_target_may_be_further_ahead_but_not_held_out() -> None:
+    data = made([[1, 2, 3, 4, 5, 6, 7, 8, 9], [10, 11, 12], [13, 14, 15, 16]], 16)
+    windows = training_windows(data, length=10, rng=np.random.default_rng(0))
+    nearest, rng = windows.all(), np.random.default_rng(1)
+    seen: dict[int, set[int]] = {}
+    for _ in range(60):
+        users, histories, targets = windows.cut(np.arange(len(windows)), ahead=3, rng=rng)
+        assert (users == nearest.users).all() and (histories == nearest.histories).all()
+        assert ((targets != 0) == (nearest.targets != 0)).all()
+        for click, target in zip(histories[targets != 0].tolist(), targets[targets != 0].tolist(), strict=True):
+            seen.setdefault(click, set()).add(target)
+    assert seen == {1: {2, 3, 4}, 2: {3, 4, 5}, 3: {4, 5, 6}, 4: {5, 6, 7}, 5: {6, 7}, 6: {7}, 13: {14}}
+
+
 def test_counts_leave_out_what_is_held_out() -> None:
     counts = training_counts(made([[1, 2, 2, 3, 1], [3, 2, 1]], 3))
     assert counts.tolist() == [0, 1, 2, 1]

@@ -128,7 +128,7 @@ class StopAfter(loop.Listener):
 
 RELEASED = TrainConfig(epochs=3, patience=0, batch_size=64, schedule="cosine", alone_weight=0.5)
 EVERY_POSITION = TrainConfig(
-    epochs=3, patience=0, batch_size=64, positions="all", schedule="linear", warmup=0.5, average=0.9
+    epochs=3, patience=0, batch_size=64, positions="all", ahead=3, schedule="linear", warmup=0.5, average=0.9
 )
 
 
@@ -382,6 +382,7 @@ def test_weights_only_folder_names_no_user_and_no_item(tmp_path: Path) -> None:
         ("[trainin]\nseed = 1\n", r"unknown table \[trainin\] .did you mean 'training'"),
         ("[training]\nepoch = 1\nsed = 2\n", "unknown key 'epoch'.*unknown key 'sed'"),
         ("[training]\nlearning_rate = -1.0\n", "learning_rate must be above 0"),
+        ("[training]\nahead = 5\n", "ahead 5 needs positions 'all', they are 'last'"),
         ("[training]\nmonitor = 'auc'\n", "monitor must be one of uauc"),
         ("[model]\nvocab_size = 9\n", "vocab_size is decided by the data"),
         ("[model]\nhidden_size = 'big'\n", "hidden_size must be int, got 'big'"),
@@ -444,7 +445,8 @@ def test_ctrl_c_and_resume_on_the_command_line(tmp_path: Path) -> None:
 
 def vector_config(**model: object) -> RunConfig:
     training = {"epochs": 2, "patience": 0, "batch_size": 120, "evaluation_negatives": 20, "sampled_items": 30}
-    tables = {"model": {"cloud_length": 11, "cloud_networks": 2} | model, "training": training, "cloud": {"epochs": 3}}
+    cloud = {"epochs": 3, "ahead": 2}
+    tables = {"model": {"cloud_length": 11, "cloud_networks": 2} | model, "training": training, "cloud": cloud}
     return RunConfig.from_tables(tables, {}, where="test", defaults=recipes.best("cocorrrec"))
 
 
