@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from cocorrrec_export.contract import OF_RECOMMEND, RECOMMEND, ParityLimits
 from cocorrrec_export.errors import UsageError, nearest
-from cocorrrec_export.modeling.config import ModelConfig
+from cocorrrec_export.modeling.config import ModelConfig, reader_kinds
 from cocorrrec_export.resources import RECIPES_DIR
 from cocorrrec_export.targets import ALL_TARGETS, TARGETS, Kind, targets_of
 from cocorrrec_export.toml import read_toml
@@ -139,15 +139,25 @@ def _what_exists(kind: Kind) -> str:
     return f"this version exports the {kind} to {', '.join(targets)}"
 
 
+def _reader_values(config: ModelConfig) -> int:
+    """Weights of the networks of a cloud that answers with a vector."""
+    D = config.hidden_size
+    state = 2 * D
+    block = 12 * D * D + 13 * D  # attention, feed-forward network, and two norms
+    of = {
+        "attention": 2 * block + D * D + D + config.cloud_length * D,
+        "gru": 3 * state * (D + state + 2) + D * state + 3 * D,  # a GRU, a layer, and two norms
+    }
+    return sum(of[kind] for kind in reader_kinds(config.cloud_reader, config.cloud_networks))
+
+
 def expected_bytes(recipe: Recipe, config: ModelConfig) -> int:
     """About how large the program will be: weights exactly, graphs as they came out for the shipped models."""
     D, h, K = config.hidden_size, config.num_heads, config.mini_batch
     graphs = TARGETS[recipe.target].programs[recipe.kind].graph_bytes
     if recipe.kind == "gcn":
         if config.correction == "vector":
-            block = 12 * D * D + 13 * D  # attention, feed-forward network, and two norms
-            network = 2 * block + D * D + D + config.cloud_length * D
-            return 4 * (config.vocab_size * D + config.cloud_networks * network) + graphs
+            return 4 * (config.vocab_size * D + _reader_values(config)) + graphs
         gru, layers = 6 * D * D + 6 * D, 2 * D * D
         return 4 * (2 * (gru + layers) + D * h * K * K + D * K * D) + graphs
     row = {"fp32": 4 * D, "fp16": 2 * D, "int8-row": D + 2, "int4-row": D // 2 + 2, "pq16": 16, "pq8": 8}[

@@ -64,6 +64,7 @@ def _cloud(config: ModelConfig) -> GCN | VectorCloud | None:
         return VectorCloud(
             hidden_size=config.hidden_size,
             num_heads=config.num_heads,
+            reader=config.cloud_reader,
             length=config.cloud_length,
             networks=config.cloud_networks,
             dropout=config.cloud_dropout,

@@ -12,8 +12,18 @@ from cocorrrec_export.toml import Range, check_ranges, check_types, from_table
 Architecture = Literal["cocorrrec", "din", "gru4rec", "sasrec", "bert4rec", "mamba4rec"]
 """CoCorrRec, and the baselines of its paper: those of the package itself."""
 
+CloudReader = Literal["attention", "gru", "both"]
+"""Kinds of networks of a cloud that answers with a vector."""
+
 TRANSFORMERS: tuple[str, ...] = ("sasrec", "bert4rec")
 """What attention over the clicks makes up."""
+
+
+def reader_kinds(reader: CloudReader, networks: int) -> list[str]:
+    """The kind of each of ``networks`` networks, ``"attention"`` or ``"gru"``."""
+    kinds = ("attention", "gru") if reader == "both" else (reader,)
+    return [kinds[index % len(kinds)] for index in range(networks)]
+
 
 _BELOW_1 = math.nextafter(1.0, 0.0)
 RANGES: dict[str, Range] = {
@@ -133,6 +143,10 @@ class ModelConfig:
     state; ``"none"`` without a cloud model."""
     cloud_length: int = 50
     """L_cloud: clicks that the cloud model of ``correction = "vector"`` reads."""
+    cloud_reader: CloudReader = "attention"
+    """Of what kind the networks of the cloud model of ``correction = "vector"`` are: two blocks of attention; a GRU
+    whose output is added to the last click and normed, as the user state with ``readout = "residual"`` is; or both in
+    turn, attention first."""
     cloud_networks: int = 1
     """Networks of the cloud model of ``correction = "vector"``, whose vectors are averaged."""
     cloud_dropout: float = 0.2

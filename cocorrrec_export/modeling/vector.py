@@ -10,10 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from cocorrrec_export.modeling.baselines.transformer import bert_blocks, read_blocks
-from cocorrrec_export.modeling.config import PADDING_ID
+from cocorrrec_export.modeling.config import PADDING_ID, CloudReader, reader_kinds
+from cocorrrec_export.modeling.layers import RMSNorm, pick_rows
 from cocorrrec_export.modeling.ranker import last_position
 
 LAYERS = 2
+"""Blocks of attention."""
+GRU_WIDTH = 2
+"""Features of a GRU's state, in units of D."""
 
 
 class VectorAnswer(NamedTuple):
@@ -23,6 +27,17 @@ class VectorAnswer(NamedTuple):
 
 
 class VectorReader(nn.Module):
+    """Reads clicks into one vector after each."""
+
+    def forward(self, ids: Tensor, rows: Tensor, last: Tensor | None = None) -> Tensor:
+        """The vector after each click of ``ids [B, L]``, from their rows of the table ``[B, L, D]``.
+
+        ``[B, L, D]``, or at ``last [B]`` alone ``[B, D]``.
+        """
+        raise NotImplementedError
+
+
+class AttentionReader(VectorReader):
     """Causal attention over the clicks and their positions.
 
     Args:
@@ -40,12 +55,33 @@ class VectorReader(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, ids: Tensor, rows: Tensor, last: Tensor | None = None) -> Tensor:
-        """The vector after each click of ``ids [B, L]``, from their rows of the table ``[B, L, D]``.
-
-        ``[B, L, D]``, or at ``last [B]`` alone ``[B, D]``.
-        """
+        """As :meth:`VectorReader.forward`."""
         x = self.dropout(rows + self.position_embedding.weight[: rows.shape[1]])
         return self.output(self.dropout(read_blocks(self.blocks, x, ids != PADDING_ID, causal=True, last=last)))
+
+
+class GRUReader(VectorReader):
+    """A GRU over the clicks, whose output is added to the last click and normed, as in the phone's residual read-out.
+
+    Args:
+        hidden_size: D.
+        dropout: share of features dropped in training, of the clicks and of what is read out.
+    """
+
+    def __init__(self, *, hidden_size: int, dropout: float) -> None:
+        super().__init__()
+        self.gru = nn.GRU(hidden_size, GRU_WIDTH * hidden_size, batch_first=True)
+        self.output = nn.Linear(GRU_WIDTH * hidden_size, hidden_size)
+        self.input_norm = RMSNorm(hidden_size)
+        self.output_norm = RMSNorm(hidden_size)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, ids: Tensor, rows: Tensor, last: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        """As :meth:`VectorReader.forward`; padding comes behind the last click, where a GRU has not been yet."""
+        x = self.gru(self.dropout(rows))[0]
+        if last is not None:
+            x, rows = pick_rows(x, last), pick_rows(rows, last)
+        return self.dropout(self.output_norm(self.output(self.dropout(x)) + self.input_norm(rows)))
 
 
 class VectorCloud(nn.Module):
@@ -54,17 +90,29 @@ class VectorCloud(nn.Module):
     Args:
         hidden_size: D.
         num_heads: h.
+        reader: of what kind the readers are, as in a config.
         length: L_cloud.
         networks: how many readers.
         dropout: share of features dropped in training.
     """
 
-    def __init__(self, *, hidden_size: int, num_heads: int, length: int, networks: int, dropout: float) -> None:
+    def __init__(
+        self,
+        *,
+        hidden_size: int,
+        num_heads: int,
+        reader: CloudReader,
+        length: int,
+        networks: int,
+        dropout: float,
+    ) -> None:
         super().__init__()
         self.length = length
         self.networks = nn.ModuleList(
-            VectorReader(hidden_size=hidden_size, num_heads=num_heads, length=length, dropout=dropout)
-            for _ in range(networks)
+            GRUReader(hidden_size=hidden_size, dropout=dropout)
+            if kind == "gru"
+            else AttentionReader(hidden_size=hidden_size, num_heads=num_heads, length=length, dropout=dropout)
+            for kind in reader_kinds(reader, networks)
         )
         self.register_buffer("weight", torch.ones(1))  # chosen on validation
 

@@ -15,7 +15,7 @@ from cocorrrec_export.artifact.recipe import choose_recipe, shipped_recipe
 from cocorrrec_export.export import graphs
 from cocorrrec_export.export.flops import LENGTHS, EntryFlops, entry_flops, per_token_of
 from cocorrrec_export.extras import quiet
-from cocorrrec_export.modeling.config import Architecture, ModelConfig
+from cocorrrec_export.modeling.config import Architecture, CloudReader, ModelConfig
 from tests.importing.test_layouts import CASES
 from tests.models import random_ranker
 
@@ -140,8 +140,9 @@ def test_the_cloud() -> None:
     assert per_token_of(flops) == 2 * 2 * 6 * 64 * 64  # two GRUs of six matrices
 
 
-def test_a_cloud_that_answers_with_a_vector() -> None:
-    config = ModelConfig(vocab_size=60, correction="vector", cloud_length=30)
+@pytest.mark.parametrize("reader", get_args(CloudReader))
+def test_a_cloud_that_answers_with_a_vector(reader: CloudReader) -> None:
+    config = ModelConfig(vocab_size=60, correction="vector", cloud_reader=reader, cloud_networks=2, cloud_length=30)
     (flops,) = entry_flops(config, choose_recipe("gcn", "onnx"))
     assert flops.call.products == traced(graphs.gcn_graph(random_ranker(config), config))[0] > 0
     assert flops.per_token is not None and flops.per_token.products > 0

@@ -1,7 +1,8 @@
 """The export graph equals the plain model, at every length and with every option."""
 
+import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from cocorrrec_export.errors import UsageError
 from cocorrrec_export.export import graphs
 from cocorrrec_export.forms.frame import Storage
 from cocorrrec_export.forms.scn import DeviceSCN
-from cocorrrec_export.modeling.config import Architecture, ModelConfig
+from cocorrrec_export.modeling.config import Architecture, CloudReader, ModelConfig
 from tests.modeling import golden
 from tests.models import random_model, random_ranker
 
@@ -119,13 +120,15 @@ VECTOR = ModelConfig(
 )
 
 
+@pytest.mark.parametrize("reader", get_args(CloudReader))
 @torch.no_grad()
-def test_the_halves_of_a_vector_equal_the_plain_model() -> None:
+def test_the_halves_of_a_vector_equal_the_plain_model(reader: CloudReader) -> None:
     """Cloud to vector, vector to scores; and the same by user, addition and score, as for an answer that came late."""
-    model = random_model(VECTOR)
-    phone = {graph.name: graph for graph in graphs.scn_graphs(model, VECTOR, recipe(shipped=True))}
+    config = dataclasses.replace(VECTOR, cloud_reader=reader)
+    model = random_model(config)
+    phone = {graph.name: graph for graph in graphs.scn_graphs(model, config, recipe(shipped=True))}
     assert list(phone) == ["user", "rank", "rank_corrected", "step", "score"]
-    cloud = graphs.gcn_graph(model, VECTOR)
+    cloud = graphs.gcn_graph(model, config)
     assert [spec.shape for spec in (*cloud.contract.inputs, *cloud.contract.outputs)] == [("N", 17), ("N", 64)]
     memory = torch.randint(1, 60, (4, 17), generator=torch.Generator().manual_seed(0))
     memory *= torch.arange(17) < torch.tensor([17, 12, 3, 1])[:, None]

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from cocorrrec_export.artifact.manifest import Artifact
-from cocorrrec_export.artifact.recipe import choose_recipe, shipped_recipe
+from cocorrrec_export.artifact.recipe import choose_recipe, expected_bytes, shipped_recipe
 from cocorrrec_export.errors import CocorrrecError
-from cocorrrec_export.export.graphs import scn_graphs
+from cocorrrec_export.export.graphs import gcn_graph, scn_graphs
 from cocorrrec_export.export.onnx import OPSET, export
+from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.runtime.onnx import OnnxRuntime, describe
 from tests.conftest import ROOT
 from tests.models import CONFIG, random_model
@@ -48,6 +49,23 @@ def test_the_phones_entry_points(tmp_path: Path, precision: str) -> None:
     with torch.no_grad():
         expected = graph.module(*example)[0]
     np.testing.assert_allclose(outputs["scores"], expected.numpy(), atol=1e-5)
+
+
+def test_a_cloud_of_two_kinds_answers_any_number_of_users(tmp_path: Path) -> None:
+    config = ModelConfig(
+        vocab_size=60, correction="vector", item_side="dot", cloud_reader="both", cloud_networks=2, cloud_length=12
+    )
+    recipe, graph = choose_recipe("gcn", "onnx"), gcn_graph(random_model(config), config)
+    path = tmp_path / "gcn.onnx"
+    export([graph], recipe, path, metadata={"sequence_length": 10})
+    runtime = OnnxRuntime(path, [graph.contract])
+    ids = torch.randint(1, 60, (5, 12), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
+    ids *= torch.arange(12) < torch.tensor([12, 1, 7, 12, 0])[:, None]
+    for users in (ids, ids[:1]):
+        with torch.no_grad():
+            expected = graph.module(users)[0]
+        np.testing.assert_allclose(runtime.run("correct", {"ids": users.numpy()})["vector"], expected, atol=1e-5)
+    assert path.stat().st_size == pytest.approx(expected_bytes(recipe, config), rel=0.1)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x08\x0a\x12", b"not a model" * 100])
