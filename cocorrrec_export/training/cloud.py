@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.modeling.build import build_model
-from cocorrrec_export.modeling.config import ModelConfig
+from cocorrrec_export.modeling.config import ModelConfig, reader_kinds
 from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.ranker import Ranker, last_position
 from cocorrrec_export.modeling.vector import VectorCloud, VectorReader
@@ -76,7 +76,8 @@ def train_cloud(
         phone: the trained on-device model.
         config: of the whole model, with ``correction = "vector"``.
         data: as the phone's; the validation slice must have the users' earlier clicks.
-        training: settings of each network; ``positions`` is ``"all"``.
+        training: settings of each network; ``positions`` is ``"all"``. Every second network of a kind predicts the next
+            click, the others as ``ahead`` says: what errs in different ways is worth more in a mean.
         checkpoints: the file of network i.
         resume: continue from the checkpoints that exist.
         listener: receives progress.
@@ -102,8 +103,9 @@ def train_cloud(
     records: list[dict[str, float]] = []
     for index, reader in enumerate(_readers(model.gcn)):
         listener.on_stage(f"cloud network {index + 1} of {config.cloud_networks}", training.epochs)
+        own = _of_network(training, config, index)
         state = _fit_reader(
-            model, reader, config, data, training, index, blend, checkpoints(index), resume=resume, listener=listener
+            model, reader, config, data, own, blend, checkpoints(index), resume=resume, listener=listener
         )
         records += [{"network": index + 1.0} | record for record in state.records]
     cloud, table = model.gcn, model.item_embedding
@@ -115,13 +117,19 @@ def train_cloud(
     return model, records
 
 
+def _of_network(training: TrainConfig, config: ModelConfig, index: int) -> TrainConfig:
+    """Settings of network ``index``: every second one of a kind predicts the next click, whatever ``ahead`` says."""
+    kinds = len(set(reader_kinds(config.cloud_reader, config.cloud_networks)))
+    ahead = training.ahead if index // kinds % 2 == 0 else 1
+    return dataclasses.replace(training, positions="all", seed=training.seed * 100 + index, ahead=ahead)
+
+
 def _fit_reader(
     model: CoCorrRec,
     reader: VectorReader,
     config: ModelConfig,
     data: TrainingData,
     training: TrainConfig,
-    index: int,
     blend: "_Blend",
     checkpoint: Path,
     *,
@@ -138,7 +146,7 @@ def _fit_reader(
     state = fit(
         trainee,
         data,
-        dataclasses.replace(training, positions="all", seed=training.seed * 100 + index),
+        training,
         objective=config.objective,
         checkpoint=checkpoint,
         resume=resume and checkpoint.is_file(),

@@ -22,11 +22,12 @@ from cocorrrec_export.data.windows import training_counts, training_windows
 from cocorrrec_export.errors import CocorrrecError, UsageError
 from cocorrrec_export.metrics import ranking_metrics
 from cocorrrec_export.modeling.build import build_model
-from cocorrrec_export.modeling.config import Architecture, ModelConfig
+from cocorrrec_export.modeling.config import Architecture, CloudReader, ModelConfig
 from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.store import load_model, open_model
 from cocorrrec_export.modeling.vector import VectorCloud
-from cocorrrec_export.training import loop, recipes
+from cocorrrec_export.training import cloud, loop, recipes
+from cocorrrec_export.training.checkpoint import RunState
 from cocorrrec_export.training.cloud import WEIGHTS
 from cocorrrec_export.training.config import TrainConfig
 from cocorrrec_export.training.losses import bce_loss, expected_counts, sampled_softmax_loss, softmax_loss
@@ -476,6 +477,40 @@ def test_both_halves_by_one_command(tmp_path: Path) -> None:
         for weight in WEIGHTS
     }
     assert max(found, key=lambda weight: (found[weight], -weight)) == pytest.approx(whole.gcn.weight.item())
+
+
+@pytest.mark.parametrize(
+    ("reader", "expected"), [("attention", [5, 1, 5, 1]), ("gru", [5, 1, 5, 1]), ("both", [5, 5, 1, 1])]
+)
+def test_networks_of_a_cloud_look_ahead_in_turn(
+    monkeypatch: pytest.MonkeyPatch, reader: CloudReader, expected: list[int]
+) -> None:
+    """One of a kind as ``ahead`` says, the next of that kind one click."""
+    seen: list[tuple[str, int, int]] = []
+
+    def watch(model: cloud.CloudTrainee, _: object, config: TrainConfig, **options: object) -> RunState:  # noqa: ARG001
+        seen.append((type(model.reader).__name__, config.ahead, config.seed))
+        return RunState(records=[{}])
+
+    monkeypatch.setattr(cloud, "fit", watch)
+    model = new_model(correction="none", item_side="dot")
+    config = ModelConfig(
+        vocab_size=ITEMS + 1, correction="vector", item_side="dot", cloud_reader=reader, cloud_networks=4
+    )
+    training = TrainConfig(ahead=5, positions="all", seed=3)
+    cloud.train_cloud(
+        model,
+        config,
+        training_data(),
+        training,
+        checkpoints=lambda _: Path("none"),
+        resume=False,
+        listener=loop.Listener(),
+    )
+    kinds = {"attention": "A", "gru": "G", "both": "AG"}[reader] * 4
+    assert [(name[0], ahead, seed) for name, ahead, seed in seen] == [
+        (kinds[index], ahead, 300 + index) for index, ahead in enumerate(expected)
+    ]
 
 
 @pytest.mark.parametrize("steps", [3, 25, 40])
