@@ -1,5 +1,6 @@
 """Export a model, and open, check and profile what was exported."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ def export(
     data: str | Path | None = None,
     candidates: int | None = None,
     recommend: int | None = None,
+    calibrate: str | Path | None = None,
     out: str | Path = "dist",
     progress: Progress = _silent,
 ) -> Artifact:
@@ -52,6 +54,8 @@ def export(
         data: interactions to check the ranking with; None takes the held-out users that the model's folder has.
         candidates: C, the items of one call; None is the recipe's.
         recommend: K, adds the entry point that gives the K best items of the whole catalog; None is the recipe's.
+        calibrate: interactions to fit the codes of ``pq16`` and ``pq8`` to, by training clicks alone; None fits them to
+            the item table.
         out: parent of the folder that is written, ``scn-executorch-int8`` for example.
         progress: receives what is being done.
 
@@ -60,17 +64,28 @@ def export(
 
     Raises:
         ParityError: the file is beyond the recipe's limits.
-        UsageError: there is no such target, precision or model, or the model does not have that half.
-        CocorrrecError: the target's extra is not installed, the model is damaged, or the disk is full.
+        UsageError: there is no such target, precision or model, or the model does not have that half; or
+            ``calibrate`` with another precision than ``pq16`` and ``pq8``.
+        CocorrrecError: the target's extra is not installed, the model is damaged, ``calibrate`` holds other items than
+            the model's, or the disk is full.
     """
-    from cocorrrec_export.artifact.recipe import choose_recipe
+    from cocorrrec_export.artifact.recipe import choose_recipe, require_codes
 
     found = choose_recipe(kind, target, precision=precision, recipe_file=_path(recipe))
     chosen = found.with_candidates(candidates).with_recommend(recommend)
+    if calibrate is not None:
+        require_codes(chosen)
+        require("pq")
     require(find_target(target).extra)
     from cocorrrec_export.export import pipeline
 
     source = pipeline.open_source(name_of(model), _path(data), architecture=architecture)
+    if calibrate is not None:
+        from cocorrrec_export.training.calibration import calibrate as fit
+
+        progress("fitting codes to clicks")
+        calibrated = fit(source.folder, source.model, Path(calibrate), chosen.embedding)
+        source = dataclasses.replace(source, calibrated=calibrated)
     return pipeline.export(source, chosen, Path(out), progress=progress)
 
 

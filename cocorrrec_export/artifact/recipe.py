@@ -375,6 +375,24 @@ def choose_recipe(kind: Kind, target: str, *, precision: str | None = None, reci
     raise UsageError(f"no shipped recipe takes the {kind} to {target} in '{wanted}' ({nearest(wanted, precisions)})")
 
 
+def require_codes(recipe: Recipe) -> None:
+    """Check that a recipe stores the item table as codes that can be calibrated.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if not recipe.embedding.startswith("pq"):
+        raise UsageError(
+            f"--calibrate trains the codes of product quantization, and precision '{recipe.precision}' has none: give "
+            "--precision pq16 or pq8, or leave --calibrate out"
+        )
+    if recipe.item_side == "folded":
+        raise UsageError(
+            f"--calibrate trains the codes of the model's own table, and recipe {recipe.name} stores a second one "
+            "(item_side 'folded'): use item_side 'computed'"
+        )
+
+
 def choose_recipes(kind: Kind, target: str, precision: str | None, recipe_file: Path | None) -> list[Recipe]:
     """The recipe of :func:`choose_recipe`; for the target ``all`` one of each target.
 

@@ -11,7 +11,7 @@ from cocorrrec_export.data.evaluation_set import Compared, EarlierClicks, Evalua
 from cocorrrec_export.data.files.detection import AUTO
 from cocorrrec_export.data.interactions import Interactions
 from cocorrrec_export.data.negatives import NegativeSampler, evaluation_candidates
-from cocorrrec_export.data.sources import DataSource, load_source
+from cocorrrec_export.data.sources import DataSource, OnBytes, load_source
 from cocorrrec_export.data.splits import Split, leave_last_out
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.modeling.store import ModelFolder
@@ -72,6 +72,41 @@ def source_of(folder: ModelFolder) -> DataSource:
     return DataSource.from_dict(tables, where=where)
 
 
+def interactions_of(folder: ModelFolder, data_file: Path, progress: OnBytes | None = None) -> Interactions:
+    """A data file read as a model's own was: same filters, same items in the same order.
+
+    Args:
+        folder: the model.
+        data_file: the interactions.
+        progress: receives the bytes read.
+
+    Raises:
+        CocorrrecError: the file holds other items than the model knows, or the model does not know their ids.
+        UsageError: the file does not exist, or cannot be read so.
+    """
+    facts = folder.data
+    if not facts:
+        raise CocorrrecError(
+            f"model {folder.name} does not know the external ids of its items, so {data_file} cannot be read for it: "
+            "import it again with --items FILE"
+        )
+    source = source_of(folder)
+    try:
+        expected = facts["vocabulary_sha256"]
+    except KeyError as error:
+        raise CocorrrecError(f"{folder.path / 'model.toml'}, [data]: key {error} is missing") from None
+    interactions = load_source(data_file, source, progress=progress)
+    if facts.get("item_order") == CATALOG:
+        interactions = interactions.in_order_of(items_of_model(folder)[0])
+    if interactions.vocabulary_sha256 != expected:
+        raise CocorrrecError(
+            f"{data_file}: after the model's filters it holds {interactions.vocab_size - 1} items with digest "
+            f"{interactions.vocabulary_sha256[:16]}..., model {folder.name} was trained on "
+            f"{folder.config.vocab_size - 1} items with digest {expected[:16]}...: this is not its data"
+        )
+    return interactions
+
+
 def held_out_set(folder: ModelFolder, data_file: Path | None = None) -> EvaluationSet:
     """The test slice of a model: from the user's data file, else the one that the model ships.
 
@@ -86,26 +121,12 @@ def held_out_set(folder: ModelFolder, data_file: Path | None = None) -> Evaluati
             raise CocorrrecError(f"model {folder.name} ships no held-out slice: give the interactions with --data FILE")
         path = folder.evaluation_path
         return EvaluationSet.load(path, vocab_size=folder.config.vocab_size, sha256=folder.files.get(path.name))
+    interactions = interactions_of(folder, data_file)
     facts = folder.data
-    if not facts:
-        raise CocorrrecError(
-            f"model {folder.name} does not know the external ids of its items, so {data_file} cannot be read for it: "
-            "import it again with --items FILE"
-        )
-    source = source_of(folder)
     try:
-        expected, negatives, seed = facts["vocabulary_sha256"], facts["negatives"], facts["evaluation_seed"]
+        negatives, seed = facts["negatives"], facts["evaluation_seed"]
     except KeyError as error:
         raise CocorrrecError(f"{folder.path / 'model.toml'}, [data]: key {error} is missing") from None
-    interactions = load_source(data_file, source)
-    if facts.get("item_order") == CATALOG:
-        interactions = interactions.in_order_of(items_of_model(folder)[0])
-    if interactions.vocabulary_sha256 != expected:
-        raise CocorrrecError(
-            f"{data_file}: after the model's filters it holds {interactions.vocab_size - 1} items with digest "
-            f"{interactions.vocabulary_sha256[:16]}..., model {folder.name} was trained on "
-            f"{folder.config.vocab_size - 1} items with digest {expected[:16]}...: this is not its data"
-        )
     split = leave_last_out(interactions, sequence_length=folder.config.sequence_length)
     sampler = NegativeSampler(interactions)
     held_out = evaluation_set(interactions, split, sampler, part=TEST, negatives=negatives, seed=seed)

@@ -17,6 +17,7 @@ from cocorrrec_export.forms.frame import DeviceRanker, ItemRows, Storage
 from cocorrrec_export.forms.gru4rec import DeviceGRU4Rec
 from cocorrrec_export.forms.kernel import corrected_user_state
 from cocorrrec_export.forms.mamba4rec import DeviceMamba4Rec
+from cocorrrec_export.forms.quantizer import Codes
 from cocorrrec_export.forms.scn import DeviceSCN
 from cocorrrec_export.forms.transformer import DeviceTransformer
 from cocorrrec_export.modeling.config import ModelConfig
@@ -334,7 +335,9 @@ def gcn_contract(config: ModelConfig) -> EntryPoint:
     )
 
 
-def scn_graphs(model: Ranker, config: ModelConfig, recipe: Recipe, *, all_products: bool = False) -> list[GraphSpec]:
+def scn_graphs(
+    model: Ranker, config: ModelConfig, recipe: Recipe, *, all_products: bool = False, codes: Codes | None = None
+) -> list[GraphSpec]:
     """The phone's entry points that ``recipe`` asks for, over one copy of the weights.
 
     Args:
@@ -342,6 +345,7 @@ def scn_graphs(model: Ranker, config: ModelConfig, recipe: Recipe, *, all_produc
         config: its sizes.
         recipe: what to make of it.
         all_products: write products of matrices as such, also where the target is faster without: to count them.
+        codes: of the item table, for a recipe of product quantization; None fits them.
 
     Raises:
         UsageError: an entry point that the model does not have, an item side that it cannot fold, or arithmetic that
@@ -374,6 +378,7 @@ def scn_graphs(model: Ranker, config: ModelConfig, recipe: Recipe, *, all_produc
         half_as_bits=target.half_as_bits,
         int8_by_operator=target.int8_by_operator,
         products_by_sum=target.products_by_sum and not all_products,
+        codes=codes,
     )
     device = FORMS[config.architecture].device(model, sequence_length=config.sequence_length, storage=storage)
     contracts = scn_contracts(config, candidates=recipe.candidates, recommend=recipe.recommend)

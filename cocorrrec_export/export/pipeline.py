@@ -34,6 +34,7 @@ from cocorrrec_export.export.graphs import GraphSpec, fit_recipe, gcn_graph, par
 from cocorrrec_export.export.vectors import check_vectors
 from cocorrrec_export.extras import quiet
 from cocorrrec_export.files import publish_directory, sha256_file
+from cocorrrec_export.forms.quantizer import Calibrated
 from cocorrrec_export.modeling.flops import gcn_flops, scn_flops
 from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.modeling.store import ModelFolder, find_model, load_model, open_model, shipped_models
@@ -57,6 +58,8 @@ class Source:
     folder: ModelFolder
     model: Ranker
     held_out: EvaluationSet | None
+    calibrated: Calibrated | None = None
+    """Codes of the item table that were fitted to clicks, for a recipe of product quantization."""
 
 
 def open_source(
@@ -228,7 +231,7 @@ def check(
             _cases(source, artifact.entry_points, probability=probability),
             limits or artifact.limits,
             source.held_out,
-            graph=GraphRuntime(_graphs(source, artifact.recipe)),
+            graph=_remade(source, artifact),
             two_tables=artifact.recipe.item_side == "folded",
             probability=probability,
             catalog_users=catalog_users,
@@ -238,7 +241,15 @@ def check(
 
 def _graphs(source: Source, recipe: Recipe) -> list[GraphSpec]:
     config = source.folder.config
-    return scn_graphs(source.model, config, recipe) if recipe.kind == "scn" else [gcn_graph(source.model, config)]
+    if recipe.kind == "gcn":
+        return [gcn_graph(source.model, config)]
+    codes = None if source.calibrated is None else source.calibrated.codes
+    return scn_graphs(source.model, config, recipe, codes=codes)
+
+
+def _remade(source: Source, artifact: Artifact) -> "GraphRuntime | None":
+    """What a file was converted from; None for calibrated codes, which the model alone does not give again."""
+    return None if "calibration" in artifact.manifest else GraphRuntime(_graphs(source, artifact.recipe))
 
 
 def _shipped_model_of(artifact: Artifact) -> str:
@@ -318,6 +329,7 @@ def _facts(
     parameters = cloud if recipe.kind == "gcn" else sum(x.numel() for x in model.parameters()) - cloud
     paper = (scn_flops(config) if recipe.kind == "scn" else gcn_flops(config)).paper
     flops = entry_flops(config, recipe)
+    calibration = {} if source.calibrated is None else {"calibration": source.calibrated.facts}
     packages = ("torch", *find_target(recipe.target).distributions)
     return {
         "kind": recipe.kind,
@@ -337,4 +349,4 @@ def _facts(
         "flops_per_token": {"paper": paper, "all": per_token_of(flops)},
         "flops": {entry.name: entry.as_dict() for entry in flops},
         "memory": {"planned_bytes": planned},
-    }
+    } | calibration

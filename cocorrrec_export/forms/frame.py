@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cocorrrec_export.errors import UsageError
+from cocorrrec_export.forms.quantizer import Codes
 from cocorrrec_export.forms.weights import CodedTable, Table, make_projection, make_table
 from cocorrrec_export.modeling.baselines.transformer import DeviationNorm
 from cocorrrec_export.modeling.config import PADDING_ID
@@ -39,10 +40,14 @@ class Storage:
     """As in a row of ``targets.py``."""
     products_by_sum: bool = False
     """As there."""
+    codes: Codes | None = None
+    """Of the model's table in product quantization; None fits them."""
 
-    def table(self, weight: Tensor) -> Table:
+    def table(self, weight: Tensor, codes: Codes | None = None) -> Table:
         """An item table."""
-        return make_table(weight, self.embedding, as_bits=self.half_as_bits, by_operator=self.int8_by_operator)
+        return make_table(
+            weight, self.embedding, as_bits=self.half_as_bits, by_operator=self.int8_by_operator, codes=codes
+        )
 
     def bias_table(self, bias: Tensor) -> Table:
         """A number per item."""
@@ -258,7 +263,7 @@ class DeviceRanker(nn.Module):
             )
         self.hidden = model.item_embedding.embedding_dim
         self.by_sum = storage.products_by_sum
-        self.table = storage.table(model.item_embedding.weight)
+        self.table = storage.table(model.item_embedding.weight, storage.codes)
         self.item_table: Table | None = None
         if storage.item_side == "folded":
             with torch.no_grad():

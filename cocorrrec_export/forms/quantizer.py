@@ -1,6 +1,7 @@
 """Product quantization of an item table, fitted with Faiss."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,10 +28,33 @@ class Codes:
 
     codes: Tensor  # [V, M] uint8
     codebooks: Tensor  # [M, 256, D / M] int8; a vector of zeros in each, so that a zero row stays zero
-    rotation: Tensor  # [D, D] float32: a diagonal matrix of scales times an orthogonal one
+    rotation: Tensor  # [D, D] float32: a diagonal matrix of scales times an orthogonal one, unless it was trained
+
+    def rows(self, ids: Tensor, codebooks: Tensor | None = None, rotation: Tensor | None = None) -> Tensor:
+        """Rows ``[n, D]`` of ``ids [n]``; with float codebooks and a rotation in place of its own, if given."""
+        books = self.codes.shape[1]
+        starts = torch.arange(books) * CENTROIDS
+        places = self.codes.index_select(0, ids).long() + starts
+        values = (self.codebooks.float() if codebooks is None else codebooks).reshape(books * CENTROIDS, -1)
+        found = values.index_select(0, places.view(-1)).view(len(ids), -1)
+        return found @ (self.rotation if rotation is None else rotation)
+
+    def with_tables(self, codebooks: Tensor, rotation: Tensor) -> "Codes":
+        """The same codes of other codebooks, from float to int8 and new scales, and another rotation."""
+        stored, scale = _to_int8(codebooks.numpy())
+        return Codes(self.codes, torch.from_numpy(stored), torch.from_numpy(scale.reshape(-1, 1)) * rotation)
 
 
-def fit_codes(weight: Tensor, books: int) -> Codes:
+@dataclass(frozen=True)
+class Calibrated:
+    """Codes that were fitted to clicks, and what is to be known of that."""
+
+    codes: Codes
+    facts: dict[str, Any]
+    """What the manifest says of it."""
+
+
+def fit_codes(weight: Tensor, books: int, *, metric: Tensor | None = None, shares: Tensor | None = None) -> Codes:
     """Rotate a table so that its features fall into ``books`` even parts (OPQ), and quantize each by k-means.
 
     The same table gives the same codes. The cost of the fit does not grow with V; that of naming codes does.
@@ -38,6 +62,8 @@ def fit_codes(weight: Tensor, books: int) -> Codes:
     Args:
         weight: ``[V, D]`` float32.
         books: M; divides D.
+        metric: ``[D, D]``, positive definite: an error ``e`` of a row counts ``e metric e^T``; None: its square.
+        shares: ``[V]``, how much each row counts, above 0; None: all the same.
 
     Raises:
         ValueError: M does not divide D.
@@ -50,7 +76,8 @@ def fit_codes(weight: Tensor, books: int) -> Codes:
     with quiet():
         import faiss
     rows = weight.detach().numpy()
-    sample = _sample(rows)
+    root, back = _roots(metric, size)
+    sample: NDArray[np.float32] = _sample(rows, shares) @ root
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)  # sums of several threads come in any order
     try:
@@ -67,23 +94,37 @@ def fit_codes(weight: Tensor, books: int) -> Codes:
             )
             rotate.train(sample)
             rotation: NDArray[np.float32] = faiss.vector_to_array(rotate.A).reshape(size, size)
-            rotated = np.ascontiguousarray(sample @ rotation.T)
+            rotated: NDArray[np.float32] = np.ascontiguousarray(sample @ rotation.T)
             quantizer.train(rotated)
             books_of = faiss.vector_to_array(quantizer.centroids).reshape(books, CENTROIDS, size // books)
             least = _least_missed(books_of, rotated, quantizer.compute_codes(rotated))
             books_of[np.arange(books), least] = 0.0
-            scale = np.abs(books_of).max(axis=1, keepdims=True) / 127  # [M, 1, D / M]
-            scale[scale == 0] = 1.0
-            stored = np.rint(books_of / scale).astype(np.int8)
+            stored, scale = _to_int8(books_of)
             faiss.copy_array_to_vector((stored * scale).astype(np.float32).ravel(), quantizer.centroids)
             parts = [
-                quantizer.compute_codes(np.ascontiguousarray(rows[start : start + _BLOCK] @ rotation.T))
+                quantizer.compute_codes(np.ascontiguousarray(rows[start : start + _BLOCK] @ (root @ rotation.T)))
                 for start in range(0, len(rows), _BLOCK)
             ]
     finally:
         faiss.omp_set_num_threads(threads)
-    scaled = scale.reshape(size, 1) * rotation
+    scaled = (scale.reshape(size, 1) * rotation) @ back
     return Codes(torch.from_numpy(np.concatenate(parts)), torch.from_numpy(stored), torch.from_numpy(scaled))
+
+
+def _to_int8(books_of: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Codebooks ``[M, 256, D / M]`` in int8, and the scale of each feature ``[M, 1, D / M]``."""
+    scale = np.abs(books_of).max(axis=1, keepdims=True) / 127
+    scale[scale == 0] = 1.0
+    return np.rint(books_of / scale).astype(np.int8), scale
+
+
+def _roots(metric: Tensor | None, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The symmetric root of a metric, in whose space an error counts by its square, and the way back."""
+    if metric is None:
+        return np.eye(size, dtype=np.float32), np.eye(size, dtype=np.float32)
+    values, vectors = np.linalg.eigh(metric.double().numpy())
+    root, back = ((vectors * values**power) @ vectors.T for power in (0.5, -0.5))
+    return np.asarray(root, np.float32), np.asarray(back, np.float32)
 
 
 def _least_missed(
@@ -97,11 +138,21 @@ def _least_missed(
     return np.array(least)
 
 
-def _sample(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def _sample(rows: NDArray[np.float32], shares: Tensor | None) -> NDArray[np.float32]:
     """Rows to fit to, without the padding; a small table's again and again, since there must be one a centroid."""
     items = rows[1:]
+    if shares is not None:
+        return _drawn(items, shares.double().numpy()[1:])
     if len(items) > _MOST_ROWS:
         chosen = np.sort(np.random.default_rng(_SEED).choice(len(items), _MOST_ROWS, replace=False))
         return np.ascontiguousarray(items[chosen])
     repeats = -(-CENTROIDS // max(1, len(items)))
     return np.ascontiguousarray(np.tile(items, (repeats, 1)))
+
+
+def _drawn(items: NDArray[np.float32], shares: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Rows, each as often as its share says, to within one."""
+    count = min(_MOST_ROWS, max(CENTROIDS, 2 * len(items)))
+    ends = np.cumsum(shares)
+    chosen = np.searchsorted(ends, (np.arange(count) + 0.5) * (ends[-1] / count))
+    return np.ascontiguousarray(items[np.random.default_rng(_SEED).permutation(chosen)])

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from cocorrrec_export.forms.quantizer import CENTROIDS, fit_codes
+from cocorrrec_export.forms.quantizer import CENTROIDS, Codes, fit_codes
 
 _BLOCK = 8192
 """Rows that are quantized at once: so that a large table takes little memory on top of its own."""
@@ -154,14 +154,15 @@ class CodedTable(Table):
         weight: ``[V, D]``.
         books: M.
         by_operator: as in :class:`Int8Table`.
+        codes: of the table; None fits them.
     """
 
-    def __init__(self, weight: Tensor, *, books: int, by_operator: bool = False) -> None:
+    def __init__(self, weight: Tensor, *, books: int, by_operator: bool = False, codes: Codes | None = None) -> None:
         super().__init__()
         if by_operator:
             _register_operators()
         self.by_operator = by_operator
-        fitted = fit_codes(weight, books)
+        fitted = codes or fit_codes(weight, books)
         size = weight.shape[1]
         # Less 128: not every converter takes unsigned bytes.
         self.register_buffer("codes", (fitted.codes.to(torch.int16) - 128).to(torch.int8))  # [V, M]
@@ -232,7 +233,14 @@ def _register_operators() -> None:
     from torch.ao.quantization.fx import _decomposed  # noqa: F401
 
 
-def make_table(weight: Tensor, precision: str, *, as_bits: bool = False, by_operator: bool = False) -> Table:
+def make_table(
+    weight: Tensor,
+    precision: str,
+    *,
+    as_bits: bool = False,
+    by_operator: bool = False,
+    codes: Codes | None = None,
+) -> Table:
     """The table module of a recipe's ``weights.embedding``.
 
     Args:
@@ -240,11 +248,12 @@ def make_table(weight: Tensor, precision: str, *, as_bits: bool = False, by_oper
         precision: of the recipe.
         as_bits: as in :class:`HalfTable`.
         by_operator: as in :class:`Int8Table`.
+        codes: as in :class:`CodedTable`.
     """
     if precision == "fp32":
         return FloatTable(weight)
     if precision in CODEBOOKS:
-        return CodedTable(weight, books=CODEBOOKS[precision], by_operator=by_operator)
+        return CodedTable(weight, books=CODEBOOKS[precision], by_operator=by_operator, codes=codes)
     if precision == "int8-row":
         return Int8Table(weight, as_bits=as_bits, by_operator=by_operator)
     halves = {"fp16": HalfTable, "int4-row": Int4Table}

@@ -1,0 +1,202 @@
+"""Codes of an item table that keep what a model looks for: fitted to its users, trained to give its scores.
+
+Plain product quantization makes every row's error small. What a ranking loses by an error depends on where users are
+and which items they look for, which training clicks show. So errors are weighed by both; then the codebooks, 16 or 8
+times 256 short vectors, and the rotation behind them are trained to give the float32 model's distribution over items
+after each click. Codes, and all other weights, stay.
+
+The model was trained on these clicks, and is surer of the next one than it is with any other user. So features of the
+clicks are dropped, the same ones for both: else codebooks learn what the model learned by heart.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cocorrrec_export.data.held_out import interactions_of
+from cocorrrec_export.data.splits import Examples, Rows, leave_last_out
+from cocorrrec_export.data.windows import training_counts
+from cocorrrec_export.errors import CocorrrecError
+from cocorrrec_export.forms.quantizer import Calibrated, Codes, fit_codes
+from cocorrrec_export.forms.weights import CODEBOOKS
+from cocorrrec_export.modeling.ranker import Ranker
+from cocorrrec_export.modeling.store import ModelFolder
+from cocorrrec_export.training.loop import Listener
+from cocorrrec_export.training.losses import expected_counts
+
+_MOST = 1 << 17
+"""Training clicks of an epoch: those of a large data set are drawn anew in each."""
+_USERS = 1 << 14
+"""Training clicks whose users say how errors are weighed."""
+_RIDGE = 1.0
+"""Of the users' mean square, what an error in any direction counts at the least: rows are read as clicks too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How codebooks are trained."""
+
+    epochs: int = 3
+    batch: int = 1000
+    """Training clicks of a step."""
+    sampled: int = 512
+    """Items drawn per step, next to those that were clicked."""
+    step_size: float = 0.05
+    """Of the first steps, over the mean of the values that are trained; it falls to 0."""
+    dropout: float = 0.2
+    """Share of the clicks' features that are dropped."""
+    seed: int = 1
+
+
+def calibrate(
+    folder: ModelFolder,
+    model: Ranker,
+    data_file: Path,
+    embedding: str,
+    *,
+    settings: Settings | None = None,
+    listener: Listener | None = None,
+) -> Calibrated:
+    """Fit the codes of a model's item table to training clicks; on one thread, and the same each time.
+
+    Args:
+        folder: the model.
+        model: loaded from there, in evaluation mode.
+        data_file: the interactions that it was trained on, or others of the same items. The last two clicks of each
+            user, which models are measured on, are not read.
+        embedding: a recipe's ``weights.embedding``, ``pq16`` or ``pq8``.
+        settings: of the training.
+        listener: receives the bytes read, steps and epochs.
+
+    Raises:
+        CocorrrecError: the data are of other items than the model's, or have nothing to train on.
+        UsageError: the file does not exist.
+    """
+    settings, listener = settings or Settings(), listener or Listener()
+    listener.on_work(f"reading {data_file.name}")
+    interactions = interactions_of(folder, data_file, listener.on_read)
+    clicks = leave_last_out(interactions, sequence_length=folder.config.sequence_length).train
+    if not len(clicks):
+        raise CocorrrecError(f"{data_file}: no user has a click to calibrate with: each needs at least 4")
+    counts = training_counts(interactions)
+    with _one_thread():
+        listener.on_work("fitting codes")
+        metric = _metric(model, clicks, settings.seed)
+        weight = model.item_embedding.weight.detach()
+        codes = fit_codes(weight, CODEBOOKS[embedding], metric=metric, shares=torch.from_numpy(counts + 1.0))
+        losses, codes = _train(model, codes, clicks, counts, settings, listener)
+    facts = {"interactions_sha256": interactions.sha256, "clicks": len(clicks), "losses": losses} | asdict(settings)
+    return Calibrated(codes, facts)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums of several threads come in any order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _drawn(count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Some of ``count`` training clicks: each once, or of very many :data:`_MOST`."""
+    return rng.permutation(count) if count <= _MOST else rng.integers(0, count, _MOST)
+
+
+@torch.no_grad()
+def _metric(model: Ranker, clicks: Examples, seed: int) -> Tensor | None:
+    """What an error of a row costs a score, on average over users: ``[D, D]``; None where no product says it."""
+    some = model.item_embedding.weight[:2]
+    if not (model.one_state and torch.equal(model.item_side(some), some)):
+        return None
+    rng = np.random.default_rng(seed)
+    rows = (
+        np.sort(rng.permutation(len(clicks))[:_USERS]) if len(clicks) <= _MOST else rng.integers(0, len(clicks), _USERS)
+    )
+    size = model.item_embedding.embedding_dim
+    found = torch.zeros(size, size)
+    for part in np.array_split(rows, -(-len(rows) // 1024)):
+        users = model.user_state(torch.from_numpy(clicks.cut(part).histories).long(), corrected=False)
+        found += users.T @ users
+    found /= len(rows)
+    return found + _RIDGE * found.trace() / size * torch.eye(size)
+
+
+def _train(
+    model: Ranker,
+    codes: Codes,
+    clicks: Examples,
+    counts: NDArray[np.int64],
+    settings: Settings,
+    listener: Listener,
+) -> tuple[list[float], Codes]:
+    """The mean loss of each epoch, and the codes with trained codebooks."""
+    books, rotation = codes.codebooks.float(), codes.rotation.clone()
+    kept = (books != 0).any(-1, keepdim=True)  # a vector of zeros is what the padding is made of
+    trained = [books.requires_grad_(), rotation.requires_grad_()]
+    starts = [settings.step_size * float(x.detach().abs().mean()) for x in trained]
+    optimizer = torch.optim.Adam([{"params": [x], "lr": start} for x, start in zip(trained, starts, strict=True)])
+    steps = -(-min(len(clicks), _MOST) // settings.batch)
+    losses = []
+    for epoch in range(settings.epochs):
+        rng = np.random.default_rng([settings.seed, epoch])
+        order = _drawn(len(clicks), rng)
+        total = 0.0
+        listener.on_epoch_start(epoch + 1, steps, 0)
+        for step in range(steps):
+            for group, start in zip(optimizer.param_groups, starts, strict=True):
+                group["lr"] = start * (1 - (epoch + step / steps) / settings.epochs)
+            batch = clicks.cut(order[step * settings.batch : (step + 1) * settings.batch])
+            loss = _loss(model, partial(codes.rows, codebooks=books, rotation=rotation), batch, counts, settings, rng)
+            of_books, rotation.grad = torch.autograd.grad(loss, trained)
+            books.grad = of_books * kept
+            optimizer.step()
+            total += loss.item()
+            listener.on_step(total / (step + 1))
+        losses.append(total / steps)
+        if not math.isfinite(total):
+            raise CocorrrecError(f"calibration: the loss is {total}, not a finite number: export without --calibrate")
+        listener.on_epoch_end({"epoch": epoch + 1, "loss": losses[-1]}, best=False)
+    return losses, codes.with_tables(books.detach(), rotation.detach())
+
+
+def _loss(
+    model: Ranker,
+    coded: Callable[[Tensor], Tensor],
+    batch: Rows,
+    counts: NDArray[np.int64],
+    settings: Settings,
+    rng: np.random.Generator,
+) -> Tensor:
+    """How far the model with ``coded`` rows is from the float32 one: divergence of their distributions over items.
+
+    Over a sample of the items, the clicked ones among them, each counted less the more often it is in such samples.
+    """
+    drawn = rng.integers(1, len(counts), settings.sampled, dtype=np.int32)
+    items = np.concatenate((batch.targets, drawn))
+    expected = expected_counts(counts, targets=len(batch.targets), sampled=settings.sampled)[items]
+    log_expected = torch.from_numpy(np.log(expected).astype(np.float32))
+    ids, candidates = torch.from_numpy(batch.histories).long(), torch.from_numpy(items).long()
+    lookup = torch.cat((ids.flatten(), candidates))
+    kept = rng.random((*ids.shape, model.item_embedding.embedding_dim), dtype=np.float32) >= settings.dropout
+    scale = torch.from_numpy(kept) / (1 - settings.dropout)
+
+    def log_shares(rows: Tensor) -> Tensor:
+        clicks = rows[: ids.numel()].view_as(scale) * scale
+        vectors = model.candidate_vectors(rows[ids.numel() :], candidates)
+        logits = model.match_all(model.read_rows(ids, clicks, corrected=False), vectors)
+        return torch.log_softmax(logits - log_expected, dim=1)
+
+    with torch.no_grad():
+        target = log_shares(model.item_embedding.weight.index_select(0, lookup))
+    return torch.nn.functional.kl_div(log_shares(coded(lookup)), target, log_target=True, reduction="batchmean")
