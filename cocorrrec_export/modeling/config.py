@@ -21,7 +21,7 @@ TRANSFORMERS: tuple[str, ...] = ("sasrec", "bert4rec")
 
 def reader_kinds(reader: CloudReader, networks: int) -> list[str]:
     """The kind of each of ``networks`` networks, ``"attention"`` or ``"gru"``."""
-    kinds = ("attention", "gru") if reader == "both" else (reader,)
+    kinds = ("gru", "attention") if reader == "both" else (reader,)
     return [kinds[index % len(kinds)] for index in range(networks)]
 
 

@@ -91,6 +91,8 @@ def plot_comparison(
         for marker, (model, own) in zip(_MARKERS * 2, quality.items(), strict=False):
             axes.errorbar(p50_us[model], own[name].mean, yerr=own[name].std or 0.0, fmt=marker, capsize=3, label=model)
         axes.set(xlabel=f"ranking of 100 candidates, int8 on {target}, us", xscale="log", title=f"NDCG@10, {title}")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("{x:g}")
         axes.grid(alpha=0.3)
     figure.axes[0].legend(fontsize=7)
     save_figure(figure, path, kind, salt=_SALT)

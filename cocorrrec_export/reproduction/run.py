@@ -86,7 +86,7 @@ def read_result(run: Run, folder: Path, settings: dict[str, Any], data: str) -> 
         return None
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-        same = _as_trained(facts["settings"], path) == settings and facts["data"] == data
+        same = as_trained(facts["settings"], path) == settings and facts["data"] == data
     except (ValueError, KeyError, TypeError) as error:
         raise CocorrrecError(f"{path}: damaged ({error}): remove the folder, and it is run again") from None
     if not same:
@@ -95,8 +95,16 @@ def read_result(run: Run, folder: Path, settings: dict[str, Any], data: str) -> 
     return Result(run, facts, {name: tensor.numpy().astype(np.int64) for name, tensor in tensors.items()})
 
 
-def _as_trained(settings: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Settings as this version writes them: a key that an earlier one did not have is at what that one did."""
+def as_trained(settings: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Settings of a result as this version writes them: a key that an earlier one did not have is at what that one did.
+
+    Args:
+        settings: of the result.
+        path: of its file, for errors.
+
+    Raises:
+        UsageError: unknown tables or keys, or values out of range.
+    """
     return settings_of(training.RunConfig.from_tables(_filled(settings, _BEFORE), {}, where=f"{path}, settings"))
 
 

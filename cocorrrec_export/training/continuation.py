@@ -97,4 +97,4 @@ def _training_of(folder: ModelFolder, recipe: str | None) -> dict[str, dict[str,
     if config.architecture in TRANSFORMERS and config.attention == "both":
         training = training | LAST_CLICK
     model = {key: value for key, value in tables["model"].items() if key in _FREE}
-    return {"model": model, "training": training, "cloud": {}}
+    return {"model": model, "training": training, "cloud": tables.get("cloud", {})}

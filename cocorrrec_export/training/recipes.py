@@ -24,8 +24,10 @@ _BEST_TRAINING: dict[str, Any] = {
     "patience": 5,
 }
 _HEAD = {"item_side": "dot", "readout": "residual"}
+_CLOUD_MODEL = {"cloud_reader": "both", "cloud_networks": 3}
+_CLOUD = {"ahead": 5}
 _CHANGES: dict[Architecture, Tables] = {
-    "cocorrrec": {"model": _HEAD | {"correction": "vector", "cloud_networks": 3}},
+    "cocorrrec": {"model": _HEAD},
     # A candidate reads the clicks again: each of the sample costs as much as a history of the others.
     "din": {"model": {}, "training": {"positions": "last", "batch_size": 128, "sampled_items": 64, "epochs": 12}},
     "gru4rec": {"model": _HEAD, "training": {"learning_rate": 0.005}},
@@ -49,10 +51,12 @@ def best(architecture: Architecture, correction: str | None = None) -> Tables:
     changes = _CHANGES[architecture]
     model = {"objective": "sampled_softmax", "dropout": 0.5} | changes["model"]
     training = _BEST_TRAINING | changes.get("training", {})
-    if architecture == "cocorrrec" and correction not in (None, "vector"):
-        model = {key: value for key, value in model.items() if key != "cloud_networks"} | {"correction": correction}
-        training |= _KERNEL if correction == "kernel" else {}
-    return {"model": model, "training": training}
+    if architecture != "cocorrrec":
+        return {"model": model, "training": training}
+    if correction in (None, "vector"):
+        return {"model": model | {"correction": "vector"} | _CLOUD_MODEL, "training": training, "cloud": _CLOUD}
+    kernel = _KERNEL if correction == "kernel" else {}
+    return {"model": model | {"correction": correction}, "training": training | kernel}
 
 
 def best_of(architecture: str, correction: str) -> Tables:

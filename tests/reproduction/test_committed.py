@@ -15,7 +15,7 @@ from cocorrrec_export.errors import UsageError
 from cocorrrec_export.metrics import METRICS
 from cocorrrec_export.reproduction.comparison import CLOUD
 from cocorrrec_export.reproduction.plan import ROWS, Run, read_config, with_run
-from cocorrrec_export.reproduction.run import read_result, settings_of
+from cocorrrec_export.reproduction.run import as_trained, read_result, settings_of
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER, RUNS = ROOT / "docs" / "reproduction", ROOT / "benchmarks" / "runs"
@@ -59,7 +59,7 @@ def test_the_comparison_follows_from_the_runs(report: Path) -> None:
             run = Run(row=row, learning_rate=rates["chosen"], seed=seed, recipe="best")
             folder = RUNS / report.name / run.name
             facts = json.loads((folder / "result.json").read_text())
-            result = read_result(run, folder, facts["settings"], facts["data"])
+            result = read_result(run, folder, as_trained(facts["settings"], folder), facts["data"])
             assert result is not None
             assert result.facts["settings"]["model"] == results["settings"][row]["model"]
             measured.append(result)

@@ -548,6 +548,7 @@ def test_the_best_recipe_gives_way_to_what_is_said(
     model = ModelConfig.from_dict(config.model | {"vocab_size": 9}, where="test")
     found = (model.correction, model.item_side, model.objective)
     assert (*found, config.training.positions, config.training.learning_rate) == expected
+    assert config.cloud_training().ahead == (5 if model.correction == "vector" else 1) and config.training.ahead == 1
     paper = recipes.read_settings(path, overrides, "paper")
     assert paper == RunConfig.read(path, overrides)
     with pytest.raises(UsageError, match="unknown recipe 'bets'"):
