@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cocorrrec_export.extras import quiet, require
+from cocorrrec_export.modeling.ranker import Ranker
 
 CENTROIDS = 256
 _BLOCK = 65_536
@@ -16,6 +17,8 @@ _MOST_ROWS = 256 * CENTROIDS
 """Rows that are fitted to: what k-means draws of a larger table anyway."""
 _ROTATION_ROUNDS, _ROTATION_ROWS = 30, 32_768
 """How often, and from how many rows at most, the rotation is made better."""
+_USERS = 4096
+"""Random histories that say where users are."""
 _SEED = 7
 
 
@@ -54,7 +57,35 @@ class Calibrated:
     """What the manifest says of it."""
 
 
-def fit_codes(weight: Tensor, books: int, *, metric: Tensor | None = None, shares: Tensor | None = None) -> Codes:
+def fit_table(model: Ranker, books: int, *, length: int) -> Codes:
+    """:func:`fit_codes` of a model's item table, where errors count as they change scores.
+
+    A score is the product of a row and a user, and users are far from even: some directions matter a hundred times as
+    much as others. They are read from random histories, whose users spread much as people do.
+
+    Args:
+        model: in evaluation mode.
+        books: M.
+        length: L, clicks in a history.
+    """
+    weight = model.item_embedding.weight.detach()
+    return fit_codes(weight, books, metric=_user_metric(model, length))
+
+
+@torch.no_grad()
+def _user_metric(model: Ranker, length: int) -> Tensor | None:
+    """What an error of a row does to a score, on average over users: ``[D, D]``; None where no product makes it."""
+    weight = model.item_embedding.weight
+    if not (model.one_state and torch.equal(model.item_side(weight[:2]), weight[:2])):
+        return None
+    ids = torch.randint(1, len(weight), (_USERS, length), generator=torch.Generator().manual_seed(_SEED))
+    users = model.user_state(ids, corrected=False)
+    found = users.T @ users / len(users)
+    # Rows are read as clicks too: no direction counts for nothing.
+    return found + found.trace() / len(found) * torch.eye(len(found))
+
+
+def fit_codes(weight: Tensor, books: int, *, metric: Tensor | None = None) -> Codes:
     """Rotate a table so that its features fall into ``books`` even parts (OPQ), and quantize each by k-means.
 
     The same table gives the same codes. The cost of the fit does not grow with V; that of naming codes does.
@@ -63,7 +94,6 @@ def fit_codes(weight: Tensor, books: int, *, metric: Tensor | None = None, share
         weight: ``[V, D]`` float32.
         books: M; divides D.
         metric: ``[D, D]``, positive definite: an error ``e`` of a row counts ``e metric e^T``; None: its square.
-        shares: ``[V]``, how much each row counts, above 0; None: all the same.
 
     Raises:
         ValueError: M does not divide D.
@@ -77,7 +107,7 @@ def fit_codes(weight: Tensor, books: int, *, metric: Tensor | None = None, share
         import faiss
     rows = weight.detach().numpy()
     root, back = _roots(metric, size)
-    sample: NDArray[np.float32] = _sample(rows, shares) @ root
+    sample: NDArray[np.float32] = _sample(rows) @ root
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)  # sums of several threads come in any order
     try:
@@ -138,21 +168,11 @@ def _least_missed(
     return np.array(least)
 
 
-def _sample(rows: NDArray[np.float32], shares: Tensor | None) -> NDArray[np.float32]:
+def _sample(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows to fit to, without the padding; a small table's again and again, since there must be one a centroid."""
     items = rows[1:]
-    if shares is not None:
-        return _drawn(items, shares.double().numpy()[1:])
     if len(items) > _MOST_ROWS:
         chosen = np.sort(np.random.default_rng(_SEED).choice(len(items), _MOST_ROWS, replace=False))
         return np.ascontiguousarray(items[chosen])
     repeats = -(-CENTROIDS // max(1, len(items)))
     return np.ascontiguousarray(np.tile(items, (repeats, 1)))
-
-
-def _drawn(items: NDArray[np.float32], shares: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Rows, each as often as its share says, to within one."""
-    count = min(_MOST_ROWS, max(CENTROIDS, 2 * len(items)))
-    ends = np.cumsum(shares)
-    chosen = np.searchsorted(ends, (np.arange(count) + 0.5) * (ends[-1] / count))
-    return np.ascontiguousarray(items[np.random.default_rng(_SEED).permutation(chosen)])

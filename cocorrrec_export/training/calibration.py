@@ -1,9 +1,9 @@
-"""Codes of an item table that keep what a model looks for: fitted to its users, trained to give its scores.
+"""Codes of an item table that keep what a model looks for: trained to give its scores to its users.
 
-Plain product quantization makes every row's error small. What a ranking loses by an error depends on where users are
-and which items they look for, which training clicks show. So errors are weighed by both; then the codebooks, 16 or 8
-times 256 short vectors, and the rotation behind them are trained to give the float32 model's distribution over items
-after each click. Codes, and all other weights, stay.
+Product quantization makes the errors of rows small. What a ranking loses by an error depends on who is ranked for and
+on what else is near, which training clicks show. So the codebooks, 16 or 8 times 256 short vectors, and the rotation
+behind them are trained to give the float32 model's distribution over items after each click. Codes, and all other
+weights, stay.
 
 The model was trained on these clicks, and is surer of the next one than it is with any other user. So features of the
 clicks are dropped, the same ones for both: else codebooks learn what the model learned by heart.
@@ -25,7 +25,7 @@ from cocorrrec_export.data.held_out import interactions_of
 from cocorrrec_export.data.splits import Examples, Rows, leave_last_out
 from cocorrrec_export.data.windows import training_counts
 from cocorrrec_export.errors import CocorrrecError
-from cocorrrec_export.forms.quantizer import Calibrated, Codes, fit_codes
+from cocorrrec_export.forms.quantizer import Calibrated, Codes, fit_table
 from cocorrrec_export.forms.weights import CODEBOOKS
 from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.modeling.store import ModelFolder
@@ -33,11 +33,7 @@ from cocorrrec_export.training.loop import Listener
 from cocorrrec_export.training.losses import expected_counts
 
 _MOST = 1 << 17
-"""Training clicks of an epoch: those of a large data set are drawn anew in each."""
-_USERS = 1 << 14
-"""Training clicks whose users say how errors are weighed."""
-_RIDGE = 1.0
-"""Of the users' mean square, what an error in any direction counts at the least: rows are read as clicks too."""
+"""Training clicks of an epoch: those of a large data set are drawn again in each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +85,7 @@ def calibrate(
     counts = training_counts(interactions)
     with _one_thread():
         listener.on_work("fitting codes")
-        metric = _metric(model, clicks, settings.seed)
-        weight = model.item_embedding.weight.detach()
-        codes = fit_codes(weight, CODEBOOKS[embedding], metric=metric, shares=torch.from_numpy(counts + 1.0))
+        codes = fit_table(model, CODEBOOKS[embedding], length=folder.config.sequence_length)
         losses, codes = _train(model, codes, clicks, counts, settings, listener)
     facts = {"interactions_sha256": interactions.sha256, "clicks": len(clicks), "losses": losses} | asdict(settings)
     return Calibrated(codes, facts)
@@ -111,25 +105,6 @@ def _one_thread() -> Iterator[None]:
 def _drawn(count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Some of ``count`` training clicks: each once, or of very many :data:`_MOST`."""
     return rng.permutation(count) if count <= _MOST else rng.integers(0, count, _MOST)
-
-
-@torch.no_grad()
-def _metric(model: Ranker, clicks: Examples, seed: int) -> Tensor | None:
-    """What an error of a row costs a score, on average over users: ``[D, D]``; None where no product says it."""
-    some = model.item_embedding.weight[:2]
-    if not (model.one_state and torch.equal(model.item_side(some), some)):
-        return None
-    rng = np.random.default_rng(seed)
-    rows = (
-        np.sort(rng.permutation(len(clicks))[:_USERS]) if len(clicks) <= _MOST else rng.integers(0, len(clicks), _USERS)
-    )
-    size = model.item_embedding.embedding_dim
-    found = torch.zeros(size, size)
-    for part in np.array_split(rows, -(-len(rows) // 1024)):
-        users = model.user_state(torch.from_numpy(clicks.cut(part).histories).long(), corrected=False)
-        found += users.T @ users
-    found /= len(rows)
-    return found + _RIDGE * found.trace() / size * torch.eye(size)
 
 
 def _train(
