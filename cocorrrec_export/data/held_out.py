@@ -9,9 +9,10 @@ import torch
 from cocorrrec_export.data.catalogue import items_of_model
 from cocorrrec_export.data.evaluation_set import Compared, EarlierClicks, EvaluationSet
 from cocorrrec_export.data.files.detection import AUTO
+from cocorrrec_export.data.files.streaming import OnBytes
 from cocorrrec_export.data.interactions import Interactions
 from cocorrrec_export.data.negatives import NegativeSampler, evaluation_candidates
-from cocorrrec_export.data.sources import DataSource, OnBytes, load_source
+from cocorrrec_export.data.sources import DataSource, load_source
 from cocorrrec_export.data.splits import Split, leave_last_out
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.modeling.store import ModelFolder
