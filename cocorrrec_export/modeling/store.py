@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from cocorrrec_export.modeling.ranker import Ranker
 
 FORMAT = 1
+MOST_PROBLEMS = 5
+"""Of a file of tensors, in an error."""
 _TABLES = ("config", "data", "training", "metrics", "files")
 _DIGESTS = ("weights_sha256", "sha256", "content_sha256")
 _KEYS = {"format", "name", "toolkit_version", *_DIGESTS, *_TABLES}
@@ -222,7 +224,8 @@ def load_model(folder: ModelFolder) -> "Ranker":
         elif not bool(have.isfinite().all()):
             problems.append(f"{name} holds values that are not finite")
     if problems:
-        raise CocorrrecError(f"{folder.weights_path}: " + "; ".join(sorted(problems)))
+        further = [f"and {len(problems) - MOST_PROBLEMS} more"] if len(problems) > MOST_PROBLEMS else []
+        raise CocorrrecError(f"{folder.weights_path}: " + "; ".join(sorted(problems)[:MOST_PROBLEMS] + further))
     model.load_state_dict(tensors)
     return model.eval()
 

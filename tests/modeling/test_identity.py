@@ -67,6 +67,15 @@ def test_another_function_has_another_identity(copied: Path, tiny: ModelFolder, 
     assert not open_model(copied).verified and open_model(copied).sha256 == changed.sha256
 
 
+def test_of_many_tensors_that_do_not_fit_an_error_names_some(copied: Path) -> None:
+    said = read(copied)
+    said["config"]["hidden_size"] *= 2
+    write_description(copied, said)
+    with pytest.raises(CocorrrecError, match=r"the config wants .*; and \d+ more$") as caught:
+        load_model(open_model(copied))
+    assert str(caught.value).count(";") == 5
+
+
 def test_a_name_is_no_part_of_the_function(copied: Path, tiny: ModelFolder) -> None:
     write_description(copied, read(copied) | {"name": "another"})
     assert open_model(copied).sha256 == tiny.sha256
