@@ -507,7 +507,7 @@ def test_networks_of_a_cloud_look_ahead_in_turn(
         resume=False,
         listener=loop.Listener(),
     )
-    kinds = {"attention": "A", "gru": "G", "both": "AG"}[reader] * 4
+    kinds = {"attention": "A", "gru": "G", "both": "GA"}[reader] * 4
     assert [(name[0], ahead, seed) for name, ahead, seed in seen] == [
         (kinds[index], ahead, 300 + index) for index, ahead in enumerate(expected)
     ]
