@@ -161,8 +161,7 @@ def program_memory(size: int) -> Iterator[None]:
 
     taken = int(statm.read_text().split()[5]) * resource.getpagesize()  # data and stacks
     soft, most = resource.getrlimit(resource.RLIMIT_DATA)
-    allowed = [taken + more, *(limit for limit in (soft, most) if limit != resource.RLIM_INFINITY)]
-    resource.setrlimit(resource.RLIMIT_DATA, (min(allowed), most))
+    resource.setrlimit(resource.RLIMIT_DATA, (_least(taken + more, soft, most), most))
     try:
         yield
     except MemoryError:
@@ -178,5 +177,12 @@ def _limit_memory() -> None:
         return
     for limit, wanted in ((resource.RLIMIT_AS, MEMORY_BYTES), (resource.RLIMIT_CORE, 0)):
         _, most = resource.getrlimit(limit)  # a shell or container may allow less, which cannot be raised
-        least = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+        least = _least(wanted, most)
         resource.setrlimit(limit, (least, least))
+
+
+def _least(wanted: int, *limits: int) -> int:
+    """The least of what is wanted and the limits that there are."""
+    import resource
+
+    return min([wanted, *(limit for limit in limits if limit != resource.RLIM_INFINITY)])

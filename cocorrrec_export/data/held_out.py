@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,19 +86,15 @@ def interactions_of(folder: ModelFolder, data_file: Path, progress: OnBytes | No
         CocorrrecError: the file holds other items than the model knows, or the model does not know their ids.
         UsageError: the file does not exist, or cannot be read so.
     """
-    facts = folder.data
-    if not facts:
+    if not folder.data:
         raise CocorrrecError(
             f"model {folder.name} does not know the external ids of its items, so {data_file} cannot be read for it: "
             "import it again with --items FILE"
         )
     source = source_of(folder)
-    try:
-        expected = facts["vocabulary_sha256"]
-    except KeyError as error:
-        raise CocorrrecError(f"{folder.path / 'model.toml'}, [data]: key {error} is missing") from None
+    expected = _fact(folder, "vocabulary_sha256")
     interactions = load_source(data_file, source, progress=progress)
-    if facts.get("item_order") == CATALOG:
+    if folder.data.get("item_order") == CATALOG:
         interactions = interactions.in_order_of(items_of_model(folder)[0])
     if interactions.vocabulary_sha256 != expected:
         raise CocorrrecError(
@@ -106,6 +103,13 @@ def interactions_of(folder: ModelFolder, data_file: Path, progress: OnBytes | No
             f"{folder.config.vocab_size - 1} items with digest {expected[:16]}...: this is not its data"
         )
     return interactions
+
+
+def _fact(folder: ModelFolder, key: str) -> Any:
+    try:
+        return folder.data[key]
+    except KeyError:
+        raise CocorrrecError(f"{folder.path / 'model.toml'}, [data]: key '{key}' is missing") from None
 
 
 def held_out_set(folder: ModelFolder, data_file: Path | None = None) -> EvaluationSet:
@@ -123,14 +127,10 @@ def held_out_set(folder: ModelFolder, data_file: Path | None = None) -> Evaluati
         path = folder.evaluation_path
         return EvaluationSet.load(path, vocab_size=folder.config.vocab_size, sha256=folder.files.get(path.name))
     interactions = interactions_of(folder, data_file)
-    facts = folder.data
-    try:
-        negatives, seed = facts["negatives"], facts["evaluation_seed"]
-    except KeyError as error:
-        raise CocorrrecError(f"{folder.path / 'model.toml'}, [data]: key {error} is missing") from None
+    negatives, seed = _fact(folder, "negatives"), _fact(folder, "evaluation_seed")
     split = leave_last_out(interactions, sequence_length=folder.config.sequence_length)
     sampler = NegativeSampler(interactions)
     held_out = evaluation_set(interactions, split, sampler, part=TEST, negatives=negatives, seed=seed)
-    trained_on = facts.get("interactions_sha256")
+    trained_on = folder.data.get("interactions_sha256")
     compared: Compared = "unknown" if trained_on is None else "same" if trained_on == interactions.sha256 else "other"
     return replace(held_out, compared=compared)

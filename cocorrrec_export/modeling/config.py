@@ -146,7 +146,7 @@ class ModelConfig:
     cloud_reader: CloudReader = "attention"
     """Of what kind the networks of the cloud model of ``correction = "vector"`` are: two blocks of attention; a GRU
     whose output is added to the last click and normed, as the user state with ``readout = "residual"`` is; or both in
-    turn, attention first."""
+    turn, a GRU first."""
     cloud_networks: int = 1
     """Networks of the cloud model of ``correction = "vector"``, whose vectors are averaged."""
     cloud_dropout: float = 0.2

@@ -15,6 +15,7 @@ from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.curves import LENGTHS, PAPER_BATCH, FlopCurve
 from cocorrrec_export.modeling.flops import forward_curve
+from cocorrrec_export.modeling.threads import one_thread
 from cocorrrec_export.reproduction.plan import MINI_BATCH_LENGTH
 
 TIMED_CALLS = 200
@@ -88,12 +89,8 @@ def peak_bytes(config: ModelConfig) -> int:
 @torch.inference_mode()
 def inference_times(config: ModelConfig, mini_batches: Sequence[int]) -> dict[int, float]:
     """Milliseconds that the plain model takes to read one user at L = 20, on one thread: medians, by mini-batch."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         return {size: _inference_time(config, size) for size in mini_batches}
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _inference_time(config: ModelConfig, mini_batch: int) -> float:

@@ -9,9 +9,8 @@ The model was trained on these clicks, and is surer of the next one than it is w
 clicks are dropped, the same ones for both: else codebooks learn what the model learned by heart.
 """
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +28,7 @@ from cocorrrec_export.forms.quantizer import Calibrated, Codes, fit_table
 from cocorrrec_export.forms.weights import CODEBOOKS
 from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.modeling.store import ModelFolder
+from cocorrrec_export.modeling.threads import one_thread
 from cocorrrec_export.training.loop import Listener
 from cocorrrec_export.training.losses import expected_counts
 
@@ -83,23 +83,12 @@ def calibrate(
     if not len(clicks):
         raise CocorrrecError(f"{data_file}: no user has a click to calibrate with: each needs at least 4")
     counts = training_counts(interactions)
-    with _one_thread():
+    with one_thread():
         listener.on_work("fitting codes")
         codes = fit_table(model, CODEBOOKS[embedding], length=folder.config.sequence_length)
         losses, codes = _train(model, codes, clicks, counts, settings, listener)
     facts = {"interactions_sha256": interactions.sha256, "clicks": len(clicks), "losses": losses} | asdict(settings)
     return Calibrated(codes, facts)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums of several threads come in any order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _drawn(count: int, rng: np.random.Generator) -> NDArray[np.int64]:
