@@ -29,7 +29,8 @@ class Windows:
 
         Args:
             rows: which windows.
-            ahead: a click's target is one of so many training clicks after it, or of as many as there are.
+            ahead: a click's target is one of so many training clicks after it, or of as many as there are: of n, the
+                one at distance k with a chance of log(1 + 1 / k) / log(n + 1), so that near ones are likelier.
             rng: draws which one; not read where ``ahead`` is 1.
         """
         user = np.searchsorted(self.starts, rows, side="right") - 1
@@ -43,7 +44,8 @@ class Windows:
         if ahead > 1:
             assert rng is not None
             room = (self.interactions.offsets[user] + inputs)[:, None] - source  # training clicks after each
-            further += rng.integers(0, np.where(is_click, np.minimum(room, ahead), 1))
+            reach = np.where(is_click, np.minimum(room, ahead), 1)
+            further = np.minimum((reach + 1.0) ** rng.random(source.shape), reach).astype(np.int64)
         items = self.interactions.items
         histories, targets = (np.where(is_click, items[at], 0) for at in (source, source + further))
         return Rows(user.astype(np.int32), histories.astype(np.int32), targets.astype(np.int32))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.modeling.build import build_model
-from cocorrrec_export.modeling.config import ModelConfig, reader_kinds
+from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.ranker import Ranker, last_position
 from cocorrrec_export.modeling.vector import VectorCloud, VectorReader
@@ -19,7 +19,7 @@ from cocorrrec_export.training.loop import WITHOUT, Listener, TrainingData, fit,
 from cocorrrec_export.training.scoring import BATCH, Measured, measure, read_users
 from cocorrrec_export.training.start import Start
 
-WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.7, 2.0)
+WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.3, 1.6, 2.0, 2.5, 3.2, 4.0)
 """Shares of the cloud's vector that are tried on validation; with 0 the cloud changes nothing."""
 
 
@@ -76,8 +76,7 @@ def train_cloud(
         phone: the trained on-device model.
         config: of the whole model, with ``correction = "vector"``.
         data: as the phone's; the validation slice must have the users' earlier clicks.
-        training: settings of each network; ``positions`` is ``"all"``. Every second network of a kind predicts the next
-            click, the others as ``ahead`` says: what errs in different ways is worth more in a mean.
+        training: settings of each network; ``positions`` is ``"all"``, and each network has a seed of its own.
         checkpoints: the file of network i.
         resume: continue from the checkpoints that exist.
         listener: receives progress.
@@ -103,7 +102,7 @@ def train_cloud(
     records: list[dict[str, float]] = []
     for index, reader in enumerate(_readers(model.gcn)):
         listener.on_stage(f"cloud network {index + 1} of {config.cloud_networks}", training.epochs)
-        own = _of_network(training, config, index)
+        own = dataclasses.replace(training, positions="all", seed=training.seed * 100 + index)
         state = _fit_reader(
             model, reader, config, data, own, blend, checkpoints(index), resume=resume, listener=listener
         )
@@ -115,13 +114,6 @@ def train_cloud(
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     return model, records
-
-
-def _of_network(training: TrainConfig, config: ModelConfig, index: int) -> TrainConfig:
-    """Settings of network ``index``: every second one of a kind predicts the next click, whatever ``ahead`` says."""
-    kinds = len(set(reader_kinds(config.cloud_reader, config.cloud_networks)))
-    ahead = training.ahead if index // kinds % 2 == 0 else 1
-    return dataclasses.replace(training, positions="all", seed=training.seed * 100 + index, ahead=ahead)
 
 
 def _fit_reader(

@@ -44,7 +44,8 @@ class TrainConfig:
     """What is predicted: one click per history, from all before it (released), or the next one after every click of a
     window of consecutive clicks, which needs a model that reads no later click into an earlier position."""
     ahead: int = 1
-    """With ``positions = "all"``: a click predicts one of the next so many clicks, drawn again in each epoch."""
+    """With ``positions = "all"``: a click predicts one of the next so many clicks, the nearer the likelier, drawn again
+    in each epoch."""
     batch_size: int = 205
     """Predicted clicks per step, about as many with ``positions = "all"``."""
     negatives: int = 4

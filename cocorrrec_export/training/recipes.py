@@ -24,8 +24,8 @@ _BEST_TRAINING: dict[str, Any] = {
     "patience": 5,
 }
 _HEAD = {"item_side": "dot", "readout": "residual"}
-_CLOUD_MODEL = {"cloud_reader": "both", "cloud_networks": 3}
-_CLOUD = {"ahead": 5}
+_CLOUD_MODEL = {"cloud_reader": "both", "cloud_networks": 2}
+_CLOUD = {"ahead": 20}
 _CHANGES: dict[Architecture, Tables] = {
     "cocorrrec": {"model": _HEAD},
     # A candidate reads the clicks again: each of the sample costs as much as a history of the others.

@@ -59,6 +59,29 @@ def test_a_target_may_be_further_ahead_but_not_held_out() -> None:
     assert seen == {1: {2, 3, 4}, 2: {3, 4, 5}, 3: {4, 5, 6}, 4: {5, 6, 7}, 5: {6, 7}, 6: {7}, 13: {14}}
 
 
+@pytest.mark.parametrize("ahead", [1, 2, 7])
+def test_near_targets_are_likelier(ahead: int) -> None:
+    """Each distance k with a chance of log(1 + 1 / k) over log(n + 1), where n clicks are within reach."""
+    clicks = 40
+    windows = training_windows(made([list(range(1, clicks + 1))], clicks), length=100, rng=np.random.default_rng(0))
+    rng, drawn = np.random.default_rng(2), Counter[tuple[int, int]]()
+    rounds = 4000
+    for _ in range(rounds):
+        _, histories, targets = windows.cut(np.arange(len(windows)), ahead=ahead, rng=rng)
+        drawn.update(
+            (min(ahead, clicks - 2 - click), target - click)
+            for click, target in zip(histories[0].tolist(), targets[0].tolist(), strict=True)
+            if target
+        )
+    of_reach = Counter[int]()
+    for (reach, _), count in drawn.items():
+        of_reach[reach] += count
+    assert set(of_reach) == set(range(1, ahead + 1))
+    for (reach, distance), count in drawn.items():
+        share, n = np.log1p(1 / distance) / np.log(reach + 1), of_reach[reach]
+        assert abs(count / n - share) < 5 * np.sqrt(share * (1 - share) / n) + 1e-12, (reach, distance)
+
+
 def test_counts_leave_out_what_is_held_out() -> None:
     counts = training_counts(made([[1, 2, 2, 3, 1], [3, 2, 1]], 3))
     assert counts.tolist() == [0, 1, 2, 1]

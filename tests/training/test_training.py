@@ -479,13 +479,10 @@ def test_both_halves_by_one_command(tmp_path: Path) -> None:
     assert max(found, key=lambda weight: (found[weight], -weight)) == pytest.approx(whole.gcn.weight.item())
 
 
-@pytest.mark.parametrize(
-    ("reader", "expected"), [("attention", [5, 1, 5, 1]), ("gru", [5, 1, 5, 1]), ("both", [5, 5, 1, 1])]
-)
-def test_networks_of_a_cloud_look_ahead_in_turn(
-    monkeypatch: pytest.MonkeyPatch, reader: CloudReader, expected: list[int]
+@pytest.mark.parametrize(("reader", "kinds"), [("attention", "AAAA"), ("gru", "GGGG"), ("both", "GAGA")])
+def test_networks_of_a_cloud_are_trained_from_seeds_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, reader: CloudReader, kinds: str
 ) -> None:
-    """One of a kind as ``ahead`` says, the next of that kind one click."""
     seen: list[tuple[str, int, int]] = []
 
     def watch(model: cloud.CloudTrainee, _: object, config: TrainConfig, **options: object) -> RunState:  # noqa: ARG001
@@ -507,9 +504,8 @@ def test_networks_of_a_cloud_look_ahead_in_turn(
         resume=False,
         listener=loop.Listener(),
     )
-    kinds = {"attention": "A", "gru": "G", "both": "GA"}[reader] * 4
     assert [(name[0], ahead, seed) for name, ahead, seed in seen] == [
-        (kinds[index], ahead, 300 + index) for index, ahead in enumerate(expected)
+        (kind, 5, 300 + index) for index, kind in enumerate(kinds)
     ]
 
 
@@ -548,7 +544,7 @@ def test_the_best_recipe_gives_way_to_what_is_said(
     model = ModelConfig.from_dict(config.model | {"vocab_size": 9}, where="test")
     found = (model.correction, model.item_side, model.objective)
     assert (*found, config.training.positions, config.training.learning_rate) == expected
-    assert config.cloud_training().ahead == (5 if model.correction == "vector" else 1) and config.training.ahead == 1
+    assert config.cloud_training().ahead == (20 if model.correction == "vector" else 1) and config.training.ahead == 1
     paper = recipes.read_settings(path, overrides, "paper")
     assert paper == RunConfig.read(path, overrides)
     with pytest.raises(UsageError, match="unknown recipe 'bets'"):
