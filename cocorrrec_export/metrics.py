@@ -11,6 +11,10 @@ FULL = "full:"
 """In front of the name of a metric over the whole catalog, where it could be taken for one over sampled negatives."""
 BOTH = "both:"
 """In front of the name of a metric: its geometric mean over both protocols."""
+EXPECTED = "expected:"
+"""In front of the name of a metric among sampled negatives: its mean over all draws of them, not that of one draw."""
+EXPECTED_METRICS = tuple(name for name in METRICS if "@" in name)
+"""Those that a draw moves much."""
 FULL_METRICS = (*METRICS, "mrr")
 """Metrics over the whole catalog: those over sampled negatives, and the mean reciprocal rank."""
 
@@ -121,6 +125,34 @@ def metrics_of_places(
     result |= {f"ndcg@{k}": np.where(rank < k, 1.0 / np.log2(rank + 2.0), 0.0) for k in CUTOFFS}
     result |= {f"hr@{k}": (rank < k).astype(np.float64) for k in CUTOFFS}
     return result
+
+
+def expected_metrics(full: Places, *, negatives: int) -> dict[str, NDArray[np.float64]]:
+    """Metrics among sampled negatives, on average over all draws of them: they follow from the place among all items.
+
+    Args:
+        full: where each user's positive is in the whole catalog.
+        negatives: how many different items are drawn, each as likely as any other.
+
+    Returns:
+        Each of :data:`EXPECTED_METRICS`, ``[users]``.
+    """
+    before = full.above.astype(np.int64) + full.tied
+    items = np.broadcast_to(full.negatives, before.shape)
+    drawn = np.minimum(negatives, items)
+    log_factorial = np.concatenate(([0.0], np.cumsum(np.log(np.arange(1.0, items.max() + 1.0)))))
+
+    def log_choices(n: NDArray[np.int64], k: NDArray[np.int64]) -> NDArray[np.float64]:
+        possible = (k >= 0) & (k <= n)
+        inside = np.clip(k, 0, n)
+        return np.where(possible, log_factorial[n] - log_factorial[inside] - log_factorial[n - inside], -np.inf)
+
+    rank = np.arange(CUTOFFS[-1])  # 0 is the best
+    found = log_choices(before[:, None], rank) + log_choices((items - before)[:, None], drawn[:, None] - rank)
+    chance = np.exp(found - log_choices(items, drawn)[:, None])  # [users, ranks]
+    gain = 1.0 / np.log2(rank + 2.0)
+    result = {f"ndcg@{k}": chance[:, :k] @ gain[:k] for k in CUTOFFS}
+    return result | {f"hr@{k}": chance[:, :k].sum(1) for k in CUTOFFS}
 
 
 def ranking_metrics(scores: NDArray[np.floating]) -> dict[str, float]:

@@ -1,11 +1,20 @@
 """Metrics by hand."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 
-from cocorrrec_export.metrics import METRICS, per_user_metrics, ranking_metrics
+from cocorrrec_export.metrics import (
+    EXPECTED_METRICS,
+    METRICS,
+    Places,
+    expected_metrics,
+    metrics_of_places,
+    per_user_metrics,
+    ranking_metrics,
+)
 
 
 def test_by_hand() -> None:
@@ -40,3 +49,25 @@ def test_the_last_rank_that_counts() -> None:
 def test_refuses(scores: np.ndarray) -> None:
     with pytest.raises(ValueError, match="scores"):
         ranking_metrics(scores)
+
+
+@pytest.mark.parametrize("negatives", [1, 4, 8, 9, 30])
+def test_what_is_expected_is_the_mean_over_all_draws(negatives: int) -> None:
+    """Of catalogs of 8 and 9 other items, whose draws can all be made; more than there are means all of them."""
+    above, tied, items = np.array([0, 2, 7, 3]), np.array([0, 1, 0, 5]), np.array([8, 9, 8, 9])
+    found = expected_metrics(Places(above, tied, items), negatives=negatives)
+    assert set(found) == set(EXPECTED_METRICS)
+    for user in range(len(items)):
+        drawn = min(negatives, int(items[user]))
+        draws = np.array(list(itertools.combinations(range(items[user]), drawn)))
+        places = (draws < above[user]).sum(1), ((draws >= above[user]) & (draws < above[user] + tied[user])).sum(1)
+        each = metrics_of_places(*places, negatives=drawn)
+        for name in EXPECTED_METRICS:
+            assert found[name][user] == pytest.approx(each[name].mean(), abs=1e-12), name
+
+
+def test_what_is_expected_of_a_large_catalog() -> None:
+    """A million items, none or all of them before the target, and the share of draws that miss one of them."""
+    places = Places(np.array([0, 999_999, 1]), np.array([0, 0, 0]), 999_999)
+    found = expected_metrics(places, negatives=100)
+    assert found["ndcg@5"].tolist() == pytest.approx([1.0, 0.0, 1 - 100 / 999_999 * (1 - 1 / math.log2(3))])

@@ -18,11 +18,15 @@ from rich.table import Table
 
 from cocorrrec_export.cli.console import literal
 from cocorrrec_export.data.statistics import Statistics
+from cocorrrec_export.metrics import EXPECTED, EXPECTED_METRICS
 from cocorrrec_export.reproduction.plan import Run
 from cocorrrec_export.reproduction.run import Result
 from cocorrrec_export.reproduction.schedule import Watcher
 from cocorrrec_export.text import printable
 from cocorrrec_export.training.loop import Listener
+
+_SHOWN = ("loss", "uauc", "ndcg@10", "hr@10", *(EXPECTED + x for x in EXPECTED_METRICS), "full:ndcg@10", "weight")
+"""Values of an epoch that its line has, where there are such."""
 
 
 class _Bars:
@@ -92,8 +96,7 @@ class TrainingProgress(_Bars, Listener):
 
     def on_epoch_end(self, record: dict[str, float], *, best: bool) -> None:
         """Print the epoch's line."""
-        names = ("loss", "uauc", "ndcg@10", "hr@10", "full:ndcg@10", "weight")
-        shown = "  ".join(f"{name} {record[name]:.4f}" for name in names if name in record)
+        shown = "  ".join(f"{name} {record[name]:.4f}" for name in _SHOWN if name in record)
         self._progress.console.print(f"epoch {record['epoch']:.0f}  {shown}{'  best' if best else ''}")
 
 

@@ -16,7 +16,7 @@ from cocorrrec_export.modeling.vector import VectorCloud, VectorReader
 from cocorrrec_export.training.checkpoint import RunState
 from cocorrrec_export.training.config import TrainConfig
 from cocorrrec_export.training.loop import WITHOUT, Listener, TrainingData, fit, monitored, reads_catalog, record_of
-from cocorrrec_export.training.scoring import BATCH, Measured, measure, read_users
+from cocorrrec_export.training.scoring import BATCH, Measured, catalog_places_of_sums, measure, read_users
 from cocorrrec_export.training.start import Start
 
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.3, 1.6, 2.0, 2.5, 3.2, 4.0)
@@ -98,7 +98,7 @@ def train_cloud(
         parameter.requires_grad_(False)
     model.eval()
     assert isinstance(model.gcn, VectorCloud)
-    blend = _Blend(model, data.validation)
+    blend = _Blend(model, data.validation, training.monitor)
     records: list[dict[str, float]] = []
     for index, reader in enumerate(_readers(model.gcn)):
         listener.on_stage(f"cloud network {index + 1} of {config.cloud_networks}", training.epochs)
@@ -109,7 +109,7 @@ def train_cloud(
         records += [{"network": index + 1.0} | record for record in state.records]
     cloud, table = model.gcn, model.item_embedding
     vectors = blend.vectors(lambda ids: cloud.mean(ids, table(ids)), cloud.length)
-    weight, _ = blend.best(vectors, training.monitor)
+    weight, _ = blend.best(vectors)
     cloud.weight.fill_(weight)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
@@ -132,8 +132,8 @@ def _fit_reader(
 
     def validate() -> dict[str, float]:
         vectors = blend.vectors(lambda ids: trainee.user_state(ids), config.cloud_length)
-        weight, measured = blend.best(vectors, training.monitor)
-        return record_of(measured) | blend.alone | {"weight": weight}
+        weight, measured = blend.best(vectors)
+        return record_of(measured, training.monitor) | blend.alone | {"weight": weight}
 
     state = fit(
         trainee,
@@ -158,12 +158,12 @@ class _Blend:
     """What the phone ranks like with some share of some vectors; 256 bytes per user are kept."""
 
     @torch.no_grad()
-    def __init__(self, model: CoCorrRec, held_out: EvaluationSet) -> None:
-        self._model, self._held_out = model, held_out
+    def __init__(self, model: CoCorrRec, held_out: EvaluationSet, monitor: str) -> None:
+        self._model, self._held_out, self._monitor = model, held_out, monitor
         parts = [read_users(model, held_out, rows, corrected=False) for rows in held_out.batches(BATCH)]
         self._users = torch.cat(parts)  # [U, D]
         alone = self.measure(torch.zeros_like(self._users), 0.0, full=True)
-        self.alone = {name + WITHOUT: value for name, value in record_of(alone).items()}
+        self.alone = {name + WITHOUT: value for name, value in record_of(alone, monitor).items()}
 
     @torch.no_grad()
     def vectors(self, read: Callable[[Tensor], Tensor], length: int) -> Tensor:
@@ -180,9 +180,12 @@ class _Blend:
         users = self._users + weight * vectors
         return measure(self._model, self._held_out, full=full, user=lambda rows: users[rows])
 
-    def best(self, vectors: Tensor, monitor: str) -> tuple[float, Measured]:
-        """The weight of :data:`WEIGHTS` with the best ``monitor``, the smallest of equals, and all metrics with it."""
-        full = reads_catalog(monitor)
-        values = {weight: monitored(record_of(self.measure(vectors, weight, full=full)), monitor) for weight in WEIGHTS}
+    def best(self, vectors: Tensor) -> tuple[float, Measured]:
+        """The weight of :data:`WEIGHTS` with the best monitored value, the least of equals, and all metrics with it."""
+        found = {weight: self.measure(vectors, weight, full=False) for weight in WEIGHTS}
+        if reads_catalog(self._monitor):
+            full = catalog_places_of_sums(self._model, self._held_out, self._users, vectors, WEIGHTS)
+            found = {w: Measured(found[w].sampled, places) for w, places in zip(WEIGHTS, full, strict=True)}
+        values = {w: monitored(record_of(measured, self._monitor), self._monitor) for w, measured in found.items()}
         weight = max(WEIGHTS, key=lambda each: (values[each], -each))
         return weight, self.measure(vectors, weight, full=True)

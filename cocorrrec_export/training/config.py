@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from cocorrrec_export.errors import UsageError
-from cocorrrec_export.metrics import BOTH, FULL, FULL_METRICS, METRICS, cutoff
+from cocorrrec_export.metrics import BOTH, EXPECTED, EXPECTED_METRICS, FULL, FULL_METRICS, METRICS, cutoff
 from cocorrrec_export.toml import Range, check_ranges, check_types, from_table
 
 RANGES: dict[str, Range] = {
@@ -68,8 +68,8 @@ class TrainConfig:
     alone_weight: float = 0.0
     """Weight of a second loss, of the same histories read without the correction: what a phone offline ranks with."""
     monitor: str = "ndcg@10"
-    """Validation metric that picks the epoch: among sampled negatives, behind ``full:`` in the whole catalog, or behind
-    ``both:`` the geometric mean of the two."""
+    """Validation metric that picks the epoch: among sampled negatives, behind ``expected:`` its mean over all draws of
+    them, behind ``full:`` in the whole catalog, or behind ``both:`` the geometric mean of the first and that."""
     evaluation_negatives: int = 100
     evaluation_seed: int = 0
     """Seed of the validation and test negatives: the same for every ``seed``, so that runs can be compared."""
@@ -81,7 +81,12 @@ class TrainConfig:
             raise UsageError(
                 f"warmup must be 0 to epochs and average at least 0 and below 1, got {self.warmup} and {self.average}"
             )
-        names = (*METRICS, *(FULL + name for name in FULL_METRICS), *(BOTH + name for name in METRICS))
+        names = (
+            *METRICS,
+            *(EXPECTED + name for name in EXPECTED_METRICS),
+            *(FULL + name for name in FULL_METRICS),
+            *(BOTH + name for name in METRICS),
+        )
         if self.monitor not in names:
             raise UsageError(f"monitor must be one of {', '.join(names)}, got {self.monitor!r}")
         sampled = not self.monitor.startswith(FULL)

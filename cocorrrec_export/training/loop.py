@@ -17,7 +17,7 @@ from cocorrrec_export.data.splits import Examples, Rows
 from cocorrrec_export.data.statistics import Statistics
 from cocorrrec_export.data.windows import Windows, training_counts, training_windows
 from cocorrrec_export.errors import CocorrrecError
-from cocorrrec_export.metrics import BOTH, FULL, FULL_METRICS
+from cocorrrec_export.metrics import BOTH, EXPECTED, FULL, FULL_METRICS, expected_metrics
 from cocorrrec_export.modeling.config import PADDING_ID
 from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.training.checkpoint import CheckpointClock, RunState, load_checkpoint, save_checkpoint
@@ -323,13 +323,13 @@ def validation_metrics(model: Ranker, held_out: EvaluationSet, config: TrainConf
     for way, corrected in ways(model).items():
         measured = measure(model, held_out, corrected=corrected, full=full)
         suffix = WITHOUT if model.gcn is not None and way == "alone" else ""
-        record |= {name + suffix: value for name, value in record_of(measured).items()}
+        record |= {name + suffix: value for name, value in record_of(measured, config.monitor).items()}
     return record
 
 
 def reads_catalog(monitor: str) -> bool:
     """Whether a monitored metric needs a ranking of the whole catalog."""
-    return monitor.startswith((FULL, BOTH))
+    return monitor.startswith((EXPECTED, FULL, BOTH))
 
 
 def monitored(record: dict[str, float], monitor: str) -> float:
@@ -340,11 +340,14 @@ def monitored(record: dict[str, float], monitor: str) -> float:
     return math.sqrt(record[name] * record[FULL + name])
 
 
-def record_of(measured: Measured) -> dict[str, float]:
-    """One row of metrics, those over the whole catalog with :data:`FULL` in front."""
+def record_of(measured: Measured, monitor: str) -> dict[str, float]:
+    """One row of metrics, those over the whole catalog with :data:`FULL` in front; ``monitor`` is among them."""
     record = measured.sampled.means()
     if measured.full is not None:
         record |= {FULL + name: value for name, value in measured.full.means(FULL_METRICS).items()}
+        if monitor.startswith(EXPECTED):
+            found = expected_metrics(measured.full, negatives=int(measured.sampled.negatives))
+            record[monitor] = float(found[monitor.removeprefix(EXPECTED)].mean())
     return record
 
 

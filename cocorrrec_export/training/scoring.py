@@ -12,6 +12,7 @@ from torch import Tensor
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.errors import UsageError
 from cocorrrec_export.metrics import FULL_METRICS, Places, catalog_places, mean_and_error, places
+from cocorrrec_export.modeling.config import PADDING_ID
 from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.modeling.vector import VectorCloud
@@ -128,9 +129,48 @@ def measure(
             return model.match_all(known[1], items).cpu()
         return model.match(known[1], items[candidates.to(items.device)]).cpu()
 
-    width = 1 if model.one_state else _DIN_WIDTH
-    batch = max(1, min(BATCH, _LOGITS // (len(items) * width))) if full else BATCH
+    batch = _catalog_batch(len(items) * (1 if model.one_state else _DIN_WIDTH)) if full else BATCH
     return measure_scores(score, held_out, full=full, batch_size=batch)
+
+
+def _catalog_batch(width: int) -> int:
+    """Users at a time, of whom each takes ``width`` numbers."""
+    return max(1, min(BATCH, _LOGITS // width))
+
+
+@torch.no_grad()
+def catalog_places_of_sums(
+    model: Ranker, held_out: EvaluationSet, users: Tensor, vectors: Tensor, weights: Sequence[float]
+) -> list[Places]:
+    """Where the held-out items come out in the whole catalog for ``users + weight * vectors``, for each weight.
+
+    The products with all items are made once for all weights.
+
+    Args:
+        model: its logits are linear in the user.
+        held_out: the users, and what each had before.
+        users: ``[U, D]``, and
+        vectors: ``[U, D]``, on the model's device.
+        weights: tried in turn.
+    """
+    items = model.candidate_vectors(model.item_embedding.weight, None)
+    assert held_out.earlier is not None
+    found: list[list[tuple[NDArray[np.int64], ...]]] = [[] for _ in weights]
+    for rows in held_out.batches(_catalog_batch(len(items))):
+        logits, change = model.match_all(users[rows], items), model.match_all(vectors[rows], items)
+        target = held_out.candidates[rows, :1].to(items.device, torch.int64)
+        of_target, change_of_target = logits.gather(1, target), change.gather(1, target)
+        user, item = (torch.from_numpy(x).to(items.device, torch.int64) for x in held_out.earlier.pairs(rows))
+        logits[user, item] = -torch.inf  # below every target, whatever is added
+        logits.scatter_(1, target, -torch.inf)
+        logits[:, PADDING_ID] = -torch.inf
+        compared = (logits != -torch.inf).sum(1)
+        left_out = len(items) - compared
+        for weight, parts in zip(weights, found, strict=True):
+            sums, bar = logits.add(change, alpha=weight), of_target.add(change_of_target, alpha=weight)
+            above, below = (sums > bar).sum(1), (sums < bar).sum(1) - left_out
+            parts.append(tuple(x.cpu().numpy() for x in (above, compared - above - below, compared)))
+    return [Places(*_joined(parts)) for parts in found]
 
 
 def read_users(model: Ranker, held_out: EvaluationSet, rows: slice, *, corrected: bool = True) -> Any:

@@ -57,6 +57,27 @@ def test_scores_that_are_not_numbers_earn_nothing_in_the_catalog() -> None:
     assert [x.tolist() for x in places] == [[0], [2], [2]]
 
 
+def test_places_for_many_weights_of_a_vector_are_those_of_each_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some users at a time; rows that are equal, so that scores tie, and users who had their target before."""
+    users = real_users()
+    users.candidates[::3, 0] = torch.from_numpy(users.earlier.items[users.earlier.starts[::3]])  # type: ignore[union-attr]
+    model = random_model(dataclasses.replace(CONFIG, item_side="dot"))
+    with torch.no_grad():
+        model.item_embedding.weight[10:30] = model.item_embedding.weight[30:50]
+    state = scoring.read_users(model, users, slice(0, len(users)))
+    vectors = torch.randn(state.shape, generator=torch.Generator().manual_seed(3))
+    weights = (0.0, 0.5, 4.0)
+    monkeypatch.setattr(scoring, "_LOGITS", 7 * CONFIG.vocab_size)
+    found = scoring.catalog_places_of_sums(model, users, state, vectors, weights)
+    for weight, places in zip(weights, found, strict=True):
+        both = state + weight * vectors
+        full = scoring.measure(model, users, user=lambda rows, both=both: both[rows]).full
+        assert full is not None and np.any(full.tied)
+        assert (places.negatives == full.negatives).all()
+        assert np.abs(places.above - full.above).max() <= (0 if weight == 0 else 1)  # sums are rounded elsewhere
+        assert np.mean(places.above != full.above) < 0.1 and np.mean(places.tied != full.tied) < 0.1
+
+
 @pytest.mark.parametrize("architecture", ["cocorrrec", "din", "sasrec"])
 @torch.no_grad()
 def test_both_protocols_are_those_of_the_plain_scores(

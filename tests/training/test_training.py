@@ -470,13 +470,27 @@ def test_both_halves_by_one_command(tmp_path: Path) -> None:
     memory = held_out.memory(slice(0, len(held_out)), 11)
     assert isinstance(whole.gcn, VectorCloud) and memory is not None
     vectors = whole.gcn.mean(memory, whole.item_embedding(memory))
+    monitor = vector_config().cloud_training().monitor
     found = {
-        weight: measure(whole, held_out, user=lambda rows, w=weight: (users + w * vectors)[rows]).sampled.means()[
-            "ndcg@10"
-        ]
+        weight: loop.record_of(
+            measure(whole, held_out, user=lambda rows, w=weight: (users + w * vectors)[rows]), monitor
+        )
         for weight in WEIGHTS
     }
-    assert max(found, key=lambda weight: (found[weight], -weight)) == pytest.approx(whole.gcn.weight.item())
+    values = {weight: loop.monitored(record, monitor) for weight, record in found.items()}
+    chosen = min(WEIGHTS, key=lambda weight: abs(weight - whole.gcn.weight.item()))
+    assert values[chosen] == pytest.approx(max(values.values()), abs=1e-6)
+
+
+@pytest.mark.parametrize("monitor", ["expected:hr@5", "full:ndcg@10", "both:ndcg@20"])
+def test_the_monitored_metric_picks_the_epoch(tmp_path: Path, monitor: str) -> None:
+    training = {"epochs": 4, "patience": 0, "batch_size": 120, "evaluation_negatives": 30, "sampled_items": 30}
+    tables = {"model": {"correction": "none"}, "training": training | {"monitor": monitor}}
+    config = RunConfig.from_tables(tables, {}, where="test", defaults=recipes.best("cocorrrec", "none"))
+    folder = train(csv_file(tmp_path / "clicks.csv"), config, tmp_path / "m", name="walk")
+    rows = [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
+    values = [loop.monitored(row, monitor) for row in rows]
+    assert folder.metrics["validation"]["epoch"] == np.argmax(values) + 1
 
 
 @pytest.mark.parametrize(("reader", "kinds"), [("attention", "AAAA"), ("gru", "GGGG"), ("both", "GAGA")])
