@@ -24,7 +24,7 @@ _BEST_TRAINING: dict[str, Any] = {
     "patience": 5,
 }
 _HEAD = {"item_side": "dot", "readout": "residual"}
-_CLOUD_MODEL = {"cloud_reader": "both", "cloud_networks": 2}
+_CLOUD_MODEL = {"cloud_reader": "gru", "cloud_networks": 2}
 _CLOUD = {"ahead": 20, "monitor": "expected:ndcg@10"}
 _CHANGES: dict[Architecture, Tables] = {
     "cocorrrec": {"model": _HEAD},

@@ -166,9 +166,12 @@ def catalog_places_of_sums(
         logits[:, PADDING_ID] = -torch.inf
         compared = (logits != -torch.inf).sum(1)
         left_out = len(items) - compared
+        sums, passed = torch.empty_like(logits), torch.empty_like(logits, dtype=torch.bool)
         for weight, parts in zip(weights, found, strict=True):
-            sums, bar = logits.add(change, alpha=weight), of_target.add(change_of_target, alpha=weight)
-            above, below = (sums > bar).sum(1), (sums < bar).sum(1) - left_out
+            torch.add(logits, change, alpha=weight, out=sums)
+            bar = of_target.add(change_of_target, alpha=weight)
+            above = torch.gt(sums, bar, out=passed).sum(1, dtype=torch.int32)
+            below = torch.lt(sums, bar, out=passed).sum(1, dtype=torch.int32) - left_out
             parts.append(tuple(x.cpu().numpy() for x in (above, compared - above - below, compared)))
     return [Places(*_joined(parts)) for parts in found]
 
