@@ -46,16 +46,31 @@ def export(
 
 
 def _partitioner() -> Any:
-    """XNNPACK's partitioner, which also takes linears of float32 activations and int8 weights.
+    """XNNPACK's partitioner, which also takes linears of float32 activations and int8 weights, or weights in float32
+    that the program computes.
 
-    XNNPACK has kernels for them; the stock rules ask for quantized activations next to quantized weights.
+    XNNPACK has kernels for them; the stock rules ask for quantized activations next to quantized weights, and for
+    constants.
     """
     from executorch.backends.xnnpack.partition.config import ALL_PARTITIONER_CONFIGS
-    from executorch.backends.xnnpack.partition.config.gemm_configs import LinearConfig
+    from executorch.backends.xnnpack.partition.config.gemm_configs import LinearConfig, MMConfig
     from executorch.backends.xnnpack.partition.config.xnnpack_config import ConfigPrecisionType
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.backends.xnnpack.utils.utils import get_input_node, is_param_node
 
-    class WeightOnlyLinearConfig(LinearConfig):  # type: ignore[misc]  # a class of an untyped package
+    class ComputedWeights:
+        """Mixed into the rules of an operator."""
+
+        def _get_weight_deps(self, node: Any, ep: Any, precision: Any) -> tuple[bool, list[Any]]:
+            computed = not is_param_node(ep, get_input_node(node, self.weight_idx))  # type: ignore[attr-defined]
+            if precision == ConfigPrecisionType.FP32 and computed:
+                return True, []
+            return super()._get_weight_deps(node, ep, precision)  # type: ignore[misc]
+
+    class ProductConfig(ComputedWeights, MMConfig):  # type: ignore[misc]  # a class of an untyped package
+        pass
+
+    class WeightOnlyLinearConfig(ComputedWeights, LinearConfig):  # type: ignore[misc]
         def supported_precision_types(self) -> list[Any]:
             return [ConfigPrecisionType.FP32, ConfigPrecisionType.STATIC_QUANT]  # static: int8 weights
 
@@ -65,8 +80,8 @@ def _partitioner() -> Any:
         def _get_output_deps(self, node: Any, ep: Any, precision: Any) -> tuple[bool, list[Any]]:  # noqa: ARG002
             return super()._get_output_deps(node, ep, ConfigPrecisionType.FP32)
 
-    configs = [WeightOnlyLinearConfig if config is LinearConfig else config for config in ALL_PARTITIONER_CONFIGS]
-    return XnnpackPartitioner(configs=configs)
+    own = {LinearConfig: WeightOnlyLinearConfig, MMConfig: ProductConfig}
+    return XnnpackPartitioner(configs=[own.get(config, config) for config in ALL_PARTITIONER_CONFIGS])
 
 
 def _planned_bytes(program: Any) -> dict[str, int]:

@@ -89,7 +89,7 @@ def leading_columns(x: Tensor, columns: int) -> Tensor:
 
 def pick(here: Tensor, x: Tensor) -> Tensor:
     """The row ``[1, n]`` of ``x [L, n]`` that the one-hot row ``here [1, L]`` says; with several ones, their sum."""
-    return product(here, x)
+    return torch.mm(here, x)
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
@@ -120,24 +120,26 @@ class Swish(nn.Module):
 
 
 class Mean(nn.Module):
-    """Mean over the last dimension as a product with a constant row, ``[..., n]`` to ``[..., 1]``.
+    """Mean over the last dimension as a product with a constant matrix, ``[..., n]`` to ``[..., outputs]``.
 
     Args:
         size: n.
+        outputs: how often the mean is written. A short row is so met by values as many as its own, which takes backends
+            less time than one for all of them.
         divisor: what the sum is divided by, n by default.
         plus: added to the mean; as the product's bias, since one converter stumbles over a number added to a product.
     """
 
-    def __init__(self, size: int, *, divisor: int | None = None, plus: float = 0.0) -> None:
+    def __init__(self, size: int, *, outputs: int = 1, divisor: int | None = None, plus: float = 0.0) -> None:
         super().__init__()
-        constant(self, "weight", torch.full((1, size), 1.0 / (size if divisor is None else divisor)))
-        self.register_buffer("bias", torch.full((1,), plus) if plus else None)
+        constant(self, "weight", torch.full((outputs, size), 1.0 / (size if divisor is None else divisor)))
+        self.register_buffer("bias", torch.full((outputs,), plus) if plus else None)
 
     weight: Tensor
     bias: Tensor | None
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[..., n]`` to ``[..., 1]``."""
+        """``[..., n]`` to ``[..., outputs]``."""
         return nn.functional.linear(x, self.weight, self.bias)
 
 
@@ -310,10 +312,12 @@ class DeviceRanker(nn.Module):
         count, size = rows.values.shape
         features = leading_columns(user, size)
         if self.by_sum:
-            logits = (rows.values * features).sum(dim=1)
+            logits = (rows.values * features).sum(dim=1).view(1, count)
         else:
-            logits = torch.bmm(rows.values.view(1, count, size), features.view(1, size, 1))
-        logits = logits.view(1, count) if rows.scale is None else logits.view(1, count) * rows.scale.view(1, count)
+            # As weights rows cost less than as the other side of a product. Straight behind the operator that makes
+            # float32 of them, ExecuTorch would take them for constants.
+            logits = nn.functional.linear(features, rows.values.view(1, count * size).view(count, size))
+        logits = logits if rows.scale is None else logits * rows.scale.view(1, count)
         logits = logits[:, rows.others :] if rows.others else logits
         return logits if user.shape[1] == size else logits + user[:, size:]
 
@@ -360,7 +364,8 @@ class DeviceRanker(nn.Module):
         In float32: no backend has the count and the comparison of integers.
         """
         last = nn.functional.linear(ids.to(torch.float32).clamp(max=1.0), self.each_click, self.before_last)
-        return (1.0 - (last.clamp(min=0.0) - self.place_row).abs()).clamp(min=0.0)
+        # Backends put a relu into the operator before it.
+        return torch.relu(1.0 - (torch.relu(last) - self.place_row).abs())
 
     def click_count(self, ids: Tensor) -> Tensor:
         """How many clicks ``ids [1, L]`` holds, ``[1, 1]`` int32."""

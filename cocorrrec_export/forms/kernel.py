@@ -112,7 +112,7 @@ def _mini_batch(
         here, mask = here[:, :rows], mask[:, :rows]
     mask = mask.unsqueeze(0)  # [1, 1, k]
     XQ = scn.query(pick(here, H), cos, sin)
-    eta = x.rate * rate.unsqueeze(0)  # [h, 1, k]
+    eta = x.rate * (rate * (1.0 / size)).unsqueeze(0)  # [h, 1, k]
     attn = torch.bmm(XQ, x.XK.transpose(1, 2)) * mask
     b_bar = Wb[:, size:] - torch.bmm(eta * mask, gradient)
     attn, b_bar = scn.fusion(attn, b_bar, here, mask, k_attn, k_b)

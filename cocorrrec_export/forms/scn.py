@@ -2,8 +2,8 @@
 
 The key, value and step-size projections of a click are one product; the bias b of the inner model is one more row of
 W, ``Wb``, and a key's last feature is 1. With the inner loss behind a LayerNorm, what the inner model makes of a click
-counts without its mean, which is taken off in the graph each time: gradients have none on paper, but in float32 W and b
-gather one over many mini-batches. Letters as in :mod:`cocorrrec_export.modeling.ttt`.
+counts without its mean. The first W and b are kept without one; later it is taken off in the graph: gradients have none
+on paper, but in float32 W and b gather one over many mini-batches. Letters as in :mod:`cocorrrec_export.modeling.ttt`.
 """
 
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from cocorrrec_export.forms.frame import (
     Storage,
     constant,
     leading_columns,
+    pick,
 )
 from cocorrrec_export.forms.kernel import KernelFusion
 from cocorrrec_export.modeling.joint import CoCorrRec
@@ -27,14 +28,17 @@ from cocorrrec_export.modeling.ttt import LN_EPS, TTTLinear
 
 MOST_TABULATED = 100
 """Clicks whose weights for every last click are kept as a table; those of more are computed, which is smaller."""
+FEW = 5
+"""Mini-batches that are so few that means which do not count may add up in the inner model: float32 has room for them.
+"""
 
 
 class InnerBatch(NamedTuple):
     """What one mini-batch of k clicks turns into."""
 
     XK: Tensor  # [h, k, f]
-    goal: Tensor  # [h, k, f] what the reconstruction is held against, behind a LayerNorm still without its weight
-    rate: Tensor  # [h, 1, k]
+    goal: Tensor  # [h, k, f] what the reconstruction is held against, behind a LayerNorm times its weight
+    rate: Tensor  # [h, 1, k] step sizes, times f
 
 
 class DeviceSCN(DeviceRanker):
@@ -69,19 +73,22 @@ class DeviceSCN(DeviceRanker):
         # XNNPACK in ExecuTorch frees a weight's values once they are packed, also where an operand shares them.
         sees = torch.ones(self.mini_batch, self.mini_batch).tril()
         constant(self, "by_place", torch.cat((self.rope_cos, self.rope_sin, self.token_rate, sees), dim=1))
-        constant(self, "end_rate", self.token_rate[-1:].unsqueeze(0))  # [1, 1, 1]
+        constant(self, "end_rate", self.token_rate[-1:].unsqueeze(0) / self.head_dim)  # [1, 1, 1]
         constant(self, "places", torch.arange(self.mini_batch, dtype=torch.int32))
         constant(self, "Wb1", torch.cat((ttt.W1, ttt.b1), dim=1))  # [h, f + 1, f]
+        by_norm = self.inner_loss != "sigmoid"
+        centred = self.Wb1 - self.Wb1.mean(dim=2, keepdim=True) if by_norm else self.Wb1
+        constant(self, "centred_Wb1", centred)
         constant(self, "ones", torch.ones(self.heads, sequence_length, 1))
         constant(self, "one", torch.ones(self.heads, 1, 1))
         constant(self, "centring", torch.eye(self.head_dim) - 1.0 / self.head_dim)  # [f, f]
         constant(self, "ln_weight", ttt.ln_weight.unsqueeze(1))  # [h, 1, f]
         constant(self, "ln_bias", ttt.ln_bias.unsqueeze(1))
-        constant(self, "weigh_and_centre", self.ln_weight.transpose(1, 2) * self.centring)  # [h, f, f]
+        constant(self, "squared_weight", self.ln_weight.square())
         self._keep_positions(sequence_length)
         self.post_norm = DeviceLayerNorm(ttt.post_norm)
-        self.head_mean = Mean(self.head_dim)
-        self.head_mean_plus_eps = Mean(self.head_dim, plus=LN_EPS)
+        self.head_mean = Mean(self.head_dim, outputs=self.head_dim)
+        self.head_mean_plus_eps = Mean(self.head_dim, outputs=self.head_dim, plus=LN_EPS)
         self.fusion = None if scn.fusion is None else KernelFusion(scn.fusion, ttt, sequence_length=sequence_length)
 
     def _keep_positions(self, length: int) -> None:
@@ -94,11 +101,12 @@ class DeviceSCN(DeviceRanker):
         constant(self, "click_sin", sin.unsqueeze(0))
         if length <= MOST_TABULATED:
             earlier = (place < first[:, None]).to(torch.float32)  # [L, L], a row a last click
-            weight = earlier * self.token_rate[-1] + ((place <= place[:, None]).to(torch.float32) - earlier) * rate
+            until = (place <= place[:, None]).to(torch.float32)
+            weight = (earlier * self.token_rate[-1] + (until - earlier) * rate) / self.head_dim
             constant(self, "by_last", torch.cat((cos, sin, weight), dim=1).T)  # [2 f + L, L]
         else:
             numbers = torch.stack((first, place), dim=1)  # [L, 2]
-            constant(self, "positions", torch.cat((cos, sin, rate, numbers), dim=1).T)  # [2 f + 3, L]
+            constant(self, "positions", torch.cat((cos, sin, rate / self.head_dim, numbers), dim=1).T)  # [2 f + 3, L]
             constant(self, "place", place.to(torch.float32).view(1, 1, length))
 
     click_cos: Tensor
@@ -114,12 +122,13 @@ class DeviceSCN(DeviceRanker):
     by_last: Tensor
     end_rate: Tensor
     Wb1: Tensor
+    centred_Wb1: Tensor
     ones: Tensor
     one: Tensor
     centring: Tensor
     ln_weight: Tensor
     ln_bias: Tensor
-    weigh_and_centre: Tensor
+    squared_weight: Tensor
 
     def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Rotary embedding of ``x [h, k, f]`` by the tables ``[k, f]`` or ``[1, k, f]``."""
@@ -162,7 +171,7 @@ class DeviceSCN(DeviceRanker):
         """Keys, goals and step sizes of the clicks ``H [k, D]`` at the positions of ``cos``, ``sin [k, f]``."""
         size, rows = self.hidden, H.shape[0]
         x = self.click_proj(H)  # [k, 2 D + h]
-        rate = torch.sigmoid(x[:, 2 * size :]) * (1.0 / self.head_dim)
+        rate = torch.sigmoid(x[:, 2 * size :])
         XK = self.rotate(self.split_heads(x[:, :size]), cos, sin)
         goal = self._goal(XK, self.split_heads(x[:, size : 2 * size]))
         return InnerBatch(XK, goal, rate.t().reshape(self.heads, 1, rows))
@@ -173,7 +182,7 @@ class DeviceSCN(DeviceRanker):
 
     def _goal(self, XK: Tensor, value: Tensor) -> Tensor:
         # Not the other way around behind a LayerNorm: where a mini-batch is one click, LiteRT loses a later sign.
-        return value - XK if self.inner_loss == "sigmoid" else XK - value
+        return value - XK if self.inner_loss == "sigmoid" else (XK - value) * self.ln_weight
 
     def query(self, H: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Query ``[h, 1, f]`` of one click ``H [1, D]``."""
@@ -185,11 +194,22 @@ class DeviceSCN(DeviceRanker):
 
     def inner_gradient(self, Z1: Tensor, goal: Tensor) -> Tensor:
         """Gradient of the inner loss with respect to ``Z1 [h, k, f]``."""
+        return self._gradient(self._without_mean(Z1), goal)
+
+    def _without_mean(self, Z: Tensor) -> Tensor:
+        return Z if self.inner_loss == "sigmoid" else self.centre(Z)
+
+    def _gradient(self, Z1: Tensor, goal: Tensor, *, loose: bool = False) -> Tensor:
+        """The gradient for a ``Z1`` without its mean; where it is ``loose``, with a mean that does not belong to it.
+
+        What the inner model makes of a click is read without its mean, so that this one takes part in nothing.
+        """
         if self.inner_loss == "sigmoid":
             activation = torch.sigmoid(Z1 - goal)
             return activation * (1.0 - activation)
-        x_hat, inverse_std = self._standardise(self.centre(Z1))
-        grad = torch.bmm(self.ln_weight * x_hat + goal, self.weigh_and_centre)
+        x_hat, inverse_std = self._standardise(Z1)
+        grad = self.squared_weight * x_hat + goal
+        grad = grad if loose else self.centre(grad)
         return (grad - x_hat * self.head_mean(grad * x_hat)) * inverse_std
 
     def read_out(self, XQ: Tensor, Z: Tensor, click: Tensor) -> Tensor:
@@ -219,23 +239,30 @@ class DeviceSCN(DeviceRanker):
         length = H.shape[0]
         x = self.project(H, self.click_cos, self.click_sin)
         keys = self.with_one(x.XK)
+        queried = keys.transpose(1, 2)
         if length <= self.mini_batch:
-            gradient = self.inner_gradient(torch.bmm(keys, self.Wb1), x.goal)
+            gradient = self._gradient(torch.bmm(keys, self.centred_Wb1), x.goal, loose=True)
         else:
-            gradient = self._gradients(keys, x)
-        here = leading_columns(self.last_click(ids), length).view(1, 1, length)
-        click = torch.bmm(here, H.view(1, length, self.hidden)).view(1, self.hidden)
-        cos, sin, weight = self._at_last(here)
-        return self._answer(click, cos, sin, keys, x.rate * weight, gradient)
+            gradient = self._gradients(keys, queried, x)
+        here = leading_columns(self.last_click(ids), length)
+        click = pick(here, H)
+        cos, sin, weight = self._at_last(here.view(1, 1, length))
+        return self._answer(click, cos, sin, queried, x.rate * weight, gradient)
 
-    def _gradients(self, keys: Tensor, x: InnerBatch) -> Tensor:
-        """Inner gradients ``[h, L, f]`` of several mini-batches, each with what the earlier ones taught."""
+    def _gradients(self, keys: Tensor, queried: Tensor, x: InnerBatch) -> Tensor:
+        """Inner gradients ``[h, L, f]`` of several mini-batches, each with what the earlier ones taught.
+
+        ``queried [h, f + 1, L]`` are the keys as columns.
+        """
         length = keys.shape[1]
-        taught = keys.transpose(1, 2) * (x.rate * self.end_rate)  # [h, f + 1, L]
-        Wb, gradients = self.Wb1, []
+        few = length <= FEW * self.mini_batch
+        taught = queried * (x.rate * self.end_rate)
+        Wb, gradients = self.centred_Wb1 if few else self.Wb1, []
         for start in range(0, length, self.mini_batch):
             rows = slice(start, min(start + self.mini_batch, length))
-            gradients.append(self.inner_gradient(torch.bmm(keys[:, rows], Wb), x.goal[:, rows]))
+            Z1 = torch.bmm(keys[:, rows], Wb)
+            Z1 = Z1 if few and start == 0 else self._without_mean(Z1)
+            gradients.append(self._gradient(Z1, x.goal[:, rows], loose=few))
             if rows.stop < length:
                 Wb = Wb - torch.bmm(taught[:, :, rows], gradients[-1])
         return torch.cat(gradients, dim=1)
@@ -252,15 +279,17 @@ class DeviceSCN(DeviceRanker):
         until = (place + 1.0 - self.place).clamp(0.0, 1.0)
         return row[:, :, :size], row[:, :, size : 2 * size], earlier * self.end_rate + (until - earlier) * rate
 
-    def _answer(self, click: Tensor, cos: Tensor, sin: Tensor, keys: Tensor, rate: Tensor, gradient: Tensor) -> Tensor:
+    def _answer(
+        self, click: Tensor, cos: Tensor, sin: Tensor, queried: Tensor, rate: Tensor, gradient: Tensor
+    ) -> Tensor:
         """User state ``[1, D]`` of the last click ``[1, D]``: ``Z = q Wb1 - sum_j rate_j (q . k_j) G_j``.
 
-        ``keys [h, L, f + 1]``, ``rate [h, 1, L]`` as seen from the last click, ``gradient [h, L, f]``.
+        ``queried [h, f + 1, L]``, ``rate [h, 1, L]`` as seen from the last click, ``gradient [h, L, f]``.
         """
         XQ = self.query(click, cos, sin)
         query = self.with_one(XQ)
-        read = torch.bmm(query, keys.transpose(1, 2)) * rate  # [h, 1, L]
-        Z = torch.bmm(query, self.Wb1) - torch.bmm(read, gradient)
+        read = torch.bmm(query, queried) * rate  # [h, 1, L]
+        Z = torch.bmm(query, self.centred_Wb1) - torch.bmm(read, gradient)
         return self.read_out(XQ, Z, click)
 
     # ------------------------------------------------------------------ streaming form
@@ -287,7 +316,7 @@ class DeviceSCN(DeviceRanker):
         H = self.encode(row)
         x = self.project(H, cos, sin)
         Z1 = torch.bmm(x.XK, W) + b
-        grad = x.rate * self.inner_gradient(Z1, x.goal)
+        grad = x.rate * (1.0 / self.head_dim) * self.inner_gradient(Z1, x.goal)
         grad_W = grad_W + torch.bmm(x.XK.transpose(1, 2), grad)
         grad_b = grad_b + grad
         rate = rate.unsqueeze(0)  # [1, 1, 1]
