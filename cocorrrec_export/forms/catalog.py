@@ -5,6 +5,7 @@ scored and forgotten. Letters as in :mod:`cocorrrec_export.forms.frame`; V rows 
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ from cocorrrec_export.forms.weights import CodedTable
 
 BLOCK, MOST_BLOCKS = 4096, 64
 """Items of a block, and how many blocks there are at most: those of a larger catalog are larger."""
+LEAST = -3e38
+"""Below every logit."""
 
 
 class Catalog(nn.Module):
@@ -37,17 +40,25 @@ class Catalog(nn.Module):
         # Always 0, but known no earlier than the history: else converters look the table up, and store it again.
         start = (ids[:, :1] == -1).to(torch.int32).view(1)
         size = self.block.shape[0]
-        blocks = [
-            leading(self.block, min(size, self.items - first)) + (start + first) for first in range(0, self.items, size)
-        ]
-        counterpart, source = device.counterpart(user), device.source
-        if isinstance(source, CodedTable) and device.sums_codes:
-            features = source.rotation.shape[0]
-            products = source.products(leading_columns(counterpart, features))
-            logits = torch.cat([source.sums(products, rows) for rows in blocks], dim=1)
-            return logits if counterpart.shape[1] == features else logits + counterpart[:, features:]
-        scored = [device.score_with(counterpart, device.candidate_rows(rows.unsqueeze(0))) for rows in blocks]
+        score = self._scorer(device, device.counterpart(user))
+        scored: list[Tensor] = []
+        for first in range(0, self.items, size):
+            if scored:
+                # Nor earlier than the block before: else backends look all blocks up first, and so hold them all.
+                start = (scored[-1][:, :1] < LEAST).to(torch.int32).view(1)
+            scored.append(score(leading(self.block, min(size, self.items - first)) + (start + first)))
         return torch.cat(scored, dim=1)
+
+    def _scorer(self, device: DeviceRanker, counterpart: Tensor) -> Callable[[Tensor], Tensor]:
+        """What makes logits ``[1, n]`` of items ``[n]``."""
+        source = device.source
+        if not (isinstance(source, CodedTable) and device.sums_codes):
+            return lambda items: device.score_with(counterpart, device.candidate_rows(items.unsqueeze(0)))
+        features = source.rotation.shape[0]
+        products = source.products(leading_columns(counterpart, features))
+        if counterpart.shape[1] == features:
+            return lambda items: source.sums(products, items)
+        return lambda items: source.sums(products, items) + counterpart[:, features:]
 
     def forward(self, device: DeviceRanker, ids: Tensor, user: Tensor) -> tuple[Tensor, Tensor]:
         """``ids [1, L]`` and their user to items ``[1, K]`` int32 and logits ``[1, K]``, the best first."""

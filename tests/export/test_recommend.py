@@ -1,6 +1,7 @@
 """``recommend``: the best of the whole catalog, against all scores sorted."""
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,25 @@ def test_in_every_precision_it_sorts_what_rank_scores(options: dict[str, Any], p
         expected = scores.topk(K).values
         torch.testing.assert_close(own[0], expected, atol=2e-5, rtol=1e-5)
         torch.testing.assert_close(scores[items[0].long() - 1], expected, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8", "pq16"])
+def test_a_block_waits_for_the_one_before_it(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a backend may look all blocks up before it scores one, and hold a table of float32."""
+    monkeypatch.setattr(catalog, "BLOCK", 13)
+    recipe = shipped_recipe(f"executorch-xnnpack-{precision}")
+    graph = graph_of(ModelConfig(vocab_size=60, **DOT), recipe)
+    before: dict[Any, set[Any]] = {}
+    blocks_ahead: Counter[int] = Counter()
+    for node in torch.export.export(graph.module, graph.example).graph.nodes:
+        inputs = node.all_input_nodes
+        before[node] = set(inputs).union(*(before[x] for x in inputs))
+        if node.target is torch.ops.aten.index_select.default:
+            blocks_ahead[sum(x.target is torch.ops.aten.lt.Scalar for x in before[node])] += 1
+    # Those of the clicks are next to those of the first block; one more takes the best items out of the candidates.
+    assert set(blocks_ahead) == {0, 1, 2, 3, 4}
+    assert blocks_ahead[1] == blocks_ahead[2] == blocks_ahead[3]
+    assert blocks_ahead[4] == blocks_ahead[3] + 1
 
 
 @torch.no_grad()
