@@ -52,6 +52,7 @@ def export(
     model = read_flatbuffer(path)
     _pack_weights(model, packed)
     _put_tables(model, tables)
+    _dequantize_rows(model)
     _add_metadata(model, metadata)
     _tidy(model)
     with path.open("wb") as file:
@@ -177,8 +178,7 @@ def _pack_weights(model: Any, packed: Packed) -> None:
     }
     if set(found.values()) != packed.keys():
         raise ValueError("the converter did not write every projection as a float32 constant")
-    model.operatorCodes.append(_operator_code(schema))
-    opcode = len(model.operatorCodes) - 1
+    opcode = _dequantize(model, schema, _BY_ROW)
     for index, key in found.items():
         model.buffers[index].data = np.frombuffer(packed[key][0].tobytes(), np.uint8)
     for graph in model.subgraphs:
@@ -227,11 +227,41 @@ def _bytes(buffer: Any) -> bytes:
     return np.asarray(buffer.data, np.uint8).tobytes()
 
 
-def _operator_code(schema: Any) -> Any:
+_INT8, _BY_ROW = 2, 5
+"""Versions of DEQUANTIZE from which on there are such values, and scales by row."""
+
+
+def _dequantize(model: Any, schema: Any, version: int) -> int:
+    """The new operator code's place."""
     code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DEQUANTIZE
-    code.version = 5  # from which on there are scales by row
-    return code
+    code.version = version
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1
+
+
+def _dequantize_rows(model: Any) -> None:
+    """Make float32 of int8 rows by DEQUANTIZE with a scale of 1, in the place of CAST: XNNPACK has only the former."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    casts = {i for i, x in enumerate(model.operatorCodes) if x.builtinCode == schema.BuiltinOperator.CAST}
+    kinds = schema.TensorType
+    rows = [
+        (graph, operator)
+        for graph in model.subgraphs
+        for operator in graph.operators
+        if operator.opcodeIndex in casts
+        and graph.tensors[operator.inputs[0]].type == kinds.INT8
+        and graph.tensors[operator.outputs[0]].type == kinds.FLOAT32
+    ]
+    if not rows:
+        return
+    opcode = _dequantize(model, schema, _INT8)
+    for graph, operator in rows:
+        operator.opcodeIndex = opcode
+        operator.builtinOptionsType = schema.BuiltinOptions.DequantizeOptions
+        operator.builtinOptions = schema.DequantizeOptionsT()
+        graph.tensors[operator.inputs[0]].quantization = _quantization(schema, np.ones(1, np.float32))
 
 
 def _stored_tensor(schema: Any, like: Any, values: NDArray[Any], scale: NDArray[np.float32] | None) -> Any:
@@ -239,11 +269,16 @@ def _stored_tensor(schema: Any, like: Any, values: NDArray[Any], scale: NDArray[
     tensor.shape, tensor.buffer = like.shape, like.buffer
     tensor.type = schema.TensorType.INT8 if values.dtype == np.int8 else schema.TensorType.FLOAT16
     if scale is not None:
-        tensor.quantization = schema.QuantizationParametersT()
-        tensor.quantization.scale = scale
-        tensor.quantization.zeroPoint = np.zeros(len(scale), np.int64)
-        tensor.quantization.quantizedDimension = 0
+        tensor.quantization = _quantization(schema, scale)
     return tensor
+
+
+def _quantization(schema: Any, scale: NDArray[np.float32]) -> Any:
+    made = schema.QuantizationParametersT()
+    made.scale = scale
+    made.zeroPoint = np.zeros(len(scale), np.int64)
+    made.quantizedDimension = 0
+    return made
 
 
 # ---------------------------------------------------------------------- the file
