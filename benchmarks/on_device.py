@@ -31,8 +31,8 @@ from cocorrrec_export.artifact.recipe import Recipe, shipped_recipe
 from cocorrrec_export.contract import RECOMMEND, EntryPoint
 from cocorrrec_export.export.exporter import find_exporter
 from cocorrrec_export.export.graphs import GraphSpec, scn_contracts, scn_graphs
-from cocorrrec_export.forms import weights
-from cocorrrec_export.forms.quantizer import CENTROIDS, Codes
+from cocorrrec_export.forms import quantizer, weights
+from cocorrrec_export.forms.quantizer import CENTROIDS, SCALE_STEPS, Codes
 from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.profiling.machines.host import open_host
@@ -110,13 +110,14 @@ class Made:
 Programs = dict[tuple[Any, ...], Made]
 
 
-def drawn_codes(weight: Tensor, books: int) -> Codes:
+def drawn_codes(weight: Tensor, books: int, *, metric: Tensor | None = None, scaled: bool = False) -> Codes:  # noqa: ARG001
     """In the place of a fit, whose result has no part in times and sizes."""
     generator = torch.Generator().manual_seed(0)
     rows, size = weight.shape
     codes = torch.randint(0, CENTROIDS, (rows, books), generator=generator, dtype=torch.uint8)
     codebooks = torch.randint(-127, 128, (books, CENTROIDS, size // books), generator=generator, dtype=torch.int8)
-    return Codes(codes, codebooks, 1e-3 * torch.eye(size))
+    scales = torch.randint(1, SCALE_STEPS + 1, (rows, 1), generator=generator, dtype=torch.int8) if scaled else None
+    return Codes(codes, codebooks, 1e-3 * torch.eye(size), scales)
 
 
 def recipe_of(target: str, precision: str) -> Recipe:
@@ -311,7 +312,7 @@ def main() -> None:
     if arguments.only_export and arguments.programs is None:
         parser.error("--only-export needs --programs FOLDER")
     torch.set_num_threads(1)
-    weights.fit_codes = drawn_codes
+    quantizer.fit_codes = weights.fit_codes = drawn_codes
     blocks = {name: pages.kept(PAGE, name) for name in TABLES}
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.programs or Path(temporary)

@@ -160,7 +160,7 @@ def expected_bytes(recipe: Recipe, config: ModelConfig) -> int:
             return 4 * (config.vocab_size * D + _reader_values(config)) + graphs
         gru, layers = 6 * D * D + 6 * D, 2 * D * D
         return 4 * (2 * (gru + layers) + D * h * K * K + D * K * D) + graphs
-    row = {"fp32": 4 * D, "fp16": 2 * D, "int8-row": D + 2, "int4-row": D // 2 + 2, "pq16": 16, "pq8": 8}[
+    row = {"fp32": 4 * D, "fp16": 2 * D, "int8-row": D + 2, "int4-row": D // 2 + 2, "pq16": 17, "pq8": 8}[
         recipe.embedding
     ]
     codebooks = 256 * D + 4 * D * D if recipe.embedding.startswith("pq") else 0

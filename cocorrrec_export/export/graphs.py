@@ -20,10 +20,12 @@ from cocorrrec_export.forms.mamba4rec import DeviceMamba4Rec
 from cocorrrec_export.forms.quantizer import Codes
 from cocorrrec_export.forms.scn import DeviceSCN
 from cocorrrec_export.forms.transformer import DeviceTransformer
+from cocorrrec_export.forms.weights import CODEBOOKS, table_codes
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.gcn import GCN
 from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.ranker import Ranker
+from cocorrrec_export.modeling.threads import one_thread
 from cocorrrec_export.modeling.vector import VectorCloud
 from cocorrrec_export.targets import find_target
 
@@ -345,7 +347,7 @@ def scn_graphs(
         config: its sizes.
         recipe: what to make of it.
         all_products: write products of matrices as such, also where the target is faster without: to count them.
-        codes: of the item table, for a recipe of product quantization; None fits them.
+        codes: of the item table, for a recipe of product quantization; None fits them to the model's users.
 
     Raises:
         UsageError: an entry point that the model does not have, an item side that it cannot fold, or arithmetic that
@@ -370,6 +372,9 @@ def scn_graphs(
             f"shapes.recommend is {recipe.recommend}, but of {config.vocab_size - 1} items {config.sequence_length} "
             f"may be of the history: at most {max(most, 0)} can be recommended"
         )
+    if codes is None and recipe.embedding in CODEBOOKS and recipe.item_side == "computed":
+        with one_thread():  # the same codes each time
+            codes = table_codes(model, recipe.embedding, length=config.sequence_length)
     storage = Storage(
         embedding=recipe.embedding,
         # A program that computes in float16 keeps all its weights so, and needs no casts of them in the graph.

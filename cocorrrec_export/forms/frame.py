@@ -350,6 +350,8 @@ class DeviceRanker(nn.Module):
     def _of_candidates(self, values: Tensor, scale: Tensor | None, candidates: Tensor) -> ItemRows:
         if not self.unfinished:
             values, scale = self.source.finish(values, scale), None
+        elif scale is not None and len(self.item_mlp):  # whose first layer takes up the rotation alone
+            values, scale = values * scale, None
         bias = None if self.bias_table is None else self.bias_table(candidates.view(candidates.shape[1]))
         return ItemRows(values, scale, bias)
 

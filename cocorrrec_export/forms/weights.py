@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from cocorrrec_export.forms.quantizer import CENTROIDS, Codes, fit_codes
+from cocorrrec_export.forms.quantizer import CENTROIDS, SCALE_STEPS, Codes, fit_codes, fit_table
+from cocorrrec_export.modeling.ranker import Ranker
 
 _BLOCK = 8192
 """Rows that are quantized at once: so that a large table takes little memory on top of its own."""
@@ -11,6 +12,8 @@ CLIPS = tuple(0.55 + 0.025 * i for i in range(19))
 """Where an int4 row may be clipped, as shares of its largest value."""
 CODEBOOKS = {"pq16": 16, "pq8": 8}
 """Of a table in product quantization, by its precision in a recipe: as many bytes a row."""
+SCALED = ("pq16",)
+"""Those where each row has a scale too, which is one more byte: too much for the smallest."""
 SMALLEST_HALF = 2.0**-24
 
 
@@ -101,10 +104,11 @@ class Int8Table(Table):
         return self.finish(*self.parts(ids))
 
 
-def _from_int8(values: Tensor, *, by_operator: bool) -> Tensor:
+def _from_int8(values: Tensor, *, by_operator: bool, step: float = 1.0) -> Tensor:
     if by_operator:
-        return torch.ops.quantized_decomposed.dequantize_per_tensor(values, 1.0, 0, -128, 127, torch.int8)
-    return values.to(torch.float32)
+        return torch.ops.quantized_decomposed.dequantize_per_tensor(values, step, 0, -128, 127, torch.int8)
+    found = values.to(torch.float32)
+    return found if step == 1.0 else found * step
 
 
 class Int4Table(Table):
@@ -147,22 +151,31 @@ class Int4Table(Table):
 class CodedTable(Table):
     """One byte for each of M codebooks: product quantization.
 
-    A row is M short vectors of the codebooks side by side, times a rotation. Where a matrix follows, the rotation goes
-    into it: :meth:`parts` gives rows without.
+    A row is M short vectors of the codebooks side by side, times a scale of its own where rows have one, times a
+    rotation. Where a matrix follows, the rotation goes into it: :meth:`parts` gives rows without.
 
     Args:
         weight: ``[V, D]``.
         books: M.
+        scaled: whether rows have scales, one more byte; ``codes`` that are given say it themselves.
         by_operator: as in :class:`Int8Table`.
         codes: of the table; None fits them.
     """
 
-    def __init__(self, weight: Tensor, *, books: int, by_operator: bool = False, codes: Codes | None = None) -> None:
+    def __init__(
+        self,
+        weight: Tensor,
+        *,
+        books: int,
+        scaled: bool = False,
+        by_operator: bool = False,
+        codes: Codes | None = None,
+    ) -> None:
         super().__init__()
         if by_operator:
             _register_operators()
         self.by_operator = by_operator
-        fitted = codes or fit_codes(weight, books)
+        fitted = codes or fit_codes(weight, books, scaled=scaled)
         size = weight.shape[1]
         # Less 128: not every converter takes unsigned bytes.
         self.register_buffer("codes", (fitted.codes.to(torch.int16) - 128).to(torch.int8))  # [V, M]
@@ -170,20 +183,22 @@ class CodedTable(Table):
         starts = torch.arange(books, dtype=torch.int32).unsqueeze(0) * CENTROIDS + 128
         self.register_buffer("starts", starts)  # [1, M] where each codebook's code 0 is
         self.register_buffer("rotation", fitted.rotation)  # [D, D]
+        self.register_buffer("scales", fitted.scales)  # [V, 1] int8, or None
 
     codes: Tensor
     codebooks: Tensor
     starts: Tensor
     rotation: Tensor
+    scales: Tensor | None
 
-    def parts(self, ids: Tensor) -> tuple[Tensor, None]:
-        """``ids [n]`` int32 to ``[n, D]`` float32, before the rotation."""
+    def parts(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
+        """``ids [n]`` int32 to ``[n, D]`` float32 before the rotation, and scales ``[n, 1]`` if rows have them."""
         found = self.codebooks.index_select(0, self._places(ids)).view(ids.shape[0], self.rotation.shape[0])
-        return _from_int8(found, by_operator=self.by_operator), None
+        return _from_int8(found, by_operator=self.by_operator), self._scales(ids)
 
-    def finish(self, values: Tensor, scale: Tensor | None) -> Tensor:  # noqa: ARG002
+    def finish(self, values: Tensor, scale: Tensor | None) -> Tensor:
         """Rows of :meth:`parts` to those of the table."""
-        return torch.mm(values, self.rotation)
+        return torch.mm(super().finish(values, scale), self.rotation)
 
     def forward(self, ids: Tensor) -> Tensor:
         """``ids [n]`` int32 to ``[n, D]`` float32."""
@@ -201,11 +216,29 @@ class CodedTable(Table):
     def sums(self, products: Tensor, ids: Tensor) -> Tensor:
         """``ids [n]`` int32 to the products ``[1, n]`` of the user with their rows."""
         found = products.index_select(0, self._places(ids))
-        return found.view(ids.shape[0], self.starts.shape[1]).sum(dim=1).unsqueeze(0)
+        sums = found.view(ids.shape[0], self.starts.shape[1]).sum(dim=1)
+        scale = self._scales(ids)
+        return (sums if scale is None else sums * scale.view(ids.shape[0])).unsqueeze(0)
+
+    def _scales(self, ids: Tensor) -> Tensor | None:
+        if self.scales is None:
+            return None
+        return _from_int8(self.scales.index_select(0, ids), by_operator=self.by_operator, step=1 / SCALE_STEPS)
 
     def _places(self, ids: Tensor) -> Tensor:
         """``ids [n]`` to the rows of the codebooks that they are made of, ``[n * M]``."""
         return (self.codes.index_select(0, ids).to(torch.int32) + self.starts).view(-1)
+
+
+def table_codes(model: Ranker, precision: str, *, length: int) -> Codes:
+    """The codes of a model's item table, fitted to where its users are.
+
+    Args:
+        model: in evaluation mode.
+        precision: of a recipe, one of :data:`CODEBOOKS`.
+        length: L, clicks in a history.
+    """
+    return fit_table(model, CODEBOOKS[precision], length=length, scaled=precision in SCALED)
 
 
 def _least_squares(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -253,7 +286,8 @@ def make_table(
     if precision == "fp32":
         return FloatTable(weight)
     if precision in CODEBOOKS:
-        return CodedTable(weight, books=CODEBOOKS[precision], by_operator=by_operator, codes=codes)
+        scaled = precision in SCALED
+        return CodedTable(weight, books=CODEBOOKS[precision], scaled=scaled, by_operator=by_operator, codes=codes)
     if precision == "int8-row":
         return Int8Table(weight, as_bits=as_bits, by_operator=by_operator)
     halves = {"fp16": HalfTable, "int4-row": Int4Table}

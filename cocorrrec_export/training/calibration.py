@@ -1,9 +1,9 @@
 """Codes of an item table that keep what a model looks for: trained to give its scores to its users.
 
 Product quantization makes the errors of rows small. What a ranking loses by an error depends on who is ranked for and
-on what else is near, which training clicks show. So the codebooks, 16 or 8 times 256 short vectors, and the rotation
-behind them are trained to give the float32 model's distribution over items after each click. Codes, and all other
-weights, stay.
+on what else is near, which training clicks show. So the codebooks, 16 or 8 times 256 short vectors, the rotation behind
+them and the scales of rows are trained to give the float32 model's distribution over items after each click. Codes, and
+all other weights, stay.
 
 The model was trained on these clicks, and is surer of the next one than it is with any other user. So features of the
 clicks are dropped, the same ones for both: else codebooks learn what the model learned by heart.
@@ -11,8 +11,7 @@ clicks are dropped, the same ones for both: else codebooks learn what the model 
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +23,14 @@ from cocorrrec_export.data.held_out import interactions_of
 from cocorrrec_export.data.splits import Examples, Rows, leave_last_out
 from cocorrrec_export.data.windows import training_counts
 from cocorrrec_export.errors import CocorrrecError
-from cocorrrec_export.forms.quantizer import Calibrated, Codes, fit_table
-from cocorrrec_export.forms.weights import CODEBOOKS
+from cocorrrec_export.forms.quantizer import Calibrated, Codes, FloatTables
+from cocorrrec_export.forms.weights import table_codes
 from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.modeling.store import ModelFolder
 from cocorrrec_export.modeling.threads import one_thread
 from cocorrrec_export.training.loop import Listener
 from cocorrrec_export.training.losses import expected_counts
+from cocorrrec_export.training.optimizers import RowwiseAdagrad
 
 _MOST = 1 << 17
 """Training clicks of an epoch: those of a large data set are drawn again in each."""
@@ -43,9 +43,11 @@ class Settings:
     epochs: int = 3
     batch: int = 1000
     """Training clicks of a step."""
-    sampled: int = 512
+    sampled: int = 2048
     """Items drawn per step, next to those that were clicked."""
-    step_size: float = 0.05
+    temperature: float = 1.5
+    """What logits are divided by: above 1, so that items count that a user would hardly choose, but is shown."""
+    step_size: float = 0.02
     """Of the first steps, over the mean of the values that are trained; it falls to 0."""
     dropout: float = 0.2
     """Share of the clicks' features that are dropped."""
@@ -77,6 +79,8 @@ def calibrate(
         UsageError: the file does not exist.
     """
     settings, listener = settings or Settings(), listener or Listener()
+    if not model.one_state:  # each user is another one for each item: 16 times as many values
+        settings = replace(settings, batch=-(-settings.batch // 4), sampled=-(-settings.sampled // 4))
     listener.on_work(f"reading {data_file.name}")
     interactions = interactions_of(folder, data_file, listener.on_read)
     clicks = leave_last_out(interactions, sequence_length=folder.config.sequence_length).train
@@ -85,7 +89,7 @@ def calibrate(
     counts = training_counts(interactions)
     with one_thread():
         listener.on_work("fitting codes")
-        codes = fit_table(model, CODEBOOKS[embedding], length=folder.config.sequence_length)
+        codes = table_codes(model, embedding, length=folder.config.sequence_length)
         losses, codes = _train(model, codes, clicks, counts, settings, listener)
     facts = {"interactions_sha256": interactions.sha256, "clicks": len(clicks), "losses": losses} | asdict(settings)
     return Calibrated(codes, facts)
@@ -104,12 +108,19 @@ def _train(
     settings: Settings,
     listener: Listener,
 ) -> tuple[list[float], Codes]:
-    """The mean loss of each epoch, and the codes with trained codebooks."""
-    books, rotation = codes.codebooks.float(), codes.rotation.clone()
-    kept = (books != 0).any(-1, keepdim=True)  # a vector of zeros is what the padding is made of
-    trained = [books.requires_grad_(), rotation.requires_grad_()]
-    starts = [settings.step_size * float(x.detach().abs().mean()) for x in trained]
-    optimizer = torch.optim.Adam([{"params": [x], "lr": start} for x, start in zip(trained, starts, strict=True)])
+    """The mean loss of each epoch, and the codes with trained tables."""
+    start = codes.tables()
+    scales = None if start.scales is None else start.scales.requires_grad_()
+    tables = FloatTables(start.codebooks.requires_grad_(), start.rotation.clone().requires_grad_(), scales)
+    kept = (tables.codebooks != 0).any(-1, keepdim=True)  # a vector of zeros is what the padding is made of
+    trained = [x for x in tables if x is not None]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.Adam([{"params": [x], "lr": _step_size(x, settings)} for x in (tables.codebooks, tables.rotation)])
+    ]
+    if tables.scales is not None:  # Adam would throw about what few steps read
+        optimizers.append(RowwiseAdagrad(tables.scales, lr=_step_size(tables.scales, settings), weight_decay=0.0))
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    starts = [group["lr"] for group in groups]
     steps = -(-min(len(clicks), _MOST) // settings.batch)
     losses = []
     for epoch in range(settings.epochs):
@@ -118,20 +129,25 @@ def _train(
         total = 0.0
         listener.on_epoch_start(epoch + 1, steps, 0)
         for step in range(steps):
-            for group, start in zip(optimizer.param_groups, starts, strict=True):
+            for group, start in zip(groups, starts, strict=True):
                 group["lr"] = start * (1 - (epoch + step / steps) / settings.epochs)
             batch = clicks.cut(order[step * settings.batch : (step + 1) * settings.batch])
-            loss = _loss(model, partial(codes.rows, codebooks=books, rotation=rotation), batch, counts, settings, rng)
-            of_books, rotation.grad = torch.autograd.grad(loss, trained)
-            books.grad = of_books * kept
-            optimizer.step()
+            loss = _loss(model, lambda ids: codes.rows(ids, tables), batch, counts, settings, rng)
+            for x, gradient in zip(trained, torch.autograd.grad(loss, trained), strict=True):
+                x.grad = gradient * kept if x is tables.codebooks else gradient
+            for optimizer in optimizers:
+                optimizer.step()
             total += loss.item()
             listener.on_step(total / (step + 1))
         losses.append(total / steps)
         if not math.isfinite(total):
             raise CocorrrecError(f"calibration: the loss is {total}, not a finite number: export without --calibrate")
         listener.on_epoch_end({"epoch": epoch + 1, "loss": losses[-1]}, best=False)
-    return losses, codes.with_tables(books.detach(), rotation.detach())
+    return losses, codes.with_tables(tables)
+
+
+def _step_size(values: Tensor, settings: Settings) -> float:
+    return settings.step_size * float(values.detach().abs().mean())
 
 
 def _loss(
@@ -159,7 +175,7 @@ def _loss(
         clicks = rows[: ids.numel()].view_as(scale) * scale
         vectors = model.candidate_vectors(rows[ids.numel() :], candidates)
         logits = model.match_all(model.read_rows(ids, clicks, corrected=False), vectors)
-        return torch.log_softmax(logits - log_expected, dim=1)
+        return torch.log_softmax(logits / settings.temperature - log_expected, dim=1)
 
     with torch.no_grad():
         target = log_shares(model.item_embedding.weight.index_select(0, lookup))

@@ -17,6 +17,7 @@ from cocorrrec_export.contract import new_stream
 from cocorrrec_export.errors import CocorrrecError, ParityError
 from cocorrrec_export.export import onnx, pipeline
 from cocorrrec_export.export.graphs import GraphSpec
+from cocorrrec_export.forms.weights import CODEBOOKS
 from cocorrrec_export.modeling.store import ModelFolder, load_model
 from cocorrrec_export.runtime.base import score_list
 from cocorrrec_export.runtime.open import describe, open_runtime
@@ -124,11 +125,12 @@ def test_shipped_recipes_export(tiny: ModelFolder, tmp_path: Path, target: str, 
     recipe = dataclasses.replace(recipe, item_side=item_side, limits=limits)  # type: ignore[arg-type]
     artifact = pipeline.export(pipeline.open_source(str(tiny.path), None), recipe, tmp_path)
     facts = inspect(artifact.path)
-    bytes_a_row = {"fp32": 256, "fp16": 128, "int8": 66, "int4": 34, "pq16": 16, "pq8": 8}[recipe.precision]
+    bytes_a_row = {"fp32": 256, "fp16": 128, "int8": 66, "int4": 34, "pq16": 17, "pq8": 8}[recipe.precision]
     size = 60 * bytes_a_row
     if recipe.precision.startswith("pq"):
         number = 2 if target == "coreml" else 4  # Core ML computes in fp16 below fp32
-        size += 256 * 64 + (64 * 64 + bytes_a_row) * number  # codebooks, rotation, where each codebook starts
+        books = CODEBOOKS[recipe.embedding]
+        size += 256 * 64 + (64 * 64 + books) * number  # codebooks, rotation, where each codebook starts
     assert facts.parts["table"] == size
     if item_side == "folded":
         assert facts.parts["item_side"] == 60 * bytes_a_row

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from cocorrrec_export.forms import quantizer, weights
+from cocorrrec_export.forms.quantizer import SCALE_STEPS
 from cocorrrec_export.forms.weights import (
     CodedTable,
     HalfProjection,
@@ -57,11 +58,11 @@ def test_int8_projection() -> None:
 
 
 def test_more_rows_than_are_quantized_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = {name: make_table(WEIGHT, name)(IDS) for name in ("int8-row", "int4-row", "pq8")}
+    whole = {name: make_table(WEIGHT, name)(IDS) for name in ("int8-row", "int4-row", "pq8", "pq16")}
     monkeypatch.setattr(weights, "_BLOCK", 7)
     monkeypatch.setattr(quantizer, "_BLOCK", 7)
     for name, rows in whole.items():
-        assert torch.equal(make_table(WEIGHT, name)(IDS), rows)
+        torch.testing.assert_close(make_table(WEIGHT, name)(IDS), rows)  # products of blocks round in their own way
 
 
 def test_product_quantization_is_near_where_parts_repeat() -> None:
@@ -86,12 +87,33 @@ def test_product_quantization_is_near_where_parts_repeat() -> None:
     torch.testing.assert_close(table.parts(ids)[0] @ table.rotation, table(ids))
 
 
-@pytest.mark.parametrize("books", [16, 8])
-def test_fewer_rows_than_vectors_of_a_codebook_lose_none(books: int) -> None:
+def test_rows_with_scales_share_vectors_that_differ_in_length_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantizer, "_ROTATION_ROUNDS", 3)
+    generator = torch.Generator().manual_seed(6)
+    chosen, length = torch.randint(0, 200, (3000,), generator=generator), torch.randn(3000, 1, generator=generator)
+    weight = torch.randn(200, 64, generator=generator)[chosen] * length.exp()
+    weight[0] = 0.0
+    ids = torch.arange(3000, dtype=torch.int32)
+    plain, scaled = CodedTable(weight, books=16), CodedTable(weight, books=16, scaled=True)
+    assert plain.scales is None and scaled.scales is not None
+    assert scaled.scales.dtype == torch.int8 and scaled.scales.shape == (3000, 1)
+    assert int(scaled.scales.min()) >= 1 and int(scaled.scales.max()) == SCALE_STEPS
+    errors = [(table(ids) - weight).square().sum() for table in (plain, scaled)]
+    assert errors[1] < 0.85 * errors[0]
+    values, scale = scaled.parts(ids)
+    assert scale is not None
+    torch.testing.assert_close(values * scale @ scaled.rotation, scaled(ids))
+    user = torch.randn(1, 64, generator=generator)
+    products = scaled.products(user @ scaled.rotation.T)
+    torch.testing.assert_close(scaled.sums(products, ids), user @ scaled(ids).T, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(("books", "scaled"), [(16, False), (8, False), (16, True)])
+def test_fewer_rows_than_vectors_of_a_codebook_lose_none(books: int, scaled: bool) -> None:
     """Padding takes up a vector of each codebook: one that no row needs."""
     weight = torch.randn(60, 64, generator=torch.Generator().manual_seed(5))
     weight[0] = 0.0
-    table = CodedTable(weight, books=books)
+    table = CodedTable(weight, books=books, scaled=scaled)
     assert not table(IDS[:1]).any()
     # Codebooks are int8: half a step of a feature, in each of the few that a rotated one is made of.
     step = weight.abs().max() / 127

@@ -11,7 +11,8 @@ from cocorrrec_export.artifact.recipe import choose_recipe
 from cocorrrec_export.data.sources import DataSource, load_source
 from cocorrrec_export.export import pipeline
 from cocorrrec_export.forms import quantizer
-from cocorrrec_export.forms.quantizer import Codes, fit_codes, fit_table
+from cocorrrec_export.forms.quantizer import Codes, fit_codes
+from cocorrrec_export.forms.weights import table_codes
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.store import ModelFolder, load_model, save_model
 from cocorrrec_export.training import calibration
@@ -57,25 +58,30 @@ def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantizer, "_ROTATION_ROUNDS", 1)
 
 
-def test_the_loss_falls_and_codebooks_alone_change(
-    folder: ModelFolder, clicks: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("embedding", ["pq8", "pq16"])
+def test_the_loss_falls_and_the_model_and_codes_stay(
+    folder: ModelFolder, clicks: Path, monkeypatch: pytest.MonkeyPatch, embedding: str
 ) -> None:
     fitted: list[Codes] = []
 
     def fit(*args: object, **options: object) -> Codes:
-        fitted.append(fit_table(*args, **options))  # type: ignore[arg-type]
+        fitted.append(table_codes(*args, **options))  # type: ignore[arg-type]
         return fitted[-1]
 
-    monkeypatch.setattr(calibration, "fit_table", fit)
+    monkeypatch.setattr(calibration, "table_codes", fit)
     model = load_model(folder)
     before = {name: x.clone() for name, x in model.state_dict().items()}
-    found = calibrate(folder, model, clicks, "pq8", settings=QUICK)
+    found = calibrate(folder, model, clicks, embedding, settings=QUICK)
     losses = found.facts["losses"]
     assert len(losses) == 3 and losses[2] < losses[1] < losses[0] > 0
     assert torch.equal(found.codes.codes, fitted[0].codes)
     rows = torch.arange(ITEMS + 1)
     assert not torch.equal(found.codes.rows(rows), fitted[0].rows(rows))
     assert found.codes.codebooks.dtype == torch.int8
+    scales, before_scales = found.codes.scales, fitted[0].scales
+    assert (scales is None) == (before_scales is None) == (embedding == "pq8"), "one more byte of pq16 alone"
+    if scales is not None and before_scales is not None:
+        assert scales.dtype == torch.int8 and int(scales.min()) >= 1 and not torch.equal(scales, before_scales)
     assert not found.codes.rows(rows)[0].any(), "padding stays zero"
     assert all(torch.equal(x, before[name]) and x.grad is None for name, x in model.state_dict().items())
     assert all(parameter.requires_grad for parameter in model.parameters())
@@ -85,7 +91,7 @@ def test_the_same_again_whatever_is_held_out(folder: ModelFolder, clicks: Path, 
     """The last two clicks of each user are what models are measured on."""
     other = clicks_file(tmp_path / "other.csv", held_out=1)
     found = [
-        calibrate(folder, load_model(folder), file, "pq8", settings=dataclasses.replace(QUICK, epochs=1))
+        calibrate(folder, load_model(folder), file, "pq16", settings=dataclasses.replace(QUICK, epochs=1))
         for file in (clicks, clicks, other)
     ]
     digests = [each.facts["interactions_sha256"] for each in found]
@@ -93,12 +99,14 @@ def test_the_same_again_whatever_is_held_out(folder: ModelFolder, clicks: Path, 
     for each in found[1:]:
         assert torch.equal(each.codes.codebooks, found[0].codes.codebooks)
         assert torch.equal(each.codes.rotation, found[0].codes.rotation)
+        assert each.codes.scales is not None and found[0].codes.scales is not None
+        assert torch.equal(each.codes.scales, found[0].codes.scales)
 
 
 def test_errors_count_as_the_metric_says() -> None:
     weight = torch.randn(2000, 16, generator=torch.Generator().manual_seed(0))
     metric = torch.diag(torch.cat((torch.full((4,), 100.0), torch.ones(12))))
-    plain, skewed = (fit_codes(weight, 2, **x).rows(torch.arange(2000)) - weight for x in ({}, {"metric": metric}))
+    plain, skewed = (fit_codes(weight, 2, metric=x).rows(torch.arange(2000)) - weight for x in (None, metric))
     assert skewed[1:, :4].square().sum() < 0.5 * plain[1:, :4].square().sum()
 
 
