@@ -4,6 +4,7 @@ import copy
 import json
 import random
 import time
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -163,3 +164,16 @@ def test_the_page_explains_every_key() -> None:
     keys += [f"tensors.{key}" for key in parity["tensors"]["properties"]]
     keys += [f"ranking.{key}" for key in parity["ranking"]["properties"]]
     assert [key for key in keys if f"`{key}`" not in page] == []
+
+
+def keywords(schema: dict[str, Any]) -> set[str]:
+    """Of a schema and of all in it."""
+    inner = [*schema.get("properties", {}).values(), *schema.get("$defs", {}).values()]
+    inner += [schema[name] for name in ("items", "additionalProperties") if isinstance(schema.get(name), dict)]
+    return schema.keys() | {keyword for each in inner for keyword in keywords(each)}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.schema.json")), ids=lambda path: path.name)
+def test_every_keyword_of_a_published_schema_is_checked(path: Path) -> None:
+    """Those of optional parts too, which few documents have."""
+    assert keywords(json.loads(path.read_text())) <= ours._CHECKED | ours._DESCRIPTIVE

@@ -135,7 +135,7 @@ def test_weights_are_stored_once_and_in_their_precision(coreml_exports: CoreMLEx
         bytes_of[precision, item_side] = package.weight_bytes()
     # Rotary tables, masks and constant rows come on top; a second copy of any projection would be 16 KiB, 8 in float16
     # and 4 in int8.
-    extra = 4600
+    extra = 5500
     assert sum(bytes_of["fp32", "computed"].values()) < 4 * (parameters + extra)
     assert sum(bytes_of["fp16", "computed"].values()) < 2 * (parameters + extra)
     assert sum(bytes_of["int8", "computed"].values()) < parameters + 4 * extra
