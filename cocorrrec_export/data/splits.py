@@ -100,11 +100,11 @@ def leave_last_out(interactions: Interactions, *, sequence_length: int) -> Split
     )
 
 
-def is_training(block: Block) -> NDArray[np.bool_]:
-    """Which clicks of a block ``[n]`` are not held out."""
+def is_training(block: Block, held_out: int = HELD_OUT) -> NDArray[np.bool_]:
+    """Which clicks of a block ``[n]`` are not among the last ``held_out`` of their user."""
     last = np.cumsum(np.bincount(block.user)) - 1
     mask = np.ones(len(block.user), dtype=bool)
-    for back in range(HELD_OUT):
+    for back in range(held_out):
         mask[last - back] = False
     return mask
 

@@ -55,27 +55,30 @@ class Windows:
         return self.cut(np.arange(len(self)))
 
 
-def training_windows(interactions: Interactions, *, length: int, rng: np.random.Generator) -> Windows:
+def training_windows(
+    interactions: Interactions, *, length: int, rng: np.random.Generator, held_out: int = HELD_OUT
+) -> Windows:
     """Cut every user's training clicks into windows of at most ``length``, the first at a random offset.
 
     Each training click but a user's first is the target of exactly one place. The offset varies which clicks a target
     has before it, and so how much of the past it is predicted from.
 
     Args:
-        interactions: the last two clicks of each user are not read.
+        interactions: the last clicks of each user are not read.
         length: L.
         rng: source of the offsets.
+        held_out: how many.
     """
-    inputs = np.maximum(np.diff(interactions.offsets) - HELD_OUT - 1, 0)
+    inputs = np.maximum(np.diff(interactions.offsets) - held_out - 1, 0)
     offset = np.where(inputs > length, rng.integers(0, length, size=len(inputs)), 0)
     count = np.where(inputs > 0, (offset > 0) + -(-(inputs - offset) // length), 0)
     starts = np.concatenate((np.zeros(1, np.int64), np.cumsum(count)))
     return Windows(interactions, inputs, offset, starts, length)
 
 
-def training_counts(interactions: Interactions) -> NDArray[np.int64]:
-    """How often each item is clicked in the training part, ``[V]``."""
+def training_counts(interactions: Interactions, held_out: int = HELD_OUT) -> NDArray[np.int64]:
+    """How often each item is clicked in the training part, all but the last clicks of each user, ``[V]``."""
     found = np.zeros(interactions.vocab_size, dtype=np.int64)
     for block in interactions.blocks():
-        found += np.bincount(interactions.items[block.clicks][is_training(block)], minlength=len(found))
+        found += np.bincount(interactions.items[block.clicks][is_training(block, held_out)], minlength=len(found))
     return found

@@ -1,20 +1,22 @@
 """Train the cloud model of ``correction = "vector"``: on its own, in the frozen item table of a trained phone model."""
 
+import copy
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from cocorrrec_export.data.evaluation_set import EvaluationSet
+from cocorrrec_export.data.splits import HELD_OUT
 from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.ranker import Ranker, last_position
 from cocorrrec_export.modeling.vector import VectorCloud, VectorReader
 from cocorrrec_export.training.checkpoint import RunState
-from cocorrrec_export.training.config import TrainConfig
+from cocorrrec_export.training.config import CloudTrainConfig
 from cocorrrec_export.training.loop import WITHOUT, Listener, TrainingData, fit, monitored, reads_catalog, record_of
 from cocorrrec_export.training.scoring import BATCH, Measured, catalog_places_of_sums, measure, read_users
 from cocorrrec_export.training.start import Start
@@ -63,7 +65,7 @@ def train_cloud(
     phone: CoCorrRec,
     config: ModelConfig,
     data: TrainingData,
-    training: TrainConfig,
+    training: CloudTrainConfig,
     *,
     checkpoints: Callable[[int], Path],
     resume: bool,
@@ -77,13 +79,13 @@ def train_cloud(
         config: of the whole model, with ``correction = "vector"``.
         data: as the phone's; the validation slice must have the users' earlier clicks.
         training: settings of each network; ``positions`` is ``"all"``, and each network has a seed of its own.
-        checkpoints: the file of network i.
+        checkpoints: the file of network i; that of its second training is named after it.
         resume: continue from the checkpoints that exist.
         listener: receives progress.
         start: what the networks continue, if anything.
 
     Returns:
-        The whole model, in evaluation mode; the epochs of all networks, each with its ``network``.
+        The whole model, in evaluation mode; the validated epochs of all networks, each with its ``network``.
     """
     generator = torch.Generator().manual_seed(training.seed)
     device = phone.item_embedding.weight.device
@@ -98,60 +100,45 @@ def train_cloud(
         parameter.requires_grad_(False)
     model.eval()
     assert isinstance(model.gcn, VectorCloud)
-    blend = _Blend(model, data.validation, training.monitor)
-    records: list[dict[str, float]] = []
-    for index, reader in enumerate(_readers(model.gcn)):
-        listener.on_stage(f"cloud network {index + 1} of {config.cloud_networks}", training.epochs)
-        own = dataclasses.replace(training, positions="all", seed=training.seed * 100 + index)
-        state = _fit_reader(
-            model, reader, config, data, own, blend, checkpoints(index), resume=resume, listener=listener
-        )
-        records += [{"network": index + 1.0} | record for record in state.records]
     cloud, table = model.gcn, model.item_embedding
+    starts = copy.deepcopy(cloud.networks)
+    blend = _Blend(model, data.validation, training.monitor)
+
+    def run(index: int, name: str, data: TrainingData, path: Path, epochs: int | None = None) -> RunState:
+        """Train network ``index``: by validation, or for ``epochs``."""
+        reader = cloud.networks[index]
+        assert isinstance(reader, VectorReader)
+        trainee = CloudTrainee(model, reader.requires_grad_(True))
+        listener.on_stage(f"cloud network {index + 1} of {len(cloud.networks)}{name}", epochs or training.epochs)
+        state = fit(
+            trainee,
+            data,
+            dataclasses.replace(training, positions="all", seed=training.seed * 100 + index),
+            objective=config.objective,
+            checkpoint=path,
+            resume=resume and path.is_file(),
+            listener=listener,
+            length=config.cloud_length,
+            validate=lambda: blend.record(trainee),
+            epochs=epochs,
+        )
+        reader.requires_grad_(False)
+        return state
+
+    states = [run(index, "", data, checkpoints(index)) for index in range(len(cloud.networks))]
     vectors = blend.vectors(lambda ids: cloud.mean(ids, table(ids)), cloud.length)
     weight, _ = blend.best(vectors)
     cloud.weight.fill_(weight)
+    if training.refit:
+        cloud.networks.load_state_dict(starts.state_dict())
+        newest = dataclasses.replace(data, held_out=HELD_OUT - 1)
+        for index, state in enumerate(states):
+            path = checkpoints(index)
+            path = path.with_stem(path.stem + "-refit")
+            run(index, ", with the newest clicks", newest, path, state.best_epoch)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
-    return model, records
-
-
-def _fit_reader(
-    model: CoCorrRec,
-    reader: VectorReader,
-    config: ModelConfig,
-    data: TrainingData,
-    training: TrainConfig,
-    blend: "_Blend",
-    checkpoint: Path,
-    *,
-    resume: bool,
-    listener: Listener,
-) -> RunState:
-    trainee = CloudTrainee(model, reader.requires_grad_(True))
-
-    def validate() -> dict[str, float]:
-        vectors = blend.vectors(lambda ids: trainee.user_state(ids), config.cloud_length)
-        weight, measured = blend.best(vectors)
-        return record_of(measured, training.monitor) | blend.alone | {"weight": weight}
-
-    state = fit(
-        trainee,
-        data,
-        training,
-        objective=config.objective,
-        checkpoint=checkpoint,
-        resume=resume and checkpoint.is_file(),
-        listener=listener,
-        length=config.cloud_length,
-        validate=validate,
-    )
-    reader.requires_grad_(False)
-    return state
-
-
-def _readers(cloud: VectorCloud) -> Iterator[VectorReader]:
-    return (network for network in cloud.networks if isinstance(network, VectorReader))
+    return model, [{"network": i + 1.0} | record for i, state in enumerate(states) for record in state.records]
 
 
 class _Blend:
@@ -159,7 +146,8 @@ class _Blend:
 
     @torch.no_grad()
     def __init__(self, model: CoCorrRec, held_out: EvaluationSet, monitor: str) -> None:
-        self._model, self._held_out, self._monitor = model, held_out, monitor
+        assert isinstance(model.gcn, VectorCloud)
+        self._model, self._held_out, self._monitor, self._length = model, held_out, monitor, model.gcn.length
         parts = [read_users(model, held_out, rows, corrected=False) for rows in held_out.batches(BATCH)]
         self._users = torch.cat(parts)  # [U, D]
         alone = self.measure(torch.zeros_like(self._users), 0.0, full=True)
@@ -175,6 +163,11 @@ class _Blend:
             parts.append(read(memory.to(self._users.device)))
         return torch.cat(parts)
 
+    def record(self, trainee: CloudTrainee) -> dict[str, float]:
+        """The metrics of an epoch of one network."""
+        weight, measured = self.best(self.vectors(trainee.user_state, self._length))
+        return record_of(measured, self._monitor) | self.alone | {"weight": weight}
+
     def measure(self, vectors: Tensor, weight: float, *, full: bool) -> Measured:
         """Both protocols, or the sampled one, with ``weight`` of the vectors."""
         users = self._users + weight * vectors
@@ -188,4 +181,5 @@ class _Blend:
             found = {w: Measured(found[w].sampled, places) for w, places in zip(WEIGHTS, full, strict=True)}
         values = {w: monitored(record_of(measured, self._monitor), self._monitor) for w, measured in found.items()}
         weight = max(WEIGHTS, key=lambda each: (values[each], -each))
-        return weight, self.measure(vectors, weight, full=True)
+        best = found[weight]
+        return weight, best if best.full is not None else self.measure(vectors, weight, full=True)

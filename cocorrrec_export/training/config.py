@@ -101,3 +101,12 @@ class TrainConfig:
     def from_dict(cls, values: dict[str, Any], *, where: str) -> Self:
         """Build a config from parsed TOML; ``where`` names the file and table in errors."""
         return from_table(cls, values, where=where)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloudTrainConfig(TrainConfig):
+    """The same of a cloud model with a memory: the ``[cloud]`` table has what differs from ``[training]``."""
+
+    refit: bool = False
+    """When validation has chosen epochs and weight, train every network again for as many epochs with the validation
+    clicks too: a server knows clicks that are newer than the on-device model."""

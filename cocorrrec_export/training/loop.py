@@ -13,7 +13,7 @@ from torch import Tensor
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.data.interactions import Interactions
 from cocorrrec_export.data.negatives import NegativeSampler
-from cocorrrec_export.data.splits import Examples, Rows
+from cocorrrec_export.data.splits import HELD_OUT, Examples, Rows
 from cocorrrec_export.data.statistics import Statistics
 from cocorrrec_export.data.windows import Windows, training_counts, training_windows
 from cocorrrec_export.errors import CocorrrecError
@@ -40,6 +40,8 @@ class TrainingData:
     train: Examples
     sampler: NegativeSampler
     validation: EvaluationSet
+    held_out: int = HELD_OUT
+    """Last clicks of each user that ``positions = "all"`` does not read."""
 
 
 class Listener:
@@ -102,6 +104,7 @@ def fit(
     listener: Listener | None = None,
     length: int | None = None,
     validate: Callable[[], dict[str, float]] | None = None,
+    epochs: int | None = None,
 ) -> RunState:
     """Train ``model`` and leave it with the weights of the best validation epoch.
 
@@ -119,13 +122,14 @@ def fit(
         listener: receives steps and epochs.
         length: clicks of a window of ``positions = "all"``; by default as many as an example's history has.
         validate: metrics of an epoch, ``config.monitor`` among them; by default those of ``model`` on the slice.
+        epochs: take the weights of this epoch, without validation; by default those of the best one.
 
     Raises:
         CocorrrecError: the loss is no longer finite, or the checkpoint does not fit.
         UsageError: the model cannot be trained so.
     """
     listener = listener or Listener()
-    validate = validate or (lambda: validation_metrics(model, data.validation, config))
+    validate = dict if epochs else validate or (lambda: validation_metrics(model, data.validation, config))
     optimizers = Optimizers(model, config, every_row=objective == "softmax")
     state = RunState()
     torch.manual_seed(config.seed)  # dropout draws from the global generator
@@ -140,7 +144,7 @@ def fit(
     ranks = Ranks.here()
     step = Step(model, data, config, objective, optimizers.table)
     clock = CheckpointClock()
-    while state.epoch < config.epochs and not _exhausted(state, config):
+    while state.epoch < (epochs or config.epochs) and not _exhausted(state, config):
         model.train()
         examples, order, size = _epoch(data, config, state.epoch, length)
         steps = math.ceil(len(order) / size)
@@ -164,7 +168,9 @@ def fit(
             if checkpoint is not None and ranks.first and clock.is_due() and state.step < steps:
                 save_checkpoint(checkpoint, model, optimizers, state)
         optimizers.flush()
-        _finish_epoch(model, config, state, steps, listener, lambda: ranks.of_first(validate))
+        _finish_epoch(
+            model, config, state, steps, listener, lambda: ranks.of_first(validate), keep_last=epochs is not None
+        )
         if checkpoint is not None and ranks.first:
             save_checkpoint(checkpoint, model, optimizers, state)
     model.load_state_dict(state.best)
@@ -181,6 +187,10 @@ def _diverged(what: str, value: float, state: RunState, config: TrainConfig) -> 
     )
 
 
+def _improves(record: dict[str, float], state: RunState, monitor: str) -> bool:
+    return monitored(record, monitor) > monitored(state.records[state.best_epoch - 1], monitor)
+
+
 def _exhausted(state: RunState, config: TrainConfig) -> bool:
     return config.patience > 0 and state.epoch - state.best_epoch >= config.patience
 
@@ -193,7 +203,7 @@ def _epoch(
     if config.positions == "last":
         return data.train, rng.permutation(len(data.train)), config.batch_size
     length = length or data.train.length
-    windows = training_windows(data.interactions, length=length, rng=rng)
+    windows = training_windows(data.interactions, length=length, rng=rng, held_out=data.held_out)
     return windows, rng.permutation(len(windows)), max(1, config.batch_size // length)
 
 
@@ -232,7 +242,7 @@ class Step:
     ) -> None:
         self._table_optimizer, self._ranks = table_optimizer, Ranks.here()
         self._model, self._data, self._config, self._objective = model, data, config, objective
-        self._clicks = training_counts(data.interactions) if objective == "sampled_softmax" else None
+        self._clicks = training_counts(data.interactions, data.held_out) if objective == "sampled_softmax" else None
 
     def __call__(self, batch: Batch, rng: np.random.Generator) -> Tensor:
         """Loss of ``batch``, its gradients added to those of the parameters; ``rng`` draws the negatives.
@@ -358,6 +368,8 @@ def _finish_epoch(
     steps: int,
     listener: Listener,
     validate: Callable[[], dict[str, float]],
+    *,
+    keep_last: bool,
 ) -> None:
     trained = {name: x.detach().clone() for name, x in model.state_dict().items()} if state.average else None
     if trained is not None:
@@ -369,13 +381,12 @@ def _finish_epoch(
         record = {"epoch": state.epoch + 1, "loss": state.loss_sum / steps} | validate()
     except ValueError as error:  # scores that are not numbers, of weights that are
         raise _diverged(f"a validation score ({error})", math.nan, state, config) from None
-    if config.monitor.removeprefix(BOTH) not in record:
+    if not keep_last and config.monitor.removeprefix(BOTH) not in record:
         raise CocorrrecError(
             f"monitor {config.monitor!r} cannot be measured: a user has no more candidates than its cutoff; choose the "
             f"epoch by another monitor, such as uauc"
         )
-    before = monitored(state.records[state.best_epoch - 1], config.monitor) if state.records else -math.inf
-    best = monitored(record, config.monitor) > before
+    best = keep_last or not state.records or _improves(record, state, config.monitor)
     state.records.append(record)
     state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
     if best:

@@ -30,7 +30,7 @@ from cocorrrec_export.modeling.store import ModelFolder, save_model
 from cocorrrec_export.toml import override, read_toml
 from cocorrrec_export.training.checkpoint import RunState
 from cocorrrec_export.training.cloud import train_cloud
-from cocorrrec_export.training.config import TrainConfig
+from cocorrrec_export.training.config import CloudTrainConfig, TrainConfig
 from cocorrrec_export.training.loop import Listener, TrainingData, fit
 from cocorrrec_export.training.plot import plot_training
 from cocorrrec_export.training.references import measure_references
@@ -60,7 +60,7 @@ class RunConfig:
     """Keys of :class:`ModelConfig`, but ``vocab_size``, which the data decide."""
     training: TrainConfig = field(default_factory=TrainConfig)
     cloud: dict[str, Any] = field(default_factory=dict)
-    """Keys of :class:`TrainConfig` that the cloud model of ``correction = "vector"`` is trained with instead."""
+    """Keys of :class:`CloudTrainConfig` that the cloud model of ``correction = "vector"`` is trained with instead."""
     data: DataSource = field(default_factory=DataSource)
 
     @classmethod
@@ -113,7 +113,7 @@ class RunConfig:
         decided = [key for key in _DECIDED if key in merged["cloud"]]
         if decided:
             raise UsageError(f"{where}, [cloud]: {', '.join(decided)} follow from [training]; remove them")
-        TrainConfig.from_dict(merged["cloud"], where=f"{where}, [cloud]")
+        CloudTrainConfig.from_dict(merged["cloud"], where=f"{where}, [cloud]")
         training = TrainConfig.from_dict(merged["training"], where=f"{where}, [training]")
         if training.ahead > 1 and training.positions != "all":
             raise UsageError(
@@ -135,9 +135,9 @@ class RunConfig:
             "data": self.data.as_table(),
         }
 
-    def cloud_training(self) -> TrainConfig:
+    def cloud_training(self) -> CloudTrainConfig:
         """Settings of the cloud's training: the phone's, but for what ``[cloud]`` says."""
-        return dataclasses.replace(self.training, alone_weight=0.0, **self.cloud)
+        return CloudTrainConfig(**dataclasses.asdict(self.training) | {"alone_weight": 0.0} | self.cloud)
 
 
 def resolve_device(name: str) -> torch.device:

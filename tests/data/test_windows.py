@@ -24,20 +24,21 @@ def test_by_hand() -> None:
     assert found.targets.tolist() == [[2, 3, 4, 0, 0], [8, 0, 0, 0, 0]]
 
 
+@pytest.mark.parametrize("held_out", [1, 2])
 @pytest.mark.parametrize("length", [1, 3, 10])
-def test_every_training_click_is_predicted_once_from_the_click_before(length: int) -> None:
-    rng = np.random.default_rng(1)
-    users = [(1 + np.arange(count)).tolist() for count in rng.integers(3, 40, size=30)]
+def test_every_training_click_is_predicted_once_from_the_click_before(length: int, held_out: int) -> None:
+    users = [(1 + np.arange(count)).tolist() for count in np.random.default_rng(1).integers(3, 40, size=30)]
     data = made(users, 40)
     offsets = set()
     for seed in range(4):
-        windows = training_windows(data, length=length, rng=np.random.default_rng(seed)).all()
+        rng = np.random.default_rng(seed)
+        windows = training_windows(data, length=length, rng=rng, held_out=held_out).all()
         rows, columns = np.nonzero(windows.targets)
         pairs = Counter(
             (int(windows.users[r]), int(windows.histories[r, c]), int(windows.targets[r, c]))
             for r, c in zip(rows, columns, strict=True)
         )
-        wanted = Counter((u, a, b) for u, x in enumerate(users) for a, b in pairwise(x[:-2]))
+        wanted = Counter((u, a, b) for u, x in enumerate(users) for a, b in pairwise(x[: len(x) - held_out]))
         assert pairs == wanted
         assert ((windows.histories != 0) == (windows.targets != 0)).all()
         assert (windows.histories[:, 0] != 0).all()
@@ -83,5 +84,6 @@ def test_near_targets_are_likelier(ahead: int) -> None:
 
 
 def test_counts_leave_out_what_is_held_out() -> None:
-    counts = training_counts(made([[1, 2, 2, 3, 1], [3, 2, 1]], 3))
-    assert counts.tolist() == [0, 1, 2, 1]
+    data = made([[1, 2, 2, 3, 1], [3, 2, 1]], 3)
+    assert training_counts(data).tolist() == [0, 1, 2, 1]
+    assert training_counts(data, held_out=1).tolist() == [0, 1, 3, 2]

@@ -18,7 +18,7 @@ from cocorrrec_export.data.held_out import VALIDATION, evaluation_set, held_out_
 from cocorrrec_export.data.interactions import Interactions
 from cocorrrec_export.data.negatives import NegativeSampler
 from cocorrrec_export.data.splits import leave_last_out
-from cocorrrec_export.data.windows import training_counts, training_windows
+from cocorrrec_export.data.windows import Windows, training_counts, training_windows
 from cocorrrec_export.errors import CocorrrecError, UsageError
 from cocorrrec_export.metrics import ranking_metrics
 from cocorrrec_export.modeling.build import build_model
@@ -29,7 +29,7 @@ from cocorrrec_export.modeling.vector import VectorCloud
 from cocorrrec_export.training import cloud, loop, recipes
 from cocorrrec_export.training.checkpoint import RunState
 from cocorrrec_export.training.cloud import WEIGHTS
-from cocorrrec_export.training.config import TrainConfig
+from cocorrrec_export.training.config import CloudTrainConfig, TrainConfig
 from cocorrrec_export.training.losses import bce_loss, expected_counts, sampled_softmax_loss, softmax_loss
 from cocorrrec_export.training.run import RunConfig, metrics_of, train
 from cocorrrec_export.training.scoring import evaluate_model, measure, score_candidates
@@ -444,9 +444,9 @@ def test_ctrl_c_and_resume_on_the_command_line(tmp_path: Path) -> None:
     assert not (out / "checkpoint.safetensors").exists()
 
 
-def vector_config(**model: object) -> RunConfig:
+def vector_config(*, refit: bool = False, **model: object) -> RunConfig:
     training = {"epochs": 2, "patience": 0, "batch_size": 120, "evaluation_negatives": 20, "sampled_items": 30}
-    cloud = {"epochs": 3, "ahead": 2}
+    cloud = {"epochs": 3, "ahead": 2, "refit": refit}
     tables = {"model": {"cloud_length": 11, "cloud_networks": 2} | model, "training": training, "cloud": cloud}
     return RunConfig.from_tables(tables, {}, where="test", defaults=recipes.best("cocorrrec"))
 
@@ -482,6 +482,56 @@ def test_both_halves_by_one_command(tmp_path: Path) -> None:
     assert values[chosen] == pytest.approx(max(values.values()), abs=1e-6)
 
 
+class Stages(loop.Listener):
+    """Which epochs of which stage were trained."""
+
+    def __init__(self) -> None:
+        self.epochs: dict[str, list[int]] = {}
+
+    def on_stage(self, name: str, epochs: int) -> None:
+        self._now = self.epochs.setdefault(f"{name}: {epochs}", [])
+
+    def on_epoch_end(self, record: dict[str, float], *, best: bool) -> None:  # noqa: ARG002
+        self._now.append(int(record["epoch"]))
+
+
+def test_a_refit_adds_the_validation_clicks_and_keeps_what_validation_chose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    real = loop.training_windows
+
+    def windows(*args: Any, held_out: int, **options: Any) -> Windows:
+        read.append(held_out)
+        return real(*args, held_out=held_out, **options)
+
+    monkeypatch.setattr(loop, "training_windows", windows)
+    data = csv_file(tmp_path / "clicks.csv")
+    before = load_model(train(data, vector_config(), tmp_path / "before", name="walk"))
+    read.clear()
+    stages = Stages()
+    folder = train(data, vector_config(refit=True), tmp_path / "m", name="walk", listener=stages)
+    assert not list(folder.path.glob("checkpoint*"))
+    text = (folder.path / "metrics.jsonl").read_text()
+    assert text == (tmp_path / "before/metrics.jsonl").read_text()
+    rows = [json.loads(line) for line in text.splitlines()]
+    best = [max((r for r in rows if r.get("network") == n), key=lambda r: r["expected:ndcg@10"]) for n in (1, 2)]
+    epochs = [int(row["epoch"]) for row in best]
+    again = {
+        f"cloud network {n} of 2, with the newest clicks: {k}": [*range(1, k + 1)] for n, k in enumerate(epochs, 1)
+    }
+    assert stages.epochs == {
+        "on-device model: 2": [1, 2],
+        "cloud network 1 of 2: 3": [1, 2, 3],
+        "cloud network 2 of 2: 3": [1, 2, 3],
+        **again,
+    }
+    assert read == [2] * 8 + [1] * sum(epochs)
+    for name, x in load_model(folder).state_dict().items():
+        chosen_before = not name.startswith("gcn.networks")
+        assert x.equal(before.state_dict()[name]) == chosen_before, name
+
+
 @pytest.mark.parametrize("monitor", ["expected:hr@5", "full:ndcg@10", "both:ndcg@20"])
 def test_the_monitored_metric_picks_the_epoch(tmp_path: Path, monitor: str) -> None:
     training = {"epochs": 4, "patience": 0, "batch_size": 120, "evaluation_negatives": 30, "sampled_items": 30}
@@ -508,7 +558,7 @@ def test_networks_of_a_cloud_are_trained_from_seeds_of_their_own(
     config = ModelConfig(
         vocab_size=ITEMS + 1, correction="vector", item_side="dot", cloud_reader=reader, cloud_networks=4
     )
-    training = TrainConfig(ahead=5, positions="all", seed=3)
+    training = CloudTrainConfig(ahead=5, positions="all", seed=3)
     cloud.train_cloud(
         model,
         config,
@@ -523,18 +573,20 @@ def test_networks_of_a_cloud_are_trained_from_seeds_of_their_own(
     ]
 
 
-@pytest.mark.parametrize("steps", [3, 25, 40])
+@pytest.mark.parametrize(("steps", "part"), [(3, ""), (25, "-cloud-1"), (60, "-cloud-2"), (100, "-cloud-1-refit")])
 def test_a_run_of_both_halves_is_resumed_bit_for_bit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, part: str
 ) -> None:
-    """Stopped in the on-device model's training, and in that of the first and of the second network of the cloud."""
+    """Stopped in each part of it: the on-device model's, either network's of the cloud, and with the newest clicks."""
     monkeypatch.setattr(loop.CheckpointClock, "is_due", lambda _: True)
     data = csv_file(tmp_path / "clicks.csv")
-    expected = train(data, vector_config(), tmp_path / "whole", name="walk")
+    config = vector_config(refit=True)
+    expected = train(data, config, tmp_path / "whole", name="walk")
     with pytest.raises(KeyboardInterrupt):
-        train(data, vector_config(), tmp_path / "m", name="walk", listener=StopAfter(steps))
+        train(data, config, tmp_path / "m", name="walk", listener=StopAfter(steps))
+    assert max((tmp_path / "m").glob("checkpoint*"), key=os.path.getmtime).stem == f"checkpoint{part}"
     torch.manual_seed(7)
-    resumed = train(data, vector_config(), tmp_path / "m", name="walk", resume=True)
+    resumed = train(data, config, tmp_path / "m", name="walk", resume=True)
     assert resumed.sha256 == expected.sha256
     assert (tmp_path / "m/metrics.jsonl").read_text() == (tmp_path / "whole/metrics.jsonl").read_text()
 
