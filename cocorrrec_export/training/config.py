@@ -69,7 +69,8 @@ class TrainConfig:
     """Weight of a second loss, of the same histories read without the correction: what a phone offline ranks with."""
     monitor: str = "ndcg@10"
     """Validation metric that picks the epoch: among sampled negatives, behind ``expected:`` its mean over all draws of
-    them, behind ``full:`` in the whole catalog, or behind ``both:`` the geometric mean of the first and that."""
+    them, behind ``full:`` in the whole catalog, or behind ``both:`` the geometric mean of one of the first two and
+    that."""
     evaluation_negatives: int = 100
     evaluation_seed: int = 0
     """Seed of the validation and test negatives: the same for every ``seed``, so that runs can be compared."""
@@ -86,6 +87,7 @@ class TrainConfig:
             *(EXPECTED + name for name in EXPECTED_METRICS),
             *(FULL + name for name in FULL_METRICS),
             *(BOTH + name for name in METRICS),
+            *(BOTH + EXPECTED + name for name in EXPECTED_METRICS),
         )
         if self.monitor not in names:
             raise UsageError(f"monitor must be one of {', '.join(names)}, got {self.monitor!r}")

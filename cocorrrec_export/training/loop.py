@@ -347,7 +347,7 @@ def monitored(record: dict[str, float], monitor: str) -> float:
     if not monitor.startswith(BOTH):
         return record[monitor]
     name = monitor.removeprefix(BOTH)
-    return math.sqrt(record[name] * record[FULL + name])
+    return math.sqrt(record[name] * record[FULL + name.removeprefix(EXPECTED)])
 
 
 def record_of(measured: Measured, monitor: str) -> dict[str, float]:
@@ -355,9 +355,10 @@ def record_of(measured: Measured, monitor: str) -> dict[str, float]:
     record = measured.sampled.means()
     if measured.full is not None:
         record |= {FULL + name: value for name, value in measured.full.means(FULL_METRICS).items()}
-        if monitor.startswith(EXPECTED):
+        name = monitor.removeprefix(BOTH)
+        if name.startswith(EXPECTED):
             found = expected_metrics(measured.full, negatives=int(measured.sampled.negatives))
-            record[monitor] = float(found[monitor.removeprefix(EXPECTED)].mean())
+            record[name] = float(found[name.removeprefix(EXPECTED)].mean())
     return record
 
 
@@ -394,4 +395,4 @@ def _finish_epoch(
         state.best = {name: x.detach().cpu().clone() for name, x in model.state_dict().items()}
     if trained is not None:
         model.load_state_dict(trained)
-    listener.on_epoch_end(record, best=best)
+    listener.on_epoch_end(record, best=best and not keep_last)

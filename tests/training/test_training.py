@@ -532,7 +532,7 @@ def test_a_refit_adds_the_validation_clicks_and_keeps_what_validation_chose(
         assert x.equal(before.state_dict()[name]) == chosen_before, name
 
 
-@pytest.mark.parametrize("monitor", ["expected:hr@5", "full:ndcg@10", "both:ndcg@20"])
+@pytest.mark.parametrize("monitor", ["expected:hr@5", "full:ndcg@10", "both:ndcg@20", "both:expected:ndcg@10"])
 def test_the_monitored_metric_picks_the_epoch(tmp_path: Path, monitor: str) -> None:
     training = {"epochs": 4, "patience": 0, "batch_size": 120, "evaluation_negatives": 30, "sampled_items": 30}
     tables = {"model": {"correction": "none"}, "training": training | {"monitor": monitor}}
