@@ -90,14 +90,20 @@ def leave_last_out(interactions: Interactions, *, sequence_length: int) -> Split
     counts = np.diff(interactions.offsets)
     if (counts < 3).any():
         raise ValueError(f"every user needs 3 interactions, user {int(counts.argmin())} has {int(counts.min())}")
-    who, start, stop = np.arange(len(counts), dtype=np.int32), interactions.offsets[:-1], interactions.offsets[1:]
+    who, stop = np.arange(len(counts), dtype=np.int32), interactions.offsets[1:]
     one = np.arange(len(counts) + 1)
     return Split(
-        # The first click has none before it.
-        train=Examples(interactions, who, start + 1, _starts(counts - HELD_OUT - 1), sequence_length),
+        train=training_examples(interactions, sequence_length=sequence_length),
         validation=Examples(interactions, who, stop - 2, one, sequence_length),
         test=Examples(interactions, who, stop - 1, one, sequence_length),
     )
+
+
+def training_examples(interactions: Interactions, *, sequence_length: int, held_out: int = HELD_OUT) -> Examples:
+    """Every click as a target but each user's first, which has none before it, and the last ``held_out``."""
+    counts = np.diff(interactions.offsets)
+    who = np.arange(len(counts), dtype=np.int32)
+    return Examples(interactions, who, interactions.offsets[:-1] + 1, _starts(counts - held_out - 1), sequence_length)
 
 
 def is_training(block: Block, held_out: int = HELD_OUT) -> NDArray[np.bool_]:

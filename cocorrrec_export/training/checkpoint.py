@@ -42,6 +42,11 @@ class RunState:
     """Of the CPU, when the state was saved; 0 in a checkpoint of an earlier version. Sums depend on it."""
 
 
+def of_refit(path: Path) -> Path:
+    """The checkpoint of training again what ``path`` is of."""
+    return path.with_stem(f"{path.stem}-refit")
+
+
 class CheckpointClock:
     """Says when the next checkpoint within an epoch is due."""
 

@@ -9,15 +9,23 @@ import torch
 from torch import Tensor, nn
 
 from cocorrrec_export.data.evaluation_set import EvaluationSet
-from cocorrrec_export.data.splits import HELD_OUT
 from cocorrrec_export.modeling.build import build_model
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.ranker import Ranker, last_position
 from cocorrrec_export.modeling.vector import VectorCloud, VectorReader
-from cocorrrec_export.training.checkpoint import RunState
-from cocorrrec_export.training.config import CloudTrainConfig
-from cocorrrec_export.training.loop import WITHOUT, Listener, TrainingData, fit, monitored, reads_catalog, record_of
+from cocorrrec_export.training.checkpoint import RunState, of_refit
+from cocorrrec_export.training.config import TrainConfig
+from cocorrrec_export.training.loop import (
+    NEWEST,
+    WITHOUT,
+    Listener,
+    TrainingData,
+    fit,
+    monitored,
+    reads_catalog,
+    record_of,
+)
 from cocorrrec_export.training.scoring import BATCH, Measured, catalog_places_of_sums, measure, read_users
 from cocorrrec_export.training.start import Start
 
@@ -65,12 +73,13 @@ def train_cloud(
     phone: CoCorrRec,
     config: ModelConfig,
     data: TrainingData,
-    training: CloudTrainConfig,
+    training: TrainConfig,
     *,
     checkpoints: Callable[[int], Path],
     resume: bool,
     listener: Listener,
     start: Start | None = None,
+    refitted: Callable[[], Ranker] | None = None,
 ) -> tuple[CoCorrRec, list[dict[str, float]]]:
     """Train every network of the cloud, and choose how much of their mean vector the phone adds.
 
@@ -83,6 +92,8 @@ def train_cloud(
         resume: continue from the checkpoints that exist.
         listener: receives progress.
         start: what the networks continue, if anything.
+        refitted: trains the on-device model again, with the newest clicks, when the weight is chosen; the networks are
+            then trained again in its table.
 
     Returns:
         The whole model, in evaluation mode; the validated epochs of all networks, each with its ``network``.
@@ -129,13 +140,13 @@ def train_cloud(
     vectors = blend.vectors(lambda ids: cloud.mean(ids, table(ids)), cloud.length)
     weight, _ = blend.best(vectors)
     cloud.weight.fill_(weight)
-    if training.refit:
+    if refitted is not None:
+        model.load_state_dict(refitted().state_dict(), strict=False)
+    if training.refit or refitted is not None:
         cloud.networks.load_state_dict(starts.state_dict())
-        newest = dataclasses.replace(data, held_out=HELD_OUT - 1)
+        newest = data.newest()
         for index, state in enumerate(states):
-            path = checkpoints(index)
-            path = path.with_stem(path.stem + "-refit")
-            run(index, ", with the newest clicks", newest, path, state.best_epoch)
+            run(index, NEWEST, newest, of_refit(checkpoints(index)), state.best_epoch)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     return model, [{"network": i + 1.0} | record for i, state in enumerate(states) for record in state.records]

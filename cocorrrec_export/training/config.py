@@ -67,6 +67,9 @@ class TrainConfig:
     """Decay per step of a running average of the weights, which is what is evaluated and kept; 0: the weights."""
     alone_weight: float = 0.0
     """Weight of a second loss, of the same histories read without the correction: what a phone offline ranks with."""
+    refit: bool = False
+    """When validation has chosen the epoch, train again from the start, for as many epochs, with each user's validation
+    click too: what ships knows the newest clicks but the test's. In ``[cloud]`` so are the cloud's networks alone."""
     monitor: str = "ndcg@10"
     """Validation metric that picks the epoch: among sampled negatives, behind ``expected:`` its mean over all draws of
     them, behind ``full:`` in the whole catalog, or behind ``both:`` the geometric mean of one of the first two and
@@ -103,12 +106,3 @@ class TrainConfig:
     def from_dict(cls, values: dict[str, Any], *, where: str) -> Self:
         """Build a config from parsed TOML; ``where`` names the file and table in errors."""
         return from_table(cls, values, where=where)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CloudTrainConfig(TrainConfig):
-    """The same of a cloud model with a memory: the ``[cloud]`` table has what differs from ``[training]``."""
-
-    refit: bool = False
-    """When validation has chosen epochs and weight, train every network again for as many epochs with the validation
-    clicks too: a server knows clicks that are newer than the on-device model."""

@@ -1,5 +1,6 @@
 """The training loop: plain code, resumable at any step."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch import Tensor
 from cocorrrec_export.data.evaluation_set import EvaluationSet
 from cocorrrec_export.data.interactions import Interactions
 from cocorrrec_export.data.negatives import NegativeSampler
-from cocorrrec_export.data.splits import HELD_OUT, Examples, Rows
+from cocorrrec_export.data.splits import HELD_OUT, Examples, Rows, training_examples
 from cocorrrec_export.data.statistics import Statistics
 from cocorrrec_export.data.windows import Windows, training_counts, training_windows
 from cocorrrec_export.errors import CocorrrecError
@@ -29,6 +30,8 @@ from cocorrrec_export.training.scoring import Measured, measure, ways
 
 WITHOUT = "_without_correction"
 """Behind the name of a metric of a model with a cloud model: measured as on a phone without a network."""
+NEWEST = ", with the newest clicks"
+"""Behind the name of a stage that trains on the validation clicks too."""
 _ORDER, _STEP, _AHEAD = 0, 1, 2  # streams of chance of one epoch
 
 
@@ -41,7 +44,14 @@ class TrainingData:
     sampler: NegativeSampler
     validation: EvaluationSet
     held_out: int = HELD_OUT
-    """Last clicks of each user that ``positions = "all"`` does not read."""
+    """Last clicks of each user that are not trained on."""
+
+    def newest(self) -> "TrainingData":
+        """The same with the validation clicks to train on."""
+        held_out = HELD_OUT - 1
+        train = training_examples(self.interactions, sequence_length=self.train.length, held_out=held_out)
+        kept = np.isin(train.who, self.train.who)
+        return dataclasses.replace(self, train=train if kept.all() else train.only(kept), held_out=held_out)
 
 
 class Listener:

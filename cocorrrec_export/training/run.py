@@ -28,10 +28,10 @@ from cocorrrec_export.modeling.joint import CoCorrRec
 from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.modeling.store import ModelFolder, save_model
 from cocorrrec_export.toml import override, read_toml
-from cocorrrec_export.training.checkpoint import RunState
+from cocorrrec_export.training.checkpoint import RunState, of_refit
 from cocorrrec_export.training.cloud import train_cloud
-from cocorrrec_export.training.config import CloudTrainConfig, TrainConfig
-from cocorrrec_export.training.loop import Listener, TrainingData, fit
+from cocorrrec_export.training.config import TrainConfig
+from cocorrrec_export.training.loop import NEWEST, Listener, TrainingData, fit
 from cocorrrec_export.training.plot import plot_training
 from cocorrrec_export.training.references import measure_references
 from cocorrrec_export.training.scoring import (
@@ -60,7 +60,7 @@ class RunConfig:
     """Keys of :class:`ModelConfig`, but ``vocab_size``, which the data decide."""
     training: TrainConfig = field(default_factory=TrainConfig)
     cloud: dict[str, Any] = field(default_factory=dict)
-    """Keys of :class:`CloudTrainConfig` that the cloud model of ``correction = "vector"`` is trained with instead."""
+    """Keys of :class:`TrainConfig` that the cloud model of ``correction = "vector"`` is trained with instead."""
     data: DataSource = field(default_factory=DataSource)
 
     @classmethod
@@ -113,7 +113,7 @@ class RunConfig:
         decided = [key for key in _DECIDED if key in merged["cloud"]]
         if decided:
             raise UsageError(f"{where}, [cloud]: {', '.join(decided)} follow from [training]; remove them")
-        CloudTrainConfig.from_dict(merged["cloud"], where=f"{where}, [cloud]")
+        TrainConfig.from_dict(merged["cloud"], where=f"{where}, [cloud]")
         training = TrainConfig.from_dict(merged["training"], where=f"{where}, [training]")
         if training.ahead > 1 and training.positions != "all":
             raise UsageError(
@@ -135,9 +135,9 @@ class RunConfig:
             "data": self.data.as_table(),
         }
 
-    def cloud_training(self) -> CloudTrainConfig:
+    def cloud_training(self) -> TrainConfig:
         """Settings of the cloud's training: the phone's, but for what ``[cloud]`` says."""
-        return CloudTrainConfig(**dataclasses.asdict(self.training) | {"alone_weight": 0.0} | self.cloud)
+        return dataclasses.replace(self.training, **{"alone_weight": 0.0} | self.cloud)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -320,8 +320,26 @@ def _fit(
         resume=resume,
         listener=listener,
     )
+
+    def refit() -> Ranker:
+        listener.on_stage(("on-device model" if two_stages else "model") + NEWEST, state.best_epoch)
+        again = _started(first, config, start).to(device)
+        path = of_refit(out / CHECKPOINT)
+        fit(
+            again,
+            prepared.training.newest(),
+            config.training,
+            objective=whole.objective,
+            checkpoint=path,
+            resume=resume and path.is_file(),
+            listener=listener,
+            epochs=state.best_epoch,
+        )
+        return again
+
+    refitted = refit if config.training.refit else None
     if not two_stages:
-        return _Trained(model, state, state.records)
+        return _Trained(refitted() if refitted else model, state, state.records)
     assert isinstance(model, CoCorrRec)
     joint, records = train_cloud(
         model,
@@ -332,6 +350,7 @@ def _fit(
         checkpoints=lambda index: out / CLOUD_CHECKPOINT.format(index + 1),
         resume=resume,
         listener=listener,
+        refitted=refitted,
     )
     return _Trained(joint, state, state.records + records)
 

@@ -29,7 +29,7 @@ from cocorrrec_export.modeling.vector import VectorCloud
 from cocorrrec_export.training import cloud, loop, recipes
 from cocorrrec_export.training.checkpoint import RunState
 from cocorrrec_export.training.cloud import WEIGHTS
-from cocorrrec_export.training.config import CloudTrainConfig, TrainConfig
+from cocorrrec_export.training.config import TrainConfig
 from cocorrrec_export.training.losses import bce_loss, expected_counts, sampled_softmax_loss, softmax_loss
 from cocorrrec_export.training.run import RunConfig, metrics_of, train
 from cocorrrec_export.training.scoring import evaluate_model, measure, score_candidates
@@ -444,9 +444,11 @@ def test_ctrl_c_and_resume_on_the_command_line(tmp_path: Path) -> None:
     assert not (out / "checkpoint.safetensors").exists()
 
 
-def vector_config(*, refit: bool = False, **model: object) -> RunConfig:
+def vector_config(*, refit: str = "", **model: object) -> RunConfig:
+    """Both halves, and which are trained again with the validation clicks: none, the cloud's or all."""
     training = {"epochs": 2, "patience": 0, "batch_size": 120, "evaluation_negatives": 20, "sampled_items": 30}
-    cloud = {"epochs": 3, "ahead": 2, "refit": refit}
+    cloud = {"epochs": 3, "ahead": 2, "refit": bool(refit)}
+    training |= {"refit": refit == "all"}
     tables = {"model": {"cloud_length": 11, "cloud_networks": 2} | model, "training": training, "cloud": cloud}
     return RunConfig.from_tables(tables, {}, where="test", defaults=recipes.best("cocorrrec"))
 
@@ -495,8 +497,9 @@ class Stages(loop.Listener):
         self._now.append(int(record["epoch"]))
 
 
+@pytest.mark.parametrize("which", ["cloud", "all"])
 def test_a_refit_adds_the_validation_clicks_and_keeps_what_validation_chose(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
 ) -> None:
     read: list[int] = []
     real = loop.training_windows
@@ -510,26 +513,43 @@ def test_a_refit_adds_the_validation_clicks_and_keeps_what_validation_chose(
     before = load_model(train(data, vector_config(), tmp_path / "before", name="walk"))
     read.clear()
     stages = Stages()
-    folder = train(data, vector_config(refit=True), tmp_path / "m", name="walk", listener=stages)
+    folder = train(data, vector_config(refit=which), tmp_path / "m", name="walk", listener=stages)
     assert not list(folder.path.glob("checkpoint*"))
     text = (folder.path / "metrics.jsonl").read_text()
     assert text == (tmp_path / "before/metrics.jsonl").read_text()
     rows = [json.loads(line) for line in text.splitlines()]
     best = [max((r for r in rows if r.get("network") == n), key=lambda r: r["expected:ndcg@10"]) for n in (1, 2)]
     epochs = [int(row["epoch"]) for row in best]
+    phone = int(folder.metrics["validation"]["epoch"])
     again = {
         f"cloud network {n} of 2, with the newest clicks: {k}": [*range(1, k + 1)] for n, k in enumerate(epochs, 1)
     }
-    assert stages.epochs == {
-        "on-device model: 2": [1, 2],
-        "cloud network 1 of 2: 3": [1, 2, 3],
-        "cloud network 2 of 2: 3": [1, 2, 3],
-        **again,
-    }
-    assert read == [2] * 8 + [1] * sum(epochs)
+    if which == "all":
+        again[f"on-device model, with the newest clicks: {phone}"] = [*range(1, phone + 1)]
+    first = {"on-device model: 2": [1, 2], "cloud network 1 of 2: 3": [1, 2, 3], "cloud network 2 of 2: 3": [1, 2, 3]}
+    assert stages.epochs == first | again
+    assert read == [2] * 8 + [1] * sum(map(len, again.values()))
     for name, x in load_model(folder).state_dict().items():
-        chosen_before = not name.startswith("gcn.networks")
-        assert x.equal(before.state_dict()[name]) == chosen_before, name
+        kept = name == "gcn.weight" or (which == "cloud" and not name.startswith("gcn"))
+        assert x.equal(before.state_dict()[name]) == kept, name
+
+
+@pytest.mark.parametrize("positions", ["last", "all"])
+def test_a_refit_trains_from_the_start_as_long_as_validation_chose(
+    tmp_path: Path, positions: Literal["last", "all"]
+) -> None:
+    training = {"epochs": 3, "patience": 0, "batch_size": 64, "evaluation_negatives": 20, "positions": positions}
+    tables = {"model": {"architecture": "gru4rec"}, "training": training | {"refit": True, "learning_rate": 0.02}}
+    config = RunConfig.from_tables(tables, {}, where="test")
+    folder = train(csv_file(tmp_path / "clicks.csv"), config, tmp_path / "m", name="walk")
+    data = training_data()
+    newest = data.newest()
+    assert len(newest.train) == len(data.train) + data.interactions.num_users
+    expected = new_model(architecture="gru4rec")
+    chosen = int(folder.metrics["validation"]["epoch"])
+    loop.fit(expected, newest, config.training, epochs=chosen)
+    for name, x in load_model(folder).state_dict().items():
+        assert x.equal(expected.state_dict()[name]), name
 
 
 @pytest.mark.parametrize("monitor", ["expected:hr@5", "full:ndcg@10", "both:ndcg@20", "both:expected:ndcg@10"])
@@ -558,7 +578,7 @@ def test_networks_of_a_cloud_are_trained_from_seeds_of_their_own(
     config = ModelConfig(
         vocab_size=ITEMS + 1, correction="vector", item_side="dot", cloud_reader=reader, cloud_networks=4
     )
-    training = CloudTrainConfig(ahead=5, positions="all", seed=3)
+    training = TrainConfig(ahead=5, positions="all", seed=3)
     cloud.train_cloud(
         model,
         config,
@@ -573,14 +593,16 @@ def test_networks_of_a_cloud_are_trained_from_seeds_of_their_own(
     ]
 
 
-@pytest.mark.parametrize(("steps", "part"), [(3, ""), (25, "-cloud-1"), (60, "-cloud-2"), (100, "-cloud-1-refit")])
+@pytest.mark.parametrize(
+    ("steps", "part"), [(3, ""), (25, "-cloud-1"), (60, "-cloud-2"), (100, "-refit"), (118, "-cloud-1-refit")]
+)
 def test_a_run_of_both_halves_is_resumed_bit_for_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, part: str
 ) -> None:
     """Stopped in each part of it: the on-device model's, either network's of the cloud, and with the newest clicks."""
     monkeypatch.setattr(loop.CheckpointClock, "is_due", lambda _: True)
     data = csv_file(tmp_path / "clicks.csv")
-    config = vector_config(refit=True)
+    config = vector_config(refit="all")
     expected = train(data, config, tmp_path / "whole", name="walk")
     with pytest.raises(KeyboardInterrupt):
         train(data, config, tmp_path / "m", name="walk", listener=StopAfter(steps))
