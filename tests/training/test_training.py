@@ -593,20 +593,17 @@ def test_networks_of_a_cloud_are_trained_from_seeds_of_their_own(
     ]
 
 
-@pytest.mark.parametrize(
-    ("steps", "part"), [(3, ""), (25, "-cloud-1"), (60, "-cloud-2"), (100, "-refit"), (118, "-cloud-1-refit")]
-)
-def test_a_run_of_both_halves_is_resumed_bit_for_bit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, part: str
-) -> None:
-    """Stopped in each part of it: the on-device model's, either network's of the cloud, and with the newest clicks."""
+def test_a_run_of_both_halves_is_resumed_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped in each part, one after the other: either half, and either half again with the newest clicks."""
     monkeypatch.setattr(loop.CheckpointClock, "is_due", lambda _: True)
     data = csv_file(tmp_path / "clicks.csv")
     config = vector_config(refit="all")
     expected = train(data, config, tmp_path / "whole", name="walk")
-    with pytest.raises(KeyboardInterrupt):
-        train(data, config, tmp_path / "m", name="walk", listener=StopAfter(steps))
-    assert max((tmp_path / "m").glob("checkpoint*"), key=os.path.getmtime).stem == f"checkpoint{part}"
+    parts = ("", "-cloud-1", "-cloud-2", "-refit", "-cloud-1-refit")
+    for resume, (steps, part) in enumerate(zip((3, 23, 36, 41, 19), parts, strict=True)):
+        with pytest.raises(KeyboardInterrupt):
+            train(data, config, tmp_path / "m", name="walk", resume=resume > 0, listener=StopAfter(steps))
+        assert max((tmp_path / "m").glob("checkpoint*"), key=os.path.getmtime).stem == f"checkpoint{part}"
     torch.manual_seed(7)
     resumed = train(data, config, tmp_path / "m", name="walk", resume=True)
     assert resumed.sha256 == expected.sha256
