@@ -112,7 +112,7 @@ def train_cloud(
     model.eval()
     assert isinstance(model.gcn, VectorCloud)
     cloud, table = model.gcn, model.item_embedding
-    starts = copy.deepcopy(cloud.networks)
+    untrained = copy.deepcopy(cloud.networks.state_dict())
     blend = _Blend(model, data.validation, training.monitor)
 
     def run(index: int, name: str, data: TrainingData, path: Path, epochs: int | None = None) -> RunState:
@@ -137,13 +137,13 @@ def train_cloud(
         return state
 
     states = [run(index, "", data, checkpoints(index)) for index in range(len(cloud.networks))]
-    vectors = blend.vectors(lambda ids: cloud.mean(ids, table(ids)), cloud.length)
+    vectors = blend.vectors(lambda ids: cloud.mean(ids, table(ids)))
     weight, _ = blend.best(vectors)
     cloud.weight.fill_(weight)
     if refitted is not None:
         model.load_state_dict(refitted().state_dict(), strict=False)
     if training.refit or refitted is not None:
-        cloud.networks.load_state_dict(starts.state_dict())
+        cloud.networks.load_state_dict(untrained)
         newest = data.newest()
         for index, state in enumerate(states):
             run(index, NEWEST, newest, of_refit(checkpoints(index)), state.best_epoch)
@@ -165,18 +165,18 @@ class _Blend:
         self.alone = {name + WITHOUT: value for name, value in record_of(alone, monitor).items()}
 
     @torch.no_grad()
-    def vectors(self, read: Callable[[Tensor], Tensor], length: int) -> Tensor:
-        """The vectors ``[U, D]`` that ``read`` makes of the users' last ``length`` clicks."""
+    def vectors(self, read: Callable[[Tensor], Tensor]) -> Tensor:
+        """The vectors ``[U, D]`` that ``read`` makes of the users' last L_cloud clicks."""
         parts = []
         for rows in self._held_out.batches(BATCH):
-            memory = self._held_out.memory(rows, length)
+            memory = self._held_out.memory(rows, self._length)
             assert memory is not None
             parts.append(read(memory.to(self._users.device)))
         return torch.cat(parts)
 
     def record(self, trainee: CloudTrainee) -> dict[str, float]:
         """The metrics of an epoch of one network."""
-        weight, measured = self.best(self.vectors(trainee.user_state, self._length))
+        weight, measured = self.best(self.vectors(trainee.user_state))
         return record_of(measured, self._monitor) | self.alone | {"weight": weight}
 
     def measure(self, vectors: Tensor, weight: float, *, full: bool) -> Measured:

@@ -51,7 +51,7 @@ class TrainingData:
         held_out = HELD_OUT - 1
         train = training_examples(self.interactions, sequence_length=self.train.length, held_out=held_out)
         kept = np.isin(train.who, self.train.who)
-        return dataclasses.replace(self, train=train if kept.all() else train.only(kept), held_out=held_out)
+        return dataclasses.replace(self, train=train.only(kept), held_out=held_out)
 
 
 class Listener:

@@ -308,33 +308,33 @@ def _fit(
     whole = prepared.model_config
     two_stages = whole.correction == "vector"
     first = dataclasses.replace(whole, correction="none") if two_stages else whole
-    model = _started(first, config, start).to(device)
+
+    def run(
+        data: TrainingData, checkpoint: Path, *, resume: bool, epochs: int | None = None
+    ) -> tuple[Ranker, RunState]:
+        """Train a model from its start: by validation, or for ``epochs``."""
+        model = _started(first, config, start).to(device)
+        state = fit(
+            model,
+            data,
+            config.training,
+            objective=whole.objective,
+            checkpoint=checkpoint,
+            resume=resume,
+            listener=listener,
+            epochs=epochs,
+        )
+        return model, state
+
     if two_stages:
         listener.on_stage("on-device model", config.training.epochs)
-    state = fit(
-        model,
-        prepared.training,
-        config.training,
-        objective=whole.objective,
-        checkpoint=out / CHECKPOINT,
-        resume=resume,
-        listener=listener,
-    )
+    model, state = run(prepared.training, out / CHECKPOINT, resume=resume)
 
     def refit() -> Ranker:
         listener.on_stage(("on-device model" if two_stages else "model") + NEWEST, state.best_epoch)
-        again = _started(first, config, start).to(device)
         path = of_refit(out / CHECKPOINT)
-        fit(
-            again,
-            prepared.training.newest(),
-            config.training,
-            objective=whole.objective,
-            checkpoint=path,
-            resume=resume and path.is_file(),
-            listener=listener,
-            epochs=state.best_epoch,
-        )
+        newest = prepared.training.newest()
+        again, _ = run(newest, path, resume=resume and path.is_file(), epochs=state.best_epoch)
         return again
 
     refitted = refit if config.training.refit else None
