@@ -53,6 +53,7 @@ def _cocorrrec(config: ModelConfig) -> CoCorrRec:
         fusion=CorrectionFusion(remask=config.remask_correction) if config.correction == "kernel" else None,
         **_head(config),
         dropout=config.dropout,
+        user_dropout=config.user_dropout,
     )
     return CoCorrRec(scn=scn, gcn=_cloud(config))
 
@@ -114,6 +115,7 @@ def _gru4rec(config: ModelConfig) -> GRU4Rec:
         **_sizes(config),
         **_head(config),
         gru_size=config.inner_size,
+        user_dropout=config.user_dropout,
         num_layers=config.num_layers,
         bias=config.gru_bias,
         click_projection=config.click_projection,

@@ -57,7 +57,9 @@ _BLOCKS = {
     "output_bias": None,
 }
 _OPTIONS: dict[str, dict[str, Any]] = {
+    "cocorrrec": {"user_dropout": None},
     "gru4rec": {
+        "user_dropout": None,
         "num_layers": 1,
         "inner_size": None,
         "click_projection": None,
@@ -197,7 +199,9 @@ class ModelConfig:
     expand: int = 2
     """Of mamba4rec: channels of a mixer over D."""
     dropout: float = 0.0
-    """Share of features dropped in training, on the embedded clicks and on the user state."""
+    """Share of features dropped in training: of the embedded clicks, and inside and behind the layers."""
+    user_dropout: bool = True
+    """Of cocorrrec and gru4rec: whether the user state is dropped too."""
     init_std: float = 0.02
     inner_loss: Literal["layernorm_l2", "sigmoid"] = "layernorm_l2"
     objective: Literal["bce", "softmax", "sampled_softmax"] = "bce"

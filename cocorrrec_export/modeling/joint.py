@@ -92,7 +92,7 @@ class CoCorrRec(Ranker):
                 "correction 'kernel' is computed from the whole upload, so that an earlier click's state would hold "
                 "later clicks: use positions 'last', or correction 'vector' or 'none'"
             )
-        return self.scn.dropout(self.scn.every_position(self.scn.encode_rows(clicks)))
+        return self.scn.user_dropout(self.scn.every_position(self.scn.encode_rows(clicks)))
 
     def item_side(self, rows: Tensor) -> Tensor:
         """Two layers, or none."""

@@ -33,7 +33,8 @@ class SCN(nn.Module):
         fusion: how the kernels of the cloud are mixed in; None in a model that takes none.
         item_layers: whether an item's row goes through two layers; else the row is its vector.
         residual: whether the last click is added to the layer's output before the norm that makes the user state.
-        dropout: share of features dropped in training, on the embedded clicks and on the user state.
+        dropout: share of features dropped in training, of the embedded clicks and of the user state.
+        user_dropout: whether the user state is dropped too.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class SCN(nn.Module):
         item_layers: bool = True,
         residual: bool = False,
         dropout: float = 0.0,
+        user_dropout: bool = True,
     ) -> None:
         super().__init__()
         self.item_embedding = nn.Embedding(vocab_size, hidden_size, padding_idx=PADDING_ID)
@@ -56,6 +58,7 @@ class SCN(nn.Module):
         self.item_mlp = tanh_layers(hidden_size, 2 if item_layers else 0)
         self.residual = residual
         self.dropout = nn.Dropout(dropout)
+        self.user_dropout = nn.Dropout(dropout if user_dropout else 0.0)
 
     def encode(self, ids: Tensor) -> Tensor:
         """Embed the clicks ``ids [B, L]``, 0 = padding: ``H [B, L, D]``, which is what the phone uploads."""
@@ -69,7 +72,7 @@ class SCN(nn.Module):
         """The state after the last click, ``[B, D]``, from ``ids [B, L]`` and their encoding ``H [B, L, D]``."""
         last = last_position(ids)
         Y = self.ttt(H, last, correction, self.fusion)
-        return self.dropout(self.read_out(Y, pick_rows(H, last)))
+        return self.user_dropout(self.read_out(Y, pick_rows(H, last)))
 
     def read_out(self, Y: Tensor, H: Tensor) -> Tensor:
         """Merged heads ``Y [..., D]`` and the clicks ``H [..., D]`` that they answer at: user states ``[..., D]``."""

@@ -14,7 +14,7 @@ from cocorrrec_export.training.config import TrainConfig
 from cocorrrec_export.training.recipes import LAST_CLICK, PAPER, RECIPES, best_of, read_settings
 from cocorrrec_export.training.run import RunConfig
 
-_FREE = ("dropout", "cloud_dropout", "objective", "init_std")
+_FREE = ("dropout", "user_dropout", "cloud_dropout", "objective", "init_std")
 """Keys of a config that decide how a model is trained, not what its weights compute."""
 
 

@@ -29,7 +29,8 @@ class GRU4Rec(Baseline):
         layer_norm_eps: epsilon of a head that norms.
         item_layers: whether an item's row goes through two layers; else the row is its vector.
         residual: whether the last click's row is added to the user state.
-        dropout: share of features dropped in training, on the embedded clicks and on the user state.
+        dropout: share of features dropped in training, of the embedded clicks and of the user state.
+        user_dropout: whether the user state is dropped too.
     """
 
     streams = True
@@ -48,6 +49,7 @@ class GRU4Rec(Baseline):
         item_layers: bool = True,
         residual: bool = False,
         dropout: float = 0.0,
+        user_dropout: bool = True,
     ) -> None:
         super().__init__(vocab_size=vocab_size, hidden_size=hidden_size, dropout=dropout)
         self.click_proj = nn.Linear(hidden_size, hidden_size) if click_projection else None
@@ -60,16 +62,17 @@ class GRU4Rec(Baseline):
         )
         self.item_mlp = tanh_layers(hidden_size, 2 if item_layers else 0)
         self.residual = residual
+        self.user_dropout = nn.Dropout(dropout if user_dropout else 0.0)
 
     def read_rows(self, ids: Tensor, clicks: Tensor, *, corrected: bool = True) -> Tensor:
         """The user state ``[B, D]``."""
         last = last_position(ids)
         x = pick_rows(self.every_position(ids, clicks, corrected=corrected), last)
-        return self.dropout(self.read_out(x, pick_rows(clicks, last)))
+        return self.user_dropout(self.read_out(x, pick_rows(clicks, last)))
 
     def states(self, ids: Tensor, clicks: Tensor) -> Tensor:
         """The user after each click, ``[B, L, D]``."""
-        return self.dropout(self.read_out(self.every_position(ids, clicks), clicks))
+        return self.user_dropout(self.read_out(self.every_position(ids, clicks), clicks))
 
     def read_out(self, x: Tensor, clicks: Tensor) -> Tensor:
         """The GRU's outputs ``[..., S]`` and the clicks' rows ``[..., D]`` to user states ``[..., D]``."""
