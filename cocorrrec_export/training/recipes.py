@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from cocorrrec_export.errors import UsageError, nearest
-from cocorrrec_export.modeling.config import Architecture
+from cocorrrec_export.modeling.config import Architecture, ModelConfig
 from cocorrrec_export.toml import read_toml
 from cocorrrec_export.training.run import RunConfig
 
@@ -39,21 +39,28 @@ _CHANGES: dict[Architecture, Tables] = {
     "bert4rec": {"model": {"attention": "causal"}},
     "mamba4rec": {"model": {}},
 }
+ONE_MINI_BATCH = 25
+"""Clicks up to which a history is one inner mini-batch: they come one after the other, and a ranking waits for all."""
 LAST_CLICK: dict[str, Any] = {"positions": "last", "batch_size": 256}
 """Where a click's state is read from later ones, one click per history can be predicted."""
 _KERNEL: dict[str, Any] = LAST_CLICK | {"alone_weight": 1.0}
 """The paper's cloud reads the whole upload, so that one click per history can be predicted."""
 
 
-def best(architecture: Architecture, correction: str | None = None) -> Tables:
+def best(
+    architecture: Architecture, correction: str | None = None, sequence_length: int = ModelConfig.sequence_length
+) -> Tables:
     """The tables of the better recipe.
 
     Args:
         architecture: what is trained.
         correction: of a cocorrrec; None is the recipe's own.
+        sequence_length: L.
     """
     changes = _CHANGES[architecture]
     model = {"objective": "sampled_softmax", "dropout": 0.5} | changes["model"]
+    if architecture == "cocorrrec" and sequence_length <= ONE_MINI_BATCH:
+        model["mini_batch"] = max(ModelConfig.mini_batch, sequence_length)
     training = _BEST_TRAINING | changes.get("training", {})
     if architecture != "cocorrrec":
         return {"model": model, "training": training}
@@ -87,4 +94,6 @@ def read_settings(path: Path | None, overrides: dict[str, Any], recipe: str) -> 
     if architecture not in _CHANGES:
         return RunConfig.read(path, overrides)  # which says what is wrong with it
     correction = said.get("correction", "none" if said.get("gcn") is False else None)
-    return RunConfig.read(path, overrides, defaults=best(architecture, correction))
+    length = said.get("sequence_length")
+    known = {"sequence_length": length} if isinstance(length, int) else {}  # else RunConfig says what is wrong with it
+    return RunConfig.read(path, overrides, defaults=best(architecture, correction, **known))

@@ -134,6 +134,18 @@ def test_a_state_per_click_reads_no_later_click(architecture: Architecture, opti
         torch.testing.assert_close(states[:, clicks - 1], model.user_state(cut, corrected=False), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("architecture", ["cocorrrec", "gru4rec"])
+@pytest.mark.parametrize("user_dropout", [True, False])
+def test_the_user_state_is_dropped_unless_it_is_not_to_be(architecture: Architecture, user_dropout: bool) -> None:
+    options: dict[str, Any] = {"correction": "none"} if architecture == "cocorrrec" else {}
+    model, ids = make(architecture, dropout=0.5, user_dropout=user_dropout, **options).train(), histories()[-1:]
+    rows = model.item_embedding(ids)
+    first, second = model.states(ids, rows), model.states(ids, rows)
+    assert not first.equal(second)  # the clicks are dropped in both
+    for states in (first, model.user_state(ids)):
+        assert bool((states == 0).any()) is user_dropout
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -142,6 +154,7 @@ def test_a_state_per_click_reads_no_later_click(architecture: Architecture, opti
         ({"architecture": "din", "item_side": "dot"}, "item_side 'dot' has no meaning in din"),
         ({"architecture": "bert4rec", "readout": "residual"}, "readout 'residual' has no meaning in bert4rec"),
         ({"architecture": "gru4rec", "attention": "causal"}, "attention 'causal' has no meaning in gru4rec"),
+        ({"architecture": "mamba4rec", "user_dropout": False}, "user_dropout False has no meaning in mamba4rec"),
         ({"correction": "vector", "gcn": False}, "correction 'vector' needs the cloud model"),
         ({"correction": "vector", "cloud_length": 9}, "cloud_length must not be below sequence_length"),
         ({"correction": "vector", "remask_correction": True}, "has no meaning in cocorrrec with correction 'vector'"),

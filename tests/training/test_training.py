@@ -636,6 +636,23 @@ def test_the_best_recipe_gives_way_to_what_is_said(
         recipes.read_settings(path, overrides, "bets")
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"sequence_length": 7}, 10),
+        ({"sequence_length": 19}, 19),
+        ({"sequence_length": 26}, 10),
+        ({"sequence_length": 19, "mini_batch": 4}, 4),
+        ({"sequence_length": 19, "architecture": "gru4rec"}, 10),
+    ],
+)
+def test_the_best_recipe_reads_a_short_history_as_one_mini_batch(said: dict[str, Any], expected: int) -> None:
+    config = recipes.read_settings(None, {f"model.{key}": value for key, value in said.items()}, "best")
+    assert ModelConfig.from_dict(config.model | {"vocab_size": 9}, where="test").mini_batch == expected
+    with pytest.raises(UsageError, match="sequence_length must be int, got 'long'"):
+        recipes.read_settings(None, {"model.sequence_length": "long"}, "best")
+
+
 @pytest.mark.parametrize("architecture", get_args(Architecture))
 def test_the_best_recipe_trains_every_architecture(architecture: Architecture) -> None:
     tables = recipes.best(architecture)
