@@ -148,6 +148,8 @@ def _reader_values(config: ModelConfig) -> int:
         "attention": 2 * block + D * D + D + config.cloud_length * D,
         "gru": 3 * state * (D + state + 2) + D * state + 3 * D,  # a GRU, a layer, and two norms
     }
+    older = max(1, config.cloud_length - config.sequence_length)
+    of["recall"] = of["gru"] + D * (state + 3 * D) + 5 * D + config.num_heads * older  # four layers, a norm, distances
     return sum(of[kind] for kind in reader_kinds(config.cloud_reader, config.cloud_networks))
 
 

@@ -66,6 +66,7 @@ def _cloud(config: ModelConfig) -> GCN | VectorCloud | None:
             hidden_size=config.hidden_size,
             num_heads=config.num_heads,
             reader=config.cloud_reader,
+            phone_length=config.sequence_length,
             length=config.cloud_length,
             networks=config.cloud_networks,
             dropout=config.cloud_dropout,

@@ -12,7 +12,7 @@ from cocorrrec_export.toml import Range, check_ranges, check_types, from_table
 Architecture = Literal["cocorrrec", "din", "gru4rec", "sasrec", "bert4rec", "mamba4rec"]
 """CoCorrRec, and the baselines of its paper: those of the package itself."""
 
-CloudReader = Literal["attention", "gru", "both"]
+CloudReader = Literal["attention", "gru", "recall", "both"]
 """Kinds of networks of a cloud that answers with a vector."""
 
 TRANSFORMERS: tuple[str, ...] = ("sasrec", "bert4rec")
@@ -20,7 +20,7 @@ TRANSFORMERS: tuple[str, ...] = ("sasrec", "bert4rec")
 
 
 def reader_kinds(reader: CloudReader, networks: int) -> list[str]:
-    """The kind of each of ``networks`` networks, ``"attention"`` or ``"gru"``."""
+    """The kind of each of ``networks`` networks: ``"attention"``, ``"gru"`` or ``"recall"``."""
     kinds = ("gru", "attention") if reader == "both" else (reader,)
     return [kinds[index % len(kinds)] for index in range(networks)]
 
@@ -147,8 +147,9 @@ class ModelConfig:
     """L_cloud: clicks that the cloud model of ``correction = "vector"`` reads."""
     cloud_reader: CloudReader = "attention"
     """Of what kind the networks of the cloud model of ``correction = "vector"`` are: two blocks of attention; a GRU
-    whose output is added to the last click and normed, as the user state with ``readout = "residual"`` is; or both in
-    turn, a GRU first."""
+    whose output is added to the last click and normed, as the user state with ``readout = "residual"`` is; such a GRU
+    that besides attends to the clicks that the phone no longer has (``recall``); or the first two in turn
+    (``both``)."""
     cloud_networks: int = 1
     """Networks of the cloud model of ``correction = "vector"``, whose vectors are averaged."""
     cloud_dropout: float = 0.2

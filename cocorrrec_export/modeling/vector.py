@@ -4,11 +4,13 @@ It is trained on its own in the phone's item table, so what it answers is an ind
 space of the phone's user state, and adding the two is a blend of both rankings. The paper has nothing of it.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from cocorrrec_export.modeling.baselines.frame import MASKED
 from cocorrrec_export.modeling.baselines.transformer import bert_blocks, read_blocks
 from cocorrrec_export.modeling.config import PADDING_ID, CloudReader, reader_kinds
 from cocorrrec_export.modeling.layers import RMSNorm, pick_rows
@@ -60,28 +62,72 @@ class AttentionReader(VectorReader):
         return self.output(self.dropout(read_blocks(self.blocks, x, ids != PADDING_ID, causal=True, last=last)))
 
 
+class Recall(nn.Module):
+    """Attention of a GRU's states to the clicks that the phone no longer has; zeros where there are none.
+
+    Args:
+        hidden_size: D.
+        num_heads: h.
+        phone_length: L, the newest clicks, which are not attended to.
+        length: L_cloud.
+        dropout: share of features dropped in training.
+    """
+
+    def __init__(self, *, hidden_size: int, num_heads: int, phone_length: int, length: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.phone_length = phone_length
+        self.norm = RMSNorm(hidden_size)
+        self.query = nn.Linear(GRU_WIDTH * hidden_size, hidden_size)
+        self.key = nn.Linear(hidden_size, hidden_size)
+        self.value = nn.Linear(hidden_size, hidden_size)
+        self.output = nn.Linear(hidden_size, hidden_size)
+        self.distance = nn.Embedding(max(1, length - phone_length), num_heads)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, states: Tensor, rows: Tensor, at: Tensor) -> Tensor:
+        """What ``states [B, Q, 2 D]`` after the clicks ``at [B or 1, Q]`` find in ``rows [B, L, D]``: ``[B, Q, D]``."""
+        older = at[..., None] - torch.arange(rows.shape[1], device=at.device) - self.phone_length  # [B or 1, Q, L]
+        rows = self.norm(rows)
+        query, key, value = (
+            x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for x in (self.query(states), self.key(rows), self.value(rows))
+        )
+        bias = self.distance(older.clamp(0, self.distance.num_embeddings - 1)).permute(0, 3, 1, 2)  # [., h, Q, L]
+        logits = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5 + bias + (older < 0)[:, None] * MASKED
+        found = self.output((logits.softmax(-1) @ value).transpose(1, 2).flatten(2))
+        return self.dropout(found) * (at >= self.phone_length)[..., None]
+
+
 class GRUReader(VectorReader):
     """A GRU over the clicks, whose output is added to the last click and normed, as in the phone's residual read-out.
 
     Args:
         hidden_size: D.
         dropout: share of features dropped in training, of the clicks and of what is read out.
+        recall: what is added from clicks that the phone no longer has.
     """
 
-    def __init__(self, *, hidden_size: int, dropout: float) -> None:
+    def __init__(self, *, hidden_size: int, dropout: float, recall: Recall | None = None) -> None:
         super().__init__()
         self.gru = nn.GRU(hidden_size, GRU_WIDTH * hidden_size, batch_first=True)
         self.output = nn.Linear(GRU_WIDTH * hidden_size, hidden_size)
         self.input_norm = RMSNorm(hidden_size)
         self.output_norm = RMSNorm(hidden_size)
+        self.recall = recall
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, ids: Tensor, rows: Tensor, last: Tensor | None = None) -> Tensor:  # noqa: ARG002
+    def forward(self, ids: Tensor, rows: Tensor, last: Tensor | None = None) -> Tensor:
         """As :meth:`VectorReader.forward`; padding comes behind the last click, where a GRU has not been yet."""
-        x = self.gru(self.dropout(rows))[0]
+        clicks, at = self.dropout(rows), torch.arange(ids.shape[1], device=ids.device)[None]
+        x = self.gru(clicks)[0]
         if last is not None:
-            x, rows = pick_rows(x, last), pick_rows(rows, last)
-        return self.dropout(self.output_norm(self.output(self.dropout(x)) + self.input_norm(rows)))
+            x, rows, at = pick_rows(x, last)[:, None], pick_rows(rows, last)[:, None], last[:, None]
+        user = self.output(self.dropout(x)) + self.input_norm(rows)
+        if self.recall is not None:
+            user = user + self.recall(x, clicks, at)
+        vectors: Tensor = self.dropout(self.output_norm(user))
+        return vectors if last is None else vectors.squeeze(1)
 
 
 class VectorCloud(nn.Module):
@@ -91,6 +137,7 @@ class VectorCloud(nn.Module):
         hidden_size: D.
         num_heads: h.
         reader: of what kind the readers are, as in a config.
+        phone_length: L.
         length: L_cloud.
         networks: how many readers.
         dropout: share of features dropped in training.
@@ -102,18 +149,21 @@ class VectorCloud(nn.Module):
         hidden_size: int,
         num_heads: int,
         reader: CloudReader,
+        phone_length: int,
         length: int,
         networks: int,
         dropout: float,
     ) -> None:
         super().__init__()
         self.length = length
-        self.networks = nn.ModuleList(
-            GRUReader(hidden_size=hidden_size, dropout=dropout)
-            if kind == "gru"
-            else AttentionReader(hidden_size=hidden_size, num_heads=num_heads, length=length, dropout=dropout)
-            for kind in reader_kinds(reader, networks)
-        )
+        size: dict[str, Any] = {"hidden_size": hidden_size, "dropout": dropout}
+        attention = size | {"num_heads": num_heads, "length": length}
+        make: dict[str, Callable[[], VectorReader]] = {
+            "attention": lambda: AttentionReader(**attention),
+            "gru": lambda: GRUReader(**size),
+            "recall": lambda: GRUReader(**size, recall=Recall(**attention, phone_length=phone_length)),
+        }
+        self.networks = nn.ModuleList(make[kind]() for kind in reader_kinds(reader, networks))
         self.register_buffer("weight", torch.ones(1))  # chosen on validation
 
     weight: Tensor

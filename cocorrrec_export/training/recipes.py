@@ -24,7 +24,7 @@ _BEST_TRAINING: dict[str, Any] = {
     "patience": 5,
 }
 _HEAD = {"item_side": "dot", "readout": "residual"}
-_CLOUD_MODEL = {"cloud_reader": "gru", "cloud_networks": 2}
+_CLOUD_MODEL = {"cloud_reader": "recall", "cloud_networks": 2}
 _CLOUD = {"ahead": 20, "monitor": "expected:ndcg@10", "weight_decay": 0.1, "refit": True}
 _CHANGES: dict[Architecture, Tables] = {
     # A user state that is not dropped lets an item's row say more of what follows it: the clicks are dropped more.

@@ -12,7 +12,7 @@ from cocorrrec_export.artifact.recipe import choose_recipe, expected_bytes, ship
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.export.graphs import gcn_graph, scn_graphs
 from cocorrrec_export.export.onnx import OPSET, export
-from cocorrrec_export.modeling.config import ModelConfig
+from cocorrrec_export.modeling.config import CloudReader, ModelConfig
 from cocorrrec_export.runtime.onnx import OnnxRuntime, describe
 from tests.conftest import ROOT
 from tests.models import CONFIG, random_model
@@ -51,9 +51,10 @@ def test_the_phones_entry_points(tmp_path: Path, precision: str) -> None:
     np.testing.assert_allclose(outputs["scores"], expected.numpy(), atol=1e-5)
 
 
-def test_a_cloud_of_two_kinds_answers_any_number_of_users(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reader", ["both", "recall"])
+def test_a_cloud_of_two_networks_answers_any_number_of_users(reader: CloudReader, tmp_path: Path) -> None:
     config = ModelConfig(
-        vocab_size=60, correction="vector", item_side="dot", cloud_reader="both", cloud_networks=2, cloud_length=12
+        vocab_size=60, correction="vector", item_side="dot", cloud_reader=reader, cloud_networks=2, cloud_length=12
     )
     recipe, graph = choose_recipe("gcn", "onnx"), gcn_graph(random_model(config), config)
     path = tmp_path / "gcn.onnx"
