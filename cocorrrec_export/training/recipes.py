@@ -23,19 +23,18 @@ _BEST_TRAINING: dict[str, Any] = {
     "epochs": 40,
     "patience": 5,
 }
-_HEAD = {"item_side": "dot", "readout": "residual"}
+# A user state that is not dropped lets an item's row say more of what follows it: the clicks are dropped more.
+_MODEL = {"item_side": "dot", "readout": "residual", "dropout": 0.6, "user_dropout": False}
+_TRAINING = {"weight_decay": 0.3, "monitor": "both:expected:ndcg@10"}
 _CLOUD_MODEL = {"cloud_reader": "recall", "cloud_networks": 2}
 _CLOUD = {"ahead": 20, "monitor": "expected:ndcg@10", "weight_decay": 0.1, "refit": True}
 _CHANGES: dict[Architecture, Tables] = {
-    # A user state that is not dropped lets an item's row say more of what follows it: the clicks are dropped more.
-    "cocorrrec": {
-        "model": _HEAD | {"dropout": 0.6, "user_dropout": False},
-        "training": {"weight_decay": 0.3, "monitor": "both:expected:ndcg@10"},
-    },
+    "cocorrrec": {"model": _MODEL, "training": _TRAINING},
     # A candidate reads the clicks again: each of the sample costs as much as a history of the others.
     "din": {"model": {}, "training": {"positions": "last", "batch_size": 128, "sampled_items": 64, "epochs": 12}},
-    "gru4rec": {"model": _HEAD, "training": {"learning_rate": 0.005}},
-    "sasrec": {"model": _HEAD | {"position_table": "history"}},  # the other rows are never read
+    "gru4rec": {"model": _MODEL, "training": _TRAINING | {"learning_rate": 0.005}},
+    # Rows of positions behind a history's are never read.
+    "sasrec": {"model": {"item_side": "dot", "readout": "residual", "position_table": "history"}},
     "bert4rec": {"model": {"attention": "causal"}},
     "mamba4rec": {"model": {}},
 }
