@@ -29,7 +29,7 @@ from cocorrrec_export.training.loop import (
 from cocorrrec_export.training.scoring import BATCH, Measured, catalog_places_of_sums, measure, read_users
 from cocorrrec_export.training.start import Start
 
-WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.7, 2.0)
+WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.7, 2.0, 2.5, 3.0)
 """Shares of the cloud's vector that are tried on validation; with 0 the cloud changes nothing."""
 
 
