@@ -226,10 +226,19 @@ def _markdown(
         "",
         "## Learning rates",
         "",
-        f"Validation of the best epoch with seed {comparison.plan.seeds[0]}; {taken}.",
+        f"Validation of the best epoch with seed {comparison.plan.seeds[0]}, by what picks it "
+        f"({_monitors(comparison)}); {taken}.",
         "",
         *rate_table(comparison.plan, comparison.results),
     ]
+
+
+def _monitors(comparison: Comparison) -> str:
+    """What picks the epoch, and of which models."""
+    rows: dict[str, list[str]] = {}
+    for row, results in comparison.results.rows.items():
+        rows.setdefault(comparison.plan.settings(results[0].run).training.monitor, []).append(row)
+    return "; ".join(f"`{monitor}`: {', '.join(names)}" for monitor, names in rows.items())
 
 
 def _table(comparison: Comparison, quality: dict[str, dict[str, Score]]) -> list[str]:

@@ -88,6 +88,7 @@ class Plan:
     rows: tuple[str, ...]
     seeds: tuple[int, ...]
     learning_rates: tuple[float, ...]
+    """What each row's is chosen from; none: that of its settings."""
     mini_batches: tuple[int, ...]
     config: RunConfig
     """Settings that all runs share."""
@@ -106,7 +107,8 @@ class Plan:
 
     def choice_runs(self, row: str) -> list[Run]:
         """Those that the learning rate of ``row`` is chosen from."""
-        return [self._run(row, rate, self.seeds[0]) for rate in self.learning_rates]
+        rates = self.learning_rates or (self.configs.get(row, self.config).training.learning_rate,)
+        return [self._run(row, rate, self.seeds[0]) for rate in rates]
 
     def seed_runs(self, row: str, learning_rate: float) -> list[Run]:
         """Those that the figures of ``row`` are of; the first is one of :meth:`choice_runs`."""

@@ -340,13 +340,13 @@ def _rate_lines(findings: Findings) -> list[str]:
 
 def rate_table(plan: Plan, results: Results) -> list[str]:
     """What every learning rate gave on validation, the best epochs, and which runs may have ended too early."""
-    rows = []
+    rates, rows = sorted({rate for tried in results.choice.values() for rate in tried}), []
     for row, tried in results.choice.items():
         shown = {rate: f"{value:.4f}" for rate, value in tried.items()}
         shown[results.chosen[row]] = f"**{shown[results.chosen[row]]}**"
         best = [result.facts["best_epoch"] for result in results.rows[row]]
-        rows.append([row, *(shown[rate] for rate in plan.learning_rates), ", ".join(map(str, best))])
-    columns = ["", *(f"{rate:g}" for rate in plan.learning_rates), "best epoch of each seed"]
+        rows.append([row, *(shown.get(rate, "") for rate in rates), ", ".join(map(str, best))])
+    columns = ["", *(f"{rate:g}" for rate in rates), "best epoch of each seed"]
     return [*markdown_table(columns, rows), *_still_improving(plan, results)]
 
 

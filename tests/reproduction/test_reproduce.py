@@ -281,6 +281,12 @@ def test_the_better_recipe_has_settings_for_each_architecture(tmp_path: Path) ->
         read_configs(path, {})
 
 
+def test_each_architecture_can_have_the_rate_of_its_recipe() -> None:
+    plan = best_plan(learning_rates=())
+    rates = {row: [run.learning_rate for run in plan.choice_runs(row)] for row in BEST_ROWS}
+    assert rates == {row: [0.005 if row == "GRU4Rec" else 0.002] for row in BEST_ROWS}
+
+
 def test_names_of_runs_differ_and_can_be_given_back() -> None:
     plan = best_plan()
     names = [plan.seed_runs(row, 0.002)[0].name for row in BEST_ROWS]

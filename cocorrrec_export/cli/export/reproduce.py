@@ -56,7 +56,7 @@ def reproduce(
     learning_rates: Annotated[
         str | None,
         typer.Option(
-            help="Learning rates to choose from, by validation.",
+            help="Learning rates to choose from, by validation; with --recipe best also 'recipe', each model's own.",
             show_default=f"{FULL['learning_rates']}; with --recipe best {BEST_RATES}",
         ),
     ] = None,
@@ -116,9 +116,9 @@ def reproduce(
         recipe=recipe,
         rows=plans.parse_rows(models, recipe) if models else tuple(plans.RECIPE_ROWS[recipe]),
         seeds=options.numbers(seeds or sizes["seeds"], "--seeds", int, low=0, high=2**31 - 1),
-        learning_rates=options.numbers(
-            learning_rates or sizes["learning_rates"], "--learning-rates", float, low=1e-6, high=1
-        ),
+        learning_rates=()
+        if best and learning_rates == "recipe"
+        else options.numbers(learning_rates or sizes["learning_rates"], "--learning-rates", float, low=1e-6, high=1),
         mini_batches=()
         if best or mini_batches == "none"
         else options.numbers(
