@@ -160,7 +160,8 @@ def test_settings_come_from_the_model_and_may_not_contradict_it(tmp_path: Path) 
     data = tmp_path / "clicks.csv"
     config = read_continued_settings(folder, data, None, {"training.seed": 5, "model.dropout": 0.3}, None)
     model = ModelConfig.from_dict(config.model | {"vocab_size": 60}, where="test")
-    assert model == dataclasses.replace(folder.config, dropout=0.3, objective="sampled_softmax")
+    recipe = {"user_dropout": False, "objective": "sampled_softmax"}
+    assert model == dataclasses.replace(folder.config, dropout=0.3, **recipe)
     assert (config.training.seed, config.training.positions) == (5, "last")  # the recipe of a kernel's cloud
     assert read_continued_settings(folder, data, None, {}, "paper").training.learning_rate == 0.005
     path = tmp_path / "train.toml"
