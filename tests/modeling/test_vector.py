@@ -48,3 +48,12 @@ def test_a_reader_that_recalls_is_a_gru_where_there_is_nothing_older(clicks: int
     vector = reader(ids, rows, last)
     torch.testing.assert_close(vector, reader(ids, rows)[:, clicks - 1])
     assert vector.allclose(plain(ids, rows, last)) is (clicks <= PHONE)
+
+
+def test_what_is_older_is_learned_from() -> None:
+    reader = GRUReader(hidden_size=D, dropout=0.0, recall=recall())
+    for clicks in (PHONE, PHONE + 1):
+        reader.zero_grad()
+        reader(torch.ones(1, clicks, dtype=torch.int64), torch.randn(1, clicks, D)).square().sum().backward()
+        grads = [x.grad for x in reader.recall.parameters()]  # type: ignore[union-attr]
+        assert any(x is not None and x.abs().sum() > 0 for x in grads) is (clicks > PHONE)
