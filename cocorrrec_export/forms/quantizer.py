@@ -19,8 +19,11 @@ _MOST_ROWS = 256 * CENTROIDS
 """Rows that are fitted to: what k-means draws of a larger table anyway."""
 _ROTATION_ROUNDS, _ROTATION_ROWS = 30, 32_768
 """How often, and from how many rows at most, the rotation is made better."""
-_USERS = 4096
-"""Random histories that say where users are."""
+USERS = 4096
+"""Histories that say where users are."""
+_EVEN_RANDOM, _EVEN_REAL = 1.0, 0.3
+"""How much a direction counts that no user is in, of what directions count on average: rows are read as clicks too.
+Random users say less of where others are."""
 _SEED = 7
 
 
@@ -77,33 +80,38 @@ class Calibrated:
     """What the manifest says of it."""
 
 
-def fit_table(model: Ranker, books: int, *, length: int, scaled: bool = False) -> Codes:
+def fit_table(
+    model: Ranker, books: int, *, length: int, scaled: bool = False, histories: Tensor | None = None
+) -> Codes:
     """:func:`fit_codes` of a model's item table, where errors count as they change scores.
 
     A score is the product of a row and a user, and users are far from even: some directions matter a hundred times as
-    much as others. They are read from random histories, whose users spread much as people do.
+    much as others.
 
     Args:
         model: in evaluation mode.
         books: M.
         length: L, clicks in a history.
         scaled: as in :func:`fit_codes`.
+        histories: ``[n, L]``, of people; None: random ones, whose users spread much as people do.
     """
     weight = model.item_embedding.weight.detach()
-    return fit_codes(weight, books, metric=_user_metric(model, length), scaled=scaled)
+    return fit_codes(weight, books, metric=_user_metric(model, length, histories), scaled=scaled)
 
 
 @torch.no_grad()
-def _user_metric(model: Ranker, length: int) -> Tensor | None:
+def _user_metric(model: Ranker, length: int, histories: Tensor | None) -> Tensor | None:
     """What an error of a row does to a score, on average over users: ``[D, D]``; None where no product makes it."""
     weight = model.item_embedding.weight
     if not (model.one_state and torch.equal(model.item_side(weight[:2]), weight[:2])):
         return None
-    ids = torch.randint(1, len(weight), (_USERS, length), generator=torch.Generator().manual_seed(_SEED))
-    users = model.user_state(ids, corrected=False)
+    even = _EVEN_REAL
+    if histories is None:
+        even = _EVEN_RANDOM
+        histories = torch.randint(1, len(weight), (USERS, length), generator=torch.Generator().manual_seed(_SEED))
+    users = model.user_state(histories, corrected=False)
     found = users.T @ users / len(users)
-    # Rows are read as clicks too: no direction counts for nothing.
-    return found + found.trace() / len(found) * torch.eye(len(found))
+    return found + even * found.trace() / len(found) * torch.eye(len(found))
 
 
 def fit_codes(weight: Tensor, books: int, *, metric: Tensor | None = None, scaled: bool = False) -> Codes:

@@ -230,15 +230,17 @@ class CodedTable(Table):
         return (self.codes.index_select(0, ids).to(torch.int32) + self.starts).view(-1)
 
 
-def table_codes(model: Ranker, precision: str, *, length: int) -> Codes:
+def table_codes(model: Ranker, precision: str, *, length: int, histories: Tensor | None = None) -> Codes:
     """The codes of a model's item table, fitted to where its users are.
 
     Args:
         model: in evaluation mode.
         precision: of a recipe, one of :data:`CODEBOOKS`.
         length: L, clicks in a history.
+        histories: as in :func:`fit_table`.
     """
-    return fit_table(model, CODEBOOKS[precision], length=length, scaled=precision in SCALED)
+    scaled = precision in SCALED
+    return fit_table(model, CODEBOOKS[precision], length=length, scaled=scaled, histories=histories)
 
 
 def _least_squares(weight: Tensor) -> tuple[Tensor, Tensor]:

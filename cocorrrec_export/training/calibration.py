@@ -23,7 +23,7 @@ from cocorrrec_export.data.held_out import interactions_of
 from cocorrrec_export.data.splits import Examples, Rows, leave_last_out
 from cocorrrec_export.data.windows import training_counts
 from cocorrrec_export.errors import CocorrrecError
-from cocorrrec_export.forms.quantizer import Calibrated, Codes, FloatTables
+from cocorrrec_export.forms.quantizer import USERS, Calibrated, Codes, FloatTables
 from cocorrrec_export.forms.weights import table_codes
 from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.modeling.store import ModelFolder
@@ -89,7 +89,9 @@ def calibrate(
     counts = training_counts(interactions)
     with one_thread():
         listener.on_work("fitting codes")
-        codes = table_codes(model, embedding, length=folder.config.sequence_length)
+        some = _drawn(len(clicks), np.random.default_rng(settings.seed))[:USERS]
+        histories = torch.from_numpy(clicks.cut(some).histories).long()
+        codes = table_codes(model, embedding, length=folder.config.sequence_length, histories=histories)
         losses, codes = _train(model, codes, clicks, counts, settings, listener)
     facts = {"interactions_sha256": interactions.sha256, "clicks": len(clicks), "losses": losses} | asdict(settings)
     return Calibrated(codes, facts)

@@ -11,7 +11,7 @@ from cocorrrec_export.artifact.recipe import choose_recipe
 from cocorrrec_export.data.sources import DataSource, load_source
 from cocorrrec_export.export import pipeline
 from cocorrrec_export.forms import quantizer
-from cocorrrec_export.forms.quantizer import Codes, fit_codes
+from cocorrrec_export.forms.quantizer import Codes, fit_codes, fit_table
 from cocorrrec_export.forms.weights import table_codes
 from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.modeling.store import ModelFolder, load_model, save_model
@@ -64,8 +64,10 @@ def test_the_loss_falls_and_the_model_and_codes_stay(
 ) -> None:
     fitted: list[Codes] = []
 
-    def fit(*args: object, **options: object) -> Codes:
-        fitted.append(table_codes(*args, **options))  # type: ignore[arg-type]
+    def fit(*args: object, histories: torch.Tensor, **options: object) -> Codes:
+        known = histories[:, :2].prod(1) > 0  # of at least two clicks
+        assert ((histories[known, 1] - histories[known, 0]) % ITEMS == 1).all(), "users walk through the items"
+        fitted.append(table_codes(*args, histories=histories, **options))  # type: ignore[arg-type]
         return fitted[-1]
 
     monkeypatch.setattr(calibration, "table_codes", fit)
@@ -101,6 +103,18 @@ def test_the_same_again_whatever_is_held_out(folder: ModelFolder, clicks: Path, 
         assert torch.equal(each.codes.rotation, found[0].codes.rotation)
         assert each.codes.scales is not None and found[0].codes.scales is not None
         assert torch.equal(each.codes.scales, found[0].codes.scales)
+
+
+def test_errors_count_where_the_clicks_users_are(folder: ModelFolder) -> None:
+    model = load_model(folder)
+    rows = model.item_embedding.weight.detach()
+    one = torch.arange(1, 11)[None].repeat(50, 1)  # everybody is the same user
+    user = model.user_state(one[:1], corrected=False)[0].detach()
+    missed = [
+        ((fit_table(model, 8, length=10, histories=of).rows(torch.arange(ITEMS + 1)) - rows) @ user).square().mean()
+        for of in (one, None)
+    ]
+    assert missed[0] < 0.5 * missed[1]
 
 
 def test_errors_count_as_the_metric_says() -> None:
