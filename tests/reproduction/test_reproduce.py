@@ -328,7 +328,7 @@ def test_the_comparison_has_quality_of_both_protocols_and_costs(tmp_path: Path, 
     result = json.loads((out / "runs" / "gru4rec-lr0.002-seed1" / "result.json").read_text())
     assert table["GRU4Rec"]["sampled"]["uauc"]["mean"] == pytest.approx(result["test"]["alone"]["uauc"])
     report = (out / "report.md").read_text()
-    assert "with seed 1; no other learning rate was tried." in report
+    assert "(`both:expected:ndcg@10`: CoCorrRec, GRU4Rec; `ndcg@10`: DIN); no other learning rate was tried." in report
     assert "| CoCorrRec with its cloud |" in report and "200 + 256" in report and "| popularity |" in report
     for name in re.findall(r"\]\((\S+)\)", report):
         assert (out / name).is_file()
