@@ -13,7 +13,7 @@ from cocorrrec_export.modeling.build import ARCHITECTURES
 from cocorrrec_export.modeling.store import find_model, load_model, open_model
 from cocorrrec_export.runtime.base import score_list
 from cocorrrec_export.runtime.open import open_runtime
-from tests.conftest import SHARED, need
+from tests.conftest import ROOT, SHARED, need
 
 PRECISIONS = {
     "cocorrrec-movielens": ("fp32", "fp16", "int8", "int4"),
@@ -39,6 +39,12 @@ def least_cosine(artifact: Artifact, source: pipeline.Source, users: int = 100) 
     actual = np.stack([score_list(runtime, "rank", {"ids": row[None]}, items) for row, items in rows])
     norms = np.linalg.norm(expected, axis=1) * np.linalg.norm(actual, axis=1)
     return float(((expected * actual).sum(1) / norms).min())
+
+
+@pytest.mark.parametrize("card", sorted((ROOT / "models").glob("*/README.md")), ids=lambda card: card.parent.name)
+def test_a_card_says_under_what_terms_the_model_is_passed_on(card: Path) -> None:
+    _, heading, terms = card.read_text(encoding="utf-8").partition("\n## License")
+    assert heading and ("MovieLens" if "movielens" in card.parent.name else "Amazon") in terms
 
 
 @pytest.mark.parametrize("name", ["sasrec-movielens", "bert4rec-movielens"])
