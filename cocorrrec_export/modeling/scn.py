@@ -33,8 +33,8 @@ class SCN(nn.Module):
         fusion: how the kernels of the cloud are mixed in; None in a model that takes none.
         item_layers: whether an item's row goes through two layers; else the row is its vector.
         residual: whether the last click is added to the layer's output before the norm that makes the user state.
-        dropout: share of features dropped in training, of the embedded clicks and of the user state.
-        user_dropout: whether the user state is dropped too.
+        dropout: share of the embedded clicks' features dropped in training.
+        user_dropout: whether as many of the user state's are dropped too.
     """
 
     def __init__(

@@ -98,7 +98,7 @@ class Plan:
 
     def settings(self, run: Run) -> RunConfig:
         """What ``run`` is trained with."""
-        return with_run(self.configs.get(run.row, self.config), run)
+        return with_run(self._config_of(run.row), run)
 
     def with_data(self, data: DataSource) -> "Plan":
         """The same, read from ``data``."""
@@ -107,7 +107,7 @@ class Plan:
 
     def choice_runs(self, row: str) -> list[Run]:
         """Those that the learning rate of ``row`` is chosen from."""
-        rates = self.learning_rates or (self.configs.get(row, self.config).training.learning_rate,)
+        rates = self.learning_rates or (self._config_of(row).training.learning_rate,)
         return [self._run(row, rate, self.seeds[0]) for rate in rates]
 
     def seed_runs(self, row: str, learning_rate: float) -> list[Run]:
@@ -118,6 +118,9 @@ class Plan:
         """Those of Figure 6."""
         base = self._run(MINI_BATCH_ROW, learning_rate, self.seeds[0])
         return [replace(base, mini_batch=size) for size in self.mini_batches]
+
+    def _config_of(self, row: str) -> RunConfig:
+        return self.configs.get(row, self.config)
 
     def _run(self, row: str, learning_rate: float, seed: int) -> Run:
         return Run(row=row, learning_rate=learning_rate, seed=seed, recipe=self.recipe)

@@ -340,7 +340,8 @@ def _rate_lines(findings: Findings) -> list[str]:
 
 def rate_table(plan: Plan, results: Results) -> list[str]:
     """What every learning rate gave on validation, the best epochs, and which runs may have ended too early."""
-    rates, rows = sorted({rate for tried in results.choice.values() for rate in tried}), []
+    rates = sorted({rate for tried in results.choice.values() for rate in tried})
+    rows = []
     for row, tried in results.choice.items():
         shown = {rate: f"{value:.4f}" for rate, value in tried.items()}
         shown[results.chosen[row]] = f"**{shown[results.chosen[row]]}**"

@@ -23,8 +23,9 @@ _BEST_TRAINING: dict[str, Any] = {
     "epochs": 40,
     "patience": 5,
 }
+_HEAD = {"item_side": "dot", "readout": "residual"}
 # A user state that is not dropped lets an item's row say more of what follows it: the clicks are dropped more.
-_MODEL = {"item_side": "dot", "readout": "residual", "dropout": 0.6, "user_dropout": False}
+_MODEL = _HEAD | {"dropout": 0.6, "user_dropout": False}
 _TRAINING = {"weight_decay": 0.3, "monitor": "both:expected:ndcg@10"}
 _CLOUD_MODEL = {"cloud_reader": "recall", "cloud_networks": 2}
 _CLOUD = {"ahead": 20, "monitor": "expected:ndcg@10", "weight_decay": 0.1, "refit": True}
@@ -33,13 +34,12 @@ _CHANGES: dict[Architecture, Tables] = {
     # A candidate reads the clicks again: each of the sample costs as much as a history of the others.
     "din": {"model": {}, "training": {"positions": "last", "batch_size": 128, "sampled_items": 64, "epochs": 12}},
     "gru4rec": {"model": _MODEL, "training": _TRAINING | {"learning_rate": 0.005}},
-    # Rows of positions behind a history's are never read.
-    "sasrec": {"model": {"item_side": "dot", "readout": "residual", "position_table": "history"}},
+    "sasrec": {"model": _HEAD | {"position_table": "history"}},  # the other rows are never read
     "bert4rec": {"model": {"attention": "causal"}},
     "mamba4rec": {"model": {}},
 }
-ONE_MINI_BATCH = 25
-"""Clicks up to which a history is one inner mini-batch: they come one after the other, and a ranking waits for all."""
+_ONE_MINI_BATCH = 25
+"""Clicks up to which a history is one inner mini-batch: a ranking waits for each, one after the other."""
 LAST_CLICK: dict[str, Any] = {"positions": "last", "batch_size": 256}
 """Where a click's state is read from later ones, one click per history can be predicted."""
 _KERNEL: dict[str, Any] = LAST_CLICK | {"alone_weight": 1.0}
@@ -58,7 +58,7 @@ def best(
     """
     changes = _CHANGES[architecture]
     model = {"objective": "sampled_softmax", "dropout": 0.5} | changes["model"]
-    if architecture == "cocorrrec" and sequence_length <= ONE_MINI_BATCH:
+    if architecture == "cocorrrec" and sequence_length <= _ONE_MINI_BATCH:
         model["mini_batch"] = max(ModelConfig.mini_batch, sequence_length)
     training = _BEST_TRAINING | changes.get("training", {})
     if architecture != "cocorrrec":

@@ -29,8 +29,8 @@ class GRU4Rec(Baseline):
         layer_norm_eps: epsilon of a head that norms.
         item_layers: whether an item's row goes through two layers; else the row is its vector.
         residual: whether the last click's row is added to the user state.
-        dropout: share of features dropped in training, of the embedded clicks and of the user state.
-        user_dropout: whether the user state is dropped too.
+        dropout: share of the embedded clicks' features dropped in training.
+        user_dropout: whether as many of the user state's are dropped too.
     """
 
     streams = True
