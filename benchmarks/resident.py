@@ -2,12 +2,13 @@
 
     python benchmarks/clicks.py --clicks 100000000 --users 2000000 --items 1000000 --out clicks.cut
     python benchmarks/resident.py --data clicks.cut --steps 100
+    python benchmarks/resident.py --data clicks.cut --steps 0      # an epoch and its validation
     python benchmarks/resident.py --data folder --prepare clicks.cut
 
-Prints one JSON object: the peak in MB when the data were read, when the first epoch starts, after the first checkpoint
-and at the end, and how long each took. Pages of mapped files count as resident, but the system may drop them at any
-time: ``anonymous`` and its peak are without them. The settings are the command's own; the run is stopped after the
-steps, and its folder thrown away.
+Prints one JSON object: the peak in MB when the data were read, when the first epoch starts, after the first
+checkpoint, after the steps, with ``--steps 0`` after the validation too, and how long each took. Pages of mapped files
+count as resident, but the system may drop them at any time: ``anonymous`` and its peak are without them. The settings
+are the command's own; the run is stopped then, and its folder thrown away.
 """
 
 import argparse
@@ -34,15 +35,16 @@ _SIZES = ("peak", "peak_anonymous", "resident", "anonymous", "mapped")
 
 
 class Enough(Exception):
-    """The steps are done."""
+    """What was asked for is done."""
 
 
 class Weigher(Listener):
-    """Weighs this process while the run continues, and ends it after some steps."""
+    """Weighs this process while the run continues, and ends it after some steps, or with 0 of them after an epoch."""
 
     def __init__(self, steps: int) -> None:
         self.found: dict[str, dict[str, float]] = {}
         self._steps, self._done, self._start = steps, 0, time.monotonic()
+        self._of_epoch = 0
         self._peak_anonymous_kb = 0  # which the system does not keep
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -63,6 +65,7 @@ class Weigher(Listener):
 
     def on_epoch_start(self, epoch: int, steps: int, done: int) -> None:  # noqa: ARG002
         self.found["data"]["steps_of_an_epoch"] = steps
+        self._of_epoch = steps
         self.weigh("started")
 
     def on_step(self, loss: float) -> None:
@@ -70,16 +73,21 @@ class Weigher(Listener):
         if self._done == 2:  # the first checkpoint was written
             self.weigh("checkpoint")
             checkpoint.SECONDS_BETWEEN_CHECKPOINTS = 3600.0
-        if self._done == self._steps:
-            self.weigh(f"{self._steps} steps")
+        if self._done in (self._steps, self._of_epoch):
+            self.weigh(f"{self._done} steps")
             self.found["data"]["loss"] = round(loss, 4)
+        if self._done == self._steps:
             raise Enough
+
+    def on_epoch_end(self, record: dict[str, float], *, best: bool) -> None:  # noqa: ARG002
+        self.weigh("validated")
+        raise Enough
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=100, help="0: an epoch's, and its validation")
     parser.add_argument("--prepare", type=Path, help="make this prepared data set instead of training")
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -7,9 +7,10 @@ A whole run takes hours. Each figure is kept in ``--kept`` as soon as it is ther
 measures some parts, so that steps and ``rank`` can have a quiet machine; the page gets a row for whatever is there.
 Delete the file to start again.
 
-Models have random weights, and so do the tables: sizes, times and memory depend on shapes alone. Each export and each
-training runs in a process of its own; ``rank`` is measured by the native runners, one thread, programs in turns, the
-least median of the turns. Steps are of 205 histories with four negatives each; clicks follow Zipf's law.
+Models have random weights, and so do the tables: sizes, times and memory depend on shapes alone. Exports are of the
+phone's half as ``train`` makes it by default. Each export and each training runs in a process of its own; ``rank`` is
+measured by the native runners, one thread, programs in turns, the least median of the turns. Steps are of 205
+histories with four negatives each; clicks follow Zipf's law.
 """
 
 import argparse
@@ -52,6 +53,7 @@ from cocorrrec_export.targets import TARGETS
 from cocorrrec_export.training.config import TrainConfig
 from cocorrrec_export.training.loop import Batch, Step, TrainingData
 from cocorrrec_export.training.optimizers import Optimizers
+from cocorrrec_export.training.recipes import best
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "scale.md"
@@ -118,7 +120,7 @@ def recipe_of(target: str, precision: str) -> Recipe:
 
 def graphs_of(vocab_size: int, target: str, precision: str) -> list[GraphSpec]:
     """Of random weights."""
-    config = ModelConfig(vocab_size=vocab_size)
+    config = ModelConfig(vocab_size=vocab_size, **best("cocorrrec", "none")["model"])
     model = build_model(config, generator=torch.Generator().manual_seed(0)).eval()
     return scn_graphs(model, config, recipe_of(target, precision))
 
@@ -159,6 +161,7 @@ class Clicks:
     users: int
     heavy: int = 0
     steps: int = 100
+    """0: those of an epoch, and its validation."""
 
 
 def resident_mb(made: Clicks) -> dict[str, dict[str, float]]:
@@ -220,7 +223,7 @@ class Sizes:
     trainings: tuple[Clicks, ...] = (
         Clicks(10_000_000, 200_000),
         Clicks(3_000_000, 1_000_000, heavy=100_000),
-        Clicks(100_000_000, 2_000_000, steps=5_500),  # a twentieth of an epoch
+        Clicks(100_000_000, 2_000_000, steps=0),
     )
     exports: tuple[int, ...] = (9_067, 100_000, 1_000_000)
     """Numbers of items whose exports are weighed."""
@@ -340,7 +343,8 @@ def _trainings(found: dict[str, Any], sizes: Sizes) -> list[str]:
         last = [row for row in run.values() if "peak" in row][-1]
         users = f"{each.users:,}" + (f" and one of {each.heavy:,} clicks" if each.heavy else "")
         sizes_mb = [f"{last['peak']:,.0f}", f"{last['peak_anonymous']:,.0f}", f"{last['resident']:,.0f}"]
-        steps = f"{each.steps:,} of {run['data']['steps_of_an_epoch']:,.0f}"
+        whole = f"{run['data']['steps_of_an_epoch']:,.0f}"
+        steps = f"{each.steps:,} of {whole}" if each.steps else f"all {whole}"
         took = f"{run['started']['seconds']:.0f}"
         rows.append([f"{run['data']['clicks']:,.0f}", users, steps, *sizes_mb, took])
     return _table(head, rows)

@@ -25,7 +25,14 @@ VALIDATION, TEST = 1, 0
 
 
 def evaluation_set(
-    interactions: Interactions, split: Split, sampler: NegativeSampler, *, part: int, negatives: int, seed: int
+    interactions: Interactions,
+    split: Split,
+    sampler: NegativeSampler,
+    *,
+    part: int,
+    negatives: int,
+    seed: int,
+    users: int = 0,
 ) -> EvaluationSet:
     """One positive among sampled negatives for each user.
 
@@ -36,20 +43,27 @@ def evaluation_set(
         part: :data:`VALIDATION` or :data:`TEST`; each draws negatives of its own, so that an epoch that happens to
             suit the one's negatives gains nothing in the other.
         negatives: how many per user.
-        seed: of the negatives.
+        seed: of the negatives, and of who is drawn.
+        users: the most, drawn where there are more: the same ones in each part; 0 takes all.
+
+    Raises:
+        CocorrrecError: no user has so many items without a click.
     """
     examples = split.validation if part == VALIDATION else split.test
     rng = np.random.default_rng([seed, part] if part else seed)
     earlier = EarlierClicks.before_last(interactions, part + 1)
-    can = sampler.free(examples.who) >= negatives
-    if not can.any():
+    kept = sampler.free(examples.who) >= negatives
+    if not kept.any():
         raise CocorrrecError(
             f"no user is left to evaluate: each has fewer than {negatives} items without a click, of "
             f"{interactions.vocab_size - 1}; use fewer evaluation_negatives"
         )
-    if not can.all():
-        examples = examples.only(can)
-        earlier = EarlierClicks(earlier.items, earlier.starts[can], earlier.stops[can])
+    if 0 < users < np.count_nonzero(kept):
+        drawn = np.random.default_rng(seed).choice(np.flatnonzero(kept), users, replace=False)
+        kept = np.isin(np.arange(len(kept)), drawn)
+    if not kept.all():
+        examples = examples.only(kept)
+        earlier = EarlierClicks(earlier.items, earlier.starts[kept], earlier.stops[kept])
     candidates = evaluation_candidates(examples, sampler, negatives=negatives, rng=rng)
     return EvaluationSet(torch.from_numpy(examples.all().histories), torch.from_numpy(candidates), earlier)
 
@@ -112,6 +126,14 @@ def _fact(folder: ModelFolder, key: str) -> Any:
         raise CocorrrecError(f"{folder.path / 'model.toml'}, [data]: key '{key}' is missing") from None
 
 
+def _count(folder: ModelFolder, key: str) -> int:
+    value = _fact(folder, key)
+    if type(value) is not int or value < 0:
+        where = folder.path / "model.toml"
+        raise CocorrrecError(f"{where}, [data]: {key} must be a whole number from 0, got {value!r}")
+    return value
+
+
 def held_out_set(folder: ModelFolder, data_file: Path | None = None) -> EvaluationSet:
     """The test slice of a model: from the user's data file, else the one that the model ships.
 
@@ -127,10 +149,11 @@ def held_out_set(folder: ModelFolder, data_file: Path | None = None) -> Evaluati
         path = folder.evaluation_path
         return EvaluationSet.load(path, vocab_size=folder.config.vocab_size, sha256=folder.files.get(path.name))
     interactions = interactions_of(folder, data_file)
-    negatives, seed = _fact(folder, "negatives"), _fact(folder, "evaluation_seed")
+    negatives, seed = _count(folder, "negatives"), _count(folder, "evaluation_seed")
     split = leave_last_out(interactions, sequence_length=folder.config.sequence_length)
     sampler = NegativeSampler(interactions)
-    held_out = evaluation_set(interactions, split, sampler, part=TEST, negatives=negatives, seed=seed)
+    users = _count(folder, "evaluation_users") if "evaluation_users" in folder.data else 0  # earlier versions took all
+    held_out = evaluation_set(interactions, split, sampler, part=TEST, negatives=negatives, seed=seed, users=users)
     trained_on = folder.data.get("interactions_sha256")
     compared: Compared = "unknown" if trained_on is None else "same" if trained_on == interactions.sha256 else "other"
     return replace(held_out, compared=compared)

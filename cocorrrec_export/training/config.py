@@ -22,6 +22,7 @@ RANGES: dict[str, Range] = {
     "warmup": (0.0, 100_000.0),
     "average": (0.0, math.nextafter(1.0, 0.0)),
     "alone_weight": (0.0, 1000.0),
+    "evaluation_users": (0, (1 << 31) - 1),
     "evaluation_negatives": (1, 1 << 20),
     "evaluation_seed": (0, (1 << 63) - 1),
 }
@@ -74,9 +75,13 @@ class TrainConfig:
     """Validation metric that picks the epoch: among sampled negatives, behind ``expected:`` its mean over all draws of
     them, behind ``full:`` in the whole catalog, or behind ``both:`` the geometric mean of one of the first two and
     that."""
+    evaluation_users: int = 100_000
+    """Most users that a model is measured on, drawn where there are more, since each is ranked in the whole catalog; 0:
+    all."""
     evaluation_negatives: int = 100
     evaluation_seed: int = 0
-    """Seed of the validation and test negatives: the same for every ``seed``, so that runs can be compared."""
+    """Seed of the drawn users and of the validation and test negatives: the same for every ``seed``, so that runs can
+    be compared."""
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -9,6 +9,8 @@ from cocorrrec_export.training.scoring import Measured, measure_scores
 
 POPULARITY, NEIGHBORS = "popularity", "item neighbors"
 _BATCH = 256
+_VALUES = 1 << 24
+"""Numbers that a batch of users takes at the most: one for each item."""
 
 
 def measure_references(held_out: EvaluationSet, *, vocab_size: int) -> dict[str, Measured]:
@@ -21,6 +23,7 @@ def measure_references(held_out: EvaluationSet, *, vocab_size: int) -> dict[str,
     if held_out.earlier is None:
         return {}
     training = held_out.earlier.without_last(1)
+    batch = max(1, min(_BATCH, _VALUES // vocab_size))
     _, item = training.pairs(slice(None))
     clicks = np.bincount(item, minlength=vocab_size).astype(np.float32)
     popularity = torch.from_numpy(clicks)
@@ -34,8 +37,8 @@ def measure_references(held_out: EvaluationSet, *, vocab_size: int) -> dict[str,
         return scores if candidates is None else scores.gather(1, candidates)
 
     return {
-        POPULARITY: measure_scores(by_popularity, held_out, batch_size=_BATCH),
-        NEIGHBORS: measure_scores(by_neighbors, held_out, batch_size=_BATCH),
+        POPULARITY: measure_scores(by_popularity, held_out, batch_size=batch),
+        NEIGHBORS: measure_scores(by_neighbors, held_out, batch_size=batch),
     }
 
 

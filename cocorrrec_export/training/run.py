@@ -47,7 +47,7 @@ CHECKPOINT = "checkpoint.safetensors"
 SETTINGS = "run.json"
 CLOUD_CHECKPOINT = "checkpoint-cloud-{}.safetensors"
 _TABLES = ("model", "training", "cloud", "data")
-_DECIDED = ("seed", "positions", "alone_weight", "evaluation_negatives", "evaluation_seed")
+_DECIDED = ("seed", "positions", "alone_weight", "evaluation_users", "evaluation_negatives", "evaluation_seed")
 """Settings of the cloud's training that follow from the phone's."""
 Options = ParamSpec("Options")
 
@@ -214,7 +214,8 @@ def train(
     listener.on_data(statistics(prepared.interactions), len(prepared.training.train))
     start = None if source is None else Start.of(source, prepared.interactions)
     continued = [] if start is None else [start.describe()]
-    for note in (*prepared.interactions.notes, *alarms(quality(prepared.interactions)), *continued):
+    drawn = _describe_drawn(prepared, config)
+    for note in (*prepared.interactions.notes, *alarms(quality(prepared.interactions)), *continued, *drawn):
         listener.on_note(note)
     # Before the training, so that a titles file with a fault does not come to light after it.
     item_ids, columns = prepared.interactions.item_ids, config.data.columns
@@ -423,6 +424,7 @@ def _prepare(data_file: Path, interactions: Interactions, config: RunConfig) -> 
             split,
             sampler,
             part=part,
+            users=config.training.evaluation_users,
             negatives=config.training.evaluation_negatives,
             seed=config.training.evaluation_seed,
         )
@@ -431,11 +433,23 @@ def _prepare(data_file: Path, interactions: Interactions, config: RunConfig) -> 
     return _Prepared(interactions, model_config, TrainingData(interactions, train, sampler, validation), test)
 
 
+def _describe_drawn(prepared: _Prepared, config: RunConfig) -> list[str]:
+    """That some users are measured and others not, if so."""
+    users, most = prepared.interactions.num_users, config.training.evaluation_users
+    if not 0 < most < users:
+        return []
+    return [
+        f"{len(prepared.test):,} of {users:,} users are drawn to measure the model on: each is ranked in the whole "
+        "catalog; training.evaluation_users = 0 takes all"
+    ]
+
+
 def _provenance(config: RunConfig, prepared: _Prepared) -> dict[str, Any]:
     """The ``[data]`` table of ``model.toml``: enough to make the held-out slice again from the same file."""
     return config.data.as_table() | {
         "vocabulary_sha256": prepared.interactions.vocabulary_sha256,
         "interactions_sha256": prepared.interactions.sha256,
+        "evaluation_users": config.training.evaluation_users,
         "negatives": config.training.evaluation_negatives,
         "evaluation_seed": config.training.evaluation_seed,
         "statistics": dataclasses.asdict(statistics(prepared.interactions)),

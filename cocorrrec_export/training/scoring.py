@@ -20,6 +20,8 @@ from cocorrrec_export.modeling.vector import VectorCloud
 BATCH = 1024
 """Most users at a time."""
 _LOGITS = 1 << 22  # of the whole catalog at a time: 16 MB
+_FEW = 16
+"""Users that are ranked at once in any catalog: by fewer the product with the table takes twice as long."""
 _DIN_WIDTH = 256  # features that a candidate takes where a user is not one vector
 
 Score = Callable[[slice, Tensor | None], Tensor]
@@ -129,13 +131,13 @@ def measure(
             return model.match_all(known[1], items).cpu()
         return model.match(known[1], items[candidates.to(items.device)]).cpu()
 
-    batch = _catalog_batch(len(items) * (1 if model.one_state else _DIN_WIDTH)) if full else BATCH
+    batch = _catalog_batch(len(items), width=1 if model.one_state else _DIN_WIDTH) if full else BATCH
     return measure_scores(score, held_out, full=full, batch_size=batch)
 
 
-def _catalog_batch(width: int) -> int:
-    """Users at a time, of whom each takes ``width`` numbers."""
-    return max(1, min(BATCH, _LOGITS // width))
+def _catalog_batch(items: int, *, width: int = 1) -> int:
+    """Users at a time, of whom each takes ``width`` numbers an item."""
+    return max(_FEW if width == 1 else 1, min(BATCH, _LOGITS // (items * width)))
 
 
 @torch.no_grad()

@@ -3,13 +3,18 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from cocorrrec_export.data.files.columns import Columns
-from cocorrrec_export.data.held_out import held_out_set
+from cocorrrec_export.data.held_out import TEST, VALIDATION, evaluation_set, held_out_set
 from cocorrrec_export.data.interactions import Interactions
+from cocorrrec_export.data.negatives import NegativeSampler
 from cocorrrec_export.data.sources import DataSource, load_source, make_cut
+from cocorrrec_export.data.splits import leave_last_out
+from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.modeling.store import ModelFolder, open_model, write_description
 from cocorrrec_export.toml import read_toml
 from cocorrrec_export.training.config import TrainConfig
@@ -124,3 +129,64 @@ def test_exports_say_whose_clicks_were_ranked(tmp_path: Path, trained: ModelFold
     trained.items_path.write_bytes(b"damaged")
     made = cli("scn", "--target", "onnx", "--model", trained.path, "--out", tmp_path / "again")
     assert made.code == 1 and "damaged or replaced" in made.stderr and not (tmp_path / "again").exists()
+
+
+MANY = [
+    (f"u{user:03}", f"i{(7 * user + step) % 40:02}", 1_600_000_000 + step) for user in range(130) for step in range(9)
+]
+
+
+@pytest.mark.parametrize("most", [17, 129])
+def test_of_many_users_some_are_measured(tmp_path: Path, most: int, cli: Cli) -> None:
+    data = write(tmp_path / "clicks.csv", MANY)
+    (tmp_path / "some.toml").write_text(
+        f"[training]\nepochs = 1\nevaluation_negatives = 20\nevaluation_users = {most}\n"
+    )
+    ended = cli("train", "--config", tmp_path / "some.toml", "--data", data, "--out", tmp_path / "m")
+    assert ended.code == 0, ended.stderr
+    assert f"{most} of 130 users are drawn to measure the model on" in " ".join(ended.stderr.split())
+    folder = open_model(tmp_path / "m")
+    shipped, again = held_out_set(folder), held_out_set(folder, data)
+    assert len(shipped) == most
+    assert torch.equal(shipped.histories, again.histories.int()) and torch.equal(shipped.candidates, again.candidates)
+    interactions = load(data)
+    assert shipped.earlier is not None and again.earlier is not None
+    for rows in (slice(0, 1), slice(most - 1, most)):
+        assert (shipped.earlier.pairs(rows)[1] == again.earlier.pairs(rows)[1]).all()
+    # Of each drawn user the own last click, and everything before it.
+    whose = np.searchsorted(interactions.offsets, again.earlier.starts)
+    assert (interactions.items[interactions.offsets[whose + 1] - 1] == shipped.candidates[:, 0].numpy()).all()
+
+
+def test_validation_and_test_draw_the_same_users() -> None:
+    data = Interactions(
+        np.tile(np.arange(1, 10, dtype=np.int32), 50),
+        np.arange(51) * 9,
+        [str(item) for item in range(1, 20)],
+        [str(u) for u in range(50)],
+    )
+    split, sampler = leave_last_out(data, sequence_length=5), NegativeSampler(data)
+    drawn = {}
+    for seed in (0, 1):
+        parts = [
+            evaluation_set(data, split, sampler, part=part, negatives=3, seed=seed, users=20).earlier
+            for part in (VALIDATION, TEST)
+        ]
+        starts = [part.starts.tolist() for part in parts if part is not None]
+        assert starts[0] == starts[1] and len(starts[0]) == len(set(starts[0])) == 20
+        drawn[seed] = tuple(starts[0])
+    assert drawn[0] != drawn[1]
+    for users in (0, 50, 51):
+        assert len(evaluation_set(data, split, sampler, part=TEST, negatives=3, seed=0, users=users)) == 50
+
+
+@pytest.mark.parametrize("value", ["many", -1, 2.5, True])
+@pytest.mark.parametrize("key", ["evaluation_users", "negatives", "evaluation_seed"])
+def test_a_wrong_number_in_a_models_data_is_one_error(
+    tmp_path: Path, trained: ModelFolder, key: str, value: object
+) -> None:
+    table = read_toml(trained.path / "model.toml")
+    table["data"][key] = value
+    write_description(trained.path, table)
+    with pytest.raises(CocorrrecError, match=f"{key} must be a whole number from 0"):
+        held_out_set(open_model(trained.path), tmp_path / "clicks.csv")
