@@ -14,6 +14,7 @@ histories with four negatives each; clicks follow Zipf's law.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import json
@@ -51,9 +52,9 @@ from cocorrrec_export.profiling.machines.worker import memory
 from cocorrrec_export.profiling.runner.package import ensure_package, host_abi
 from cocorrrec_export.targets import TARGETS
 from cocorrrec_export.training.config import TrainConfig
-from cocorrrec_export.training.loop import Batch, Step, TrainingData
-from cocorrrec_export.training.optimizers import Optimizers
-from cocorrrec_export.training.recipes import best
+from cocorrrec_export.training.loop import Listener, TrainingData, fit
+from cocorrrec_export.training.recipes import read_settings
+from cocorrrec_export.training.run import RunConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "scale.md"
@@ -61,8 +62,9 @@ PARTS = ("steps", "training", "exports", "rank")
 PRECISIONS = ("fp32", "int8", "pq16", "pq8")
 NATIVE = ("executorch", "tflite")
 TITLES = {"executorch": "ExecuTorch", "tflite": "LiteRT"}
-OPTIMIZERS = {"lazy_adamw": 20, "rowwise_adagrad": 20, "adamw": 5}
-"""Steps that are timed of each; those of the dense one are long."""
+RECIPE = "recipe"
+OPTIMIZERS = {"lazy_adamw": 20, "rowwise_adagrad": 20, "adamw": 5, RECIPE: 20}
+"""Steps that are timed of each; those of the dense one are long. The last has all settings of the default recipe."""
 BATCH, LENGTH, NEGATIVES = 205, 10, 4
 BYTES_PER_ITEM = 4 * ModelConfig(vocab_size=2).hidden_size
 SMALLEST = 16
@@ -95,21 +97,43 @@ class _Names(list):  # type: ignore[type-arg]
         return self._count
 
 
-def step_ms(vocab_size: int, table_optimizer: str, steps: int) -> float:
-    """Milliseconds of the processor, of which others on the machine take none, for the least of some training steps."""
-    config = TrainConfig(weight_decay=0.01, negatives=NEGATIVES, table_optimizer=table_optimizer)  # type: ignore[arg-type]
-    data = training_data(vocab_size, steps + 2)
-    model = build_model(ModelConfig(vocab_size=vocab_size), generator=torch.Generator().manual_seed(0)).train()
-    optimizers = Optimizers(model, config, every_row=False)
-    step, samples = Step(model, data, config, "bce", optimizers.table), []
-    for index in range(steps + 2):
-        batch = Batch.of(data.train.cut(np.arange(index * BATCH, (index + 1) * BATCH)))
-        start = time.process_time()
-        optimizers.zero_grad()
-        step(batch, np.random.default_rng(index))
-        optimizers.step()
-        samples.append(1e3 * (time.process_time() - start))
-    return min(samples[2:])
+def default_settings() -> RunConfig:
+    """Those of the phone's half."""
+    return read_settings(None, {"model.correction": "none"}, "best")
+
+
+class Clock(Listener):
+    """Times steps in milliseconds of the processor, of which others on the machine take none, and ends the training."""
+
+    class Enough(Exception):
+        """The steps are done."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps, self._at = steps, list[float]()
+
+    def on_step(self, loss: float) -> None:  # noqa: ARG002
+        self._at.append(time.process_time())
+        if len(self._at) > self._steps:
+            raise self.Enough
+
+    @property
+    def least(self) -> float:
+        return 1e3 * float(np.diff(self._at).min())
+
+
+def step_ms(vocab_size: int, name: str, steps: int) -> float:
+    """The least of some training steps, with a table optimizer and the released objective, or by :data:`RECIPE`."""
+    if name == RECIPE:
+        model_options, config = default_settings().model, default_settings().training
+    else:
+        model_options = {}
+        config = TrainConfig(weight_decay=0.01, negatives=NEGATIVES, batch_size=BATCH, table_optimizer=name)  # type: ignore[arg-type]
+    model_config = ModelConfig(vocab_size=vocab_size, **model_options)
+    model = build_model(model_config, generator=torch.Generator().manual_seed(0))
+    clock = Clock(steps)
+    with contextlib.suppress(Clock.Enough):
+        fit(model, training_data(vocab_size, steps + 2), config, objective=model_config.objective, listener=clock)
+    return clock.least
 
 
 def recipe_of(target: str, precision: str) -> Recipe:
@@ -120,7 +144,7 @@ def recipe_of(target: str, precision: str) -> Recipe:
 
 def graphs_of(vocab_size: int, target: str, precision: str) -> list[GraphSpec]:
     """Of random weights."""
-    config = ModelConfig(vocab_size=vocab_size, **best("cocorrrec", "none")["model"])
+    config = ModelConfig(vocab_size=vocab_size, **default_settings().model)
     model = build_model(config, generator=torch.Generator().manual_seed(0)).eval()
     return scn_graphs(model, config, recipe_of(target, precision))
 
@@ -321,14 +345,15 @@ def _table(head: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def _steps(found: dict[str, Any], sizes: Sizes) -> list[str]:
-    head = ["items", *(f"`{name}`, ms" for name in sizes.optimizers), f"`{sizes.optimizers[0]}`, examples/s"]
+    titles = ["default recipe, ms" if name == RECIPE else f"`{name}`, ms" for name in sizes.optimizers]
+    head = ["items", *titles, f"`{sizes.optimizers[0]}`, examples/s"]
     rows = []
     for v in sizes.steps:
         if any(f"step {name} {v}" not in found for name in sizes.optimizers):
             continue
         times = [found[f"step {name} {v}"] for name in sizes.optimizers]
         rows.append([f"{v:,}", *(f"{ms:.1f}" for ms in times), f"{1e3 * BATCH / times[0]:,.0f}"])
-    made = f"{platform.machine()}, torch {torch.__version__}, {BATCH} histories a step, {NEGATIVES} negatives each."
+    made = f"{platform.machine()}, torch {torch.__version__}; {BATCH} histories a step with {NEGATIVES} negatives each."
     return [made, "", *_table(head, rows)] if rows else []
 
 

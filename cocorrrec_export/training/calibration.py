@@ -29,7 +29,7 @@ from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.modeling.store import ModelFolder
 from cocorrrec_export.modeling.threads import one_thread
 from cocorrrec_export.training.loop import Listener
-from cocorrrec_export.training.losses import expected_counts
+from cocorrrec_export.training.losses import ExpectedCounts
 from cocorrrec_export.training.optimizers import RowwiseAdagrad
 
 _FITTED_TO_CLICKS = ("pq8",)
@@ -89,7 +89,7 @@ def calibrate(
     clicks = leave_last_out(interactions, sequence_length=folder.config.sequence_length).train
     if not len(clicks):
         raise CocorrrecError(f"{data_file}: no user has a click to calibrate with: each needs at least 4")
-    counts = training_counts(interactions)
+    counts = ExpectedCounts(training_counts(interactions))
     with one_thread():
         listener.on_work("fitting codes")
         histories = _some_histories(clicks, settings.seed) if embedding in _FITTED_TO_CLICKS else None
@@ -114,7 +114,7 @@ def _train(
     model: Ranker,
     codes: Codes,
     clicks: Examples,
-    counts: NDArray[np.int64],
+    counts: ExpectedCounts,
     settings: Settings,
     listener: Listener,
 ) -> tuple[list[float], Codes]:
@@ -164,7 +164,7 @@ def _loss(
     model: Ranker,
     coded: Callable[[Tensor], Tensor],
     batch: Rows,
-    counts: NDArray[np.int64],
+    counts: ExpectedCounts,
     settings: Settings,
     rng: np.random.Generator,
 ) -> Tensor:
@@ -172,9 +172,9 @@ def _loss(
 
     Over a sample of the items, the clicked ones among them, each counted less the more often it is in such samples.
     """
-    drawn = rng.integers(1, len(counts), settings.sampled, dtype=np.int32)
+    drawn = rng.integers(1, model.item_embedding.num_embeddings, settings.sampled, dtype=np.int32)
     items = np.concatenate((batch.targets, drawn))
-    expected = expected_counts(counts, targets=len(batch.targets), sampled=settings.sampled)[items]
+    expected = counts.of(items, targets=len(batch.targets), sampled=settings.sampled)
     log_expected = torch.from_numpy(np.log(expected).astype(np.float32))
     ids, candidates = torch.from_numpy(batch.histories).long(), torch.from_numpy(items).long()
     lookup = torch.cat((ids.flatten(), candidates))

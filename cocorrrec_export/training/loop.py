@@ -23,7 +23,7 @@ from cocorrrec_export.modeling.config import PADDING_ID
 from cocorrrec_export.modeling.ranker import Ranker
 from cocorrrec_export.training.checkpoint import CheckpointClock, RunState, load_checkpoint, save_checkpoint
 from cocorrrec_export.training.config import TrainConfig
-from cocorrrec_export.training.losses import bce_loss, expected_counts, sampled_softmax_loss, softmax_loss
+from cocorrrec_export.training.losses import ExpectedCounts, bce_loss, sampled_softmax_loss, softmax_loss
 from cocorrrec_export.training.optimizers import Optimizers, RowOptimizer, TableRows
 from cocorrrec_export.training.ranks import Ranks
 from cocorrrec_export.training.scoring import Measured, measure, ways
@@ -252,7 +252,11 @@ class Step:
     ) -> None:
         self._table_optimizer, self._ranks = table_optimizer, Ranks.here()
         self._model, self._data, self._config, self._objective = model, data, config, objective
-        self._clicks = training_counts(data.interactions, data.held_out) if objective == "sampled_softmax" else None
+        self._expected = (
+            ExpectedCounts(training_counts(data.interactions, data.held_out))
+            if objective == "sampled_softmax"
+            else None
+        )
 
     def __call__(self, batch: Batch, rng: np.random.Generator) -> Tensor:
         """Loss of ``batch``, its gradients added to those of the parameters; ``rng`` draws the negatives.
@@ -323,10 +327,11 @@ class Step:
         """Of the ``users`` of this process, which have the part ``own`` of the ``targets``."""
         if candidates is None:
             return softmax_loss(self._model.match_all(users, vectors), targets[own])
-        if self._clicks is None:
+        if self._expected is None:
             return bce_loss(self._model.match(users, vectors))
-        expected = expected_counts(self._clicks, targets=len(targets), sampled=self._config.sampled_items)
-        log_expected = torch.from_numpy(np.log(expected[candidates.cpu().numpy()]).astype(np.float32))
+        items = candidates.cpu().numpy()
+        expected = self._expected.of(items, targets=len(targets), sampled=self._config.sampled_items)
+        log_expected = torch.from_numpy(np.log(expected).astype(np.float32))
         logits = self._model.match_all(users, vectors)
         log_expected = log_expected.to(logits.device)
         return sampled_softmax_loss(logits, targets[own], candidates, log_expected, first=own.start)

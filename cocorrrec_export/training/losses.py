@@ -47,12 +47,22 @@ def sampled_softmax_loss(
     return torch.nn.functional.cross_entropy(corrected, own)
 
 
-def expected_counts(clicks: NDArray[np.integer], *, targets: int, sampled: int) -> NDArray[np.float64]:
-    """How often each item ``[V]`` is expected among the targets of a step and a uniform sample of the items.
+class ExpectedCounts:
+    """How often items are expected among the targets of a step and a uniform sample of the items.
 
     Args:
-        clicks: ``[V]`` how often each item is a training click, the padding's place 0.
-        targets: of the step; they follow ``clicks``.
-        sampled: items drawn uniformly.
+        clicks: ``[V]`` how often each item is a training click, which targets follow; the padding's place 0.
     """
-    return sampled / (len(clicks) - 1) + targets * clicks / max(1, clicks.sum())
+
+    def __init__(self, clicks: NDArray[np.integer]) -> None:
+        self._clicks, self._all = clicks, max(1, int(clicks.sum()))
+
+    def of(self, items: NDArray[np.integer], *, targets: int, sampled: int) -> NDArray[np.float64]:
+        """Of ``items [n]`` alone: a step must not cost more the larger the catalog is.
+
+        Args:
+            items: of the step.
+            targets: how many it has.
+            sampled: how many items are drawn.
+        """
+        return sampled / (len(self._clicks) - 1) + targets * self._clicks[items] / self._all

@@ -1,18 +1,26 @@
 """The table's optimizers: a lazy one gives what the dense one does, and a step touches the rows of its batch alone."""
 
 import dataclasses
+import tracemalloc
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from cocorrrec_export.data.interactions import Interactions
+from cocorrrec_export.data.negatives import NegativeSampler
+from cocorrrec_export.data.splits import leave_last_out
 from cocorrrec_export.errors import UsageError
+from cocorrrec_export.modeling.build import build_model
+from cocorrrec_export.modeling.config import ModelConfig
 from cocorrrec_export.training import loop
 from cocorrrec_export.training.config import TrainConfig
-from cocorrrec_export.training.optimizers import LazyAdamW, RowOptimizer, RowwiseAdagrad, TableRows
+from cocorrrec_export.training.optimizers import LazyAdamW, Optimizers, RowOptimizer, RowwiseAdagrad, TableRows
 from cocorrrec_export.training.ranks import Ranks
+from cocorrrec_export.training.recipes import read_settings
 from tests.training.test_training import ITEMS, new_model, some_examples, training_data
 
 ROWS, SIZE, STEPS = 90, 6, 700
@@ -151,3 +159,65 @@ def test_rowwise_adagrad_learns_with_a_gradient_for_every_row() -> None:
 def test_a_negative_learning_rate_is_refused() -> None:
     with pytest.raises(UsageError, match=r"table_learning_rate must be 0\.0 to 100\.0, got -0\.1"):
         TrainConfig(table_learning_rate=-0.1)
+
+
+class New(TorchDispatchMode):
+    """Remembers the largest tensor that operators make next to those of ``known``."""
+
+    def __init__(self, known: list[torch.Tensor]) -> None:
+        super().__init__()
+        self._known = {x.untyped_storage().data_ptr() for x in known}
+        self.most = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **kwargs or {})
+        for x in found if isinstance(found, tuple | list) else (found,):
+            if isinstance(x, torch.Tensor) and x.layout == torch.strided:
+                storage = x.untyped_storage()
+                self.most = max(self.most, 0 if storage.data_ptr() in self._known else storage.nbytes())
+        return found
+
+
+@pytest.mark.parametrize("table_optimizer", ["lazy_adamw", "rowwise_adagrad"])
+@pytest.mark.parametrize("recipe", ["best", "paper"])
+def test_a_step_makes_nothing_as_large_as_the_catalog(table_optimizer: str, recipe: str) -> None:
+    items = 1 << 20
+    rng = np.random.default_rng(0)
+    clicks = Interactions(
+        rng.integers(1, items, 240).astype(np.int32), np.arange(21) * 12, [str(i) for i in range(items)], ["u"] * 20
+    )
+    overrides = {"model.correction": "none", "training.table_optimizer": table_optimizer, "training.sampled_items": 16}
+    settings = read_settings(None, overrides, recipe)
+    config = ModelConfig(vocab_size=items + 1, hidden_size=4, num_heads=2, **settings.model)
+    model = build_model(config, generator=torch.Generator().manual_seed(0))
+    data = loop.TrainingData(
+        clicks,
+        leave_last_out(clicks, sequence_length=10).train,
+        NegativeSampler(clicks),
+        None,  # type: ignore[arg-type]
+    )
+    optimizers = Optimizers(model, settings.training, every_row=False)
+    step = loop.Step(model, data, settings.training, config.objective, optimizers.table)
+    batch = loop.Batch.of(data.train.cut(np.arange(24)))
+    if settings.training.positions == "all":
+        batch = dataclasses.replace(batch, targets=batch.histories)
+    assert optimizers.table is not None
+    averages: dict[str, torch.Tensor] = {}
+
+    def take() -> None:
+        nonlocal averages
+        optimizers.zero_grad()
+        step(batch, np.random.default_rng(0))
+        optimizers.step()
+        averages = optimizers.average(model.state_dict(), averages, 0.9)
+
+    take()
+    states = [x for group in optimizers for state in group.state.values() for x in state.values()]
+    tracemalloc.start()
+    try:
+        with New([*model.parameters(), *averages.values(), *states]) as made:
+            take()
+        of_arrays = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert 0 < made.most < items and of_arrays < items

@@ -30,7 +30,7 @@ from cocorrrec_export.training import cloud, loop, recipes
 from cocorrrec_export.training.checkpoint import RunState
 from cocorrrec_export.training.cloud import WEIGHTS
 from cocorrrec_export.training.config import TrainConfig
-from cocorrrec_export.training.losses import bce_loss, expected_counts, sampled_softmax_loss, softmax_loss
+from cocorrrec_export.training.losses import ExpectedCounts, bce_loss, sampled_softmax_loss, softmax_loss
 from cocorrrec_export.training.run import RunConfig, metrics_of, train
 from cocorrrec_export.training.scoring import evaluate_model, measure, score_candidates
 
@@ -274,8 +274,8 @@ def test_sampled_softmax_by_hand() -> None:
 
 
 def test_expected_counts_by_hand() -> None:
-    counts = expected_counts(np.array([0, 6, 2, 0]), targets=4, sampled=9)
-    np.testing.assert_allclose(counts[1:], [3 + 3, 3 + 1, 3])
+    counts = ExpectedCounts(np.array([0, 6, 2, 0])).of(np.array([3, 1, 2, 1]), targets=4, sampled=9)
+    np.testing.assert_allclose(counts, [3, 3 + 3, 3 + 1, 3 + 3])
 
 
 def test_the_learning_rate_rises_and_falls() -> None:
