@@ -85,20 +85,24 @@ def measure_scores(score: Score, held_out: EvaluationSet, *, full: bool = True, 
         batch_size: users at a time.
     """
     earlier = held_out.earlier if full else None
-    sampled: list[tuple[NDArray[np.int64], ...]] = []
-    whole: list[tuple[NDArray[np.int64], ...]] = []
+    sampled, whole = (_of_users(held_out, rows) for rows in (2, 3))
     for rows in held_out.batches(batch_size):
         candidates = held_out.candidates[rows].long()
-        sampled.append(places(score(rows, candidates).numpy()))
+        sampled[:, rows] = places(score(rows, candidates).numpy())
         if earlier is not None:
-            whole.append(catalog_places(score(rows, None).numpy(), candidates[:, 0].numpy(), *earlier.pairs(rows)))
-    above, tied = _joined(sampled)
+            logits = score(rows, None).numpy()
+            whole[:, rows] = catalog_places(logits, candidates[:, 0].numpy(), *earlier.pairs(rows))
+    above, tied = sampled
     found = Places(above, tied, held_out.candidates.shape[1] - 1)
-    return Measured(found, Places(*_joined(whole)) if earlier is not None else None)
+    return Measured(found, Places(*whole) if earlier is not None else None)
 
 
-def _joined(parts: list[tuple[NDArray[np.int64], ...]]) -> list[NDArray[np.int32]]:
-    return [np.concatenate(part).astype(np.int32) for part in zip(*parts, strict=True)]
+def _of_users(held_out: EvaluationSet, rows: int) -> NDArray[np.int32]:
+    """Room for some numbers of each user, ``[rows, U]``.
+
+    Made at once: what is kept of every batch would lie between the memory of its logits, and the heap grow with each.
+    """
+    return np.empty((rows, len(held_out)), np.int32)
 
 
 @torch.no_grad()
@@ -157,7 +161,7 @@ def catalog_places_of_sums(
     """
     items = model.candidate_vectors(model.item_embedding.weight, None)
     assert held_out.earlier is not None
-    found: list[list[tuple[NDArray[np.int64], ...]]] = [[] for _ in weights]
+    above, tied, (compared,) = (_of_users(held_out, count) for count in (len(weights), len(weights), 1))
     for rows in held_out.batches(_catalog_batch(len(items))):
         logits, change = model.match_all(users[rows], items), model.match_all(vectors[rows], items)
         target = held_out.candidates[rows, :1].to(items.device, torch.int64)
@@ -166,16 +170,16 @@ def catalog_places_of_sums(
         logits[user, item] = -torch.inf  # below every target, whatever is added
         logits.scatter_(1, target, -torch.inf)
         logits[:, PADDING_ID] = -torch.inf
-        compared = (logits != -torch.inf).sum(1)
-        left_out = len(items) - compared
+        others = (logits != -torch.inf).sum(1, dtype=torch.int32)
+        compared[rows] = others.cpu().numpy()
         sums, passed = torch.empty_like(logits), torch.empty_like(logits, dtype=torch.bool)
-        for weight, parts in zip(weights, found, strict=True):
+        for row, weight in enumerate(weights):
             torch.add(logits, change, alpha=weight, out=sums)
             bar = of_target.add(change_of_target, alpha=weight)
-            above = torch.gt(sums, bar, out=passed).sum(1, dtype=torch.int32)
-            below = torch.lt(sums, bar, out=passed).sum(1, dtype=torch.int32) - left_out
-            parts.append(tuple(x.cpu().numpy() for x in (above, compared - above - below, compared)))
-    return [Places(*_joined(parts)) for parts in found]
+            more = torch.gt(sums, bar, out=passed).sum(1, dtype=torch.int32)
+            less = torch.lt(sums, bar, out=passed).sum(1, dtype=torch.int32) - (len(items) - others)
+            above[row, rows], tied[row, rows] = more.cpu().numpy(), (others - more - less).cpu().numpy()
+    return [Places(of_weight, ties, compared) for of_weight, ties in zip(above, tied, strict=True)]
 
 
 def read_users(model: Ranker, held_out: EvaluationSet, rows: slice, *, corrected: bool = True) -> Any:

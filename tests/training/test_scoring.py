@@ -1,6 +1,8 @@
 """Evaluation: both protocols by hand and against the obvious way, the controls, and what a model must beat."""
 
 import dataclasses
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -194,3 +196,36 @@ def test_references_by_hand() -> None:
     assert near.above[3] + near.tied[3] == 0
     without = dataclasses.replace(users, earlier=None)
     assert measure_references(without, vocab_size=data.vocab_size) == {}
+
+
+RANK_MANY = """
+import resource, sys
+import numpy as np, torch
+from cocorrrec_export.data.evaluation_set import EarlierClicks, EvaluationSet
+from cocorrrec_export.modeling.build import build_model
+from cocorrrec_export.modeling.config import ModelConfig
+from cocorrrec_export.training import scoring
+
+torch.set_num_threads(1)
+items, users = 60_000, int(sys.argv[1])
+config = ModelConfig(vocab_size=items, hidden_size=4, num_heads=2, correction="none")
+model = build_model(config, generator=torch.Generator().manual_seed(0)).eval()
+rng = np.random.default_rng(0)
+ids = torch.from_numpy(rng.integers(1, items, (users, 23)))
+starts = np.arange(users, dtype=np.int64) * 9
+clicks = EarlierClicks(rng.integers(1, items, users * 9).astype(np.int32), starts, starts + 9)
+held_out = EvaluationSet(ids[:, :10], ids[:, 10:], clicks)
+state = torch.zeros(users, 4)
+for few in (True, False):
+    chosen = EvaluationSet(ids[:80, :10], ids[:80, 10:], clicks) if few else held_out
+    scoring.measure(model, chosen)
+    scoring.catalog_places_of_sums(model, chosen, state, state, (0.0, 1.0))
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_memory_does_not_grow_with_the_users_that_are_ranked() -> None:
+    """The second peak is of 30 times as many users; a batch of them takes some 80 MB."""
+    ended = subprocess.run([sys.executable, "-c", RANK_MANY, "2400"], capture_output=True, text=True, check=True)
+    few, many = map(int, ended.stdout.split())
+    assert many - few < 100
