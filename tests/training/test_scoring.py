@@ -70,6 +70,8 @@ def test_places_for_many_weights_of_a_vector_are_those_of_each_weight(monkeypatc
     vectors = torch.randn(state.shape, generator=torch.Generator().manual_seed(3))
     weights = (0.0, 0.5, 4.0)
     monkeypatch.setattr(scoring, "_LOGITS", 7 * CONFIG.vocab_size)
+    monkeypatch.setattr(scoring, "_FEW", 1)
+    monkeypatch.setattr(scoring, "_CACHED", 11)
     found = scoring.catalog_places_of_sums(model, users, state, vectors, weights)
     for weight, places in zip(weights, found, strict=True):
         both = state + weight * vectors
@@ -78,6 +80,21 @@ def test_places_for_many_weights_of_a_vector_are_those_of_each_weight(monkeypatc
         assert (places.negatives == full.negatives).all()
         assert np.abs(places.above - full.above).max() <= (0 if weight == 0 else 1)  # sums are rounded elsewhere
         assert np.mean(places.above != full.above) < 0.1 and np.mean(places.tied != full.tied) < 0.1
+
+
+def test_sums_for_many_weights_are_compared_as_those_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left out is below every bar; what is not a number ties with it."""
+    generator = torch.Generator().manual_seed(5)
+    logits, change = (torch.randint(-3, 4, (6, 37), generator=generator).float() for _ in range(2))
+    logits[:, 0], logits[2, 5:9], logits[4, 30] = -torch.inf, -torch.inf, torch.nan
+    weights = (0.0, 0.5, 2.0)
+    bars = [torch.randint(-2, 3, (6, 1), generator=generator).float() for _ in weights]
+    monkeypatch.setattr(scoring, "_CACHED", 11)
+    above, tied = scoring._above_and_tied(logits, change, bars, weights)
+    for row, (weight, bar) in enumerate(zip(weights, bars, strict=True)):
+        sums = logits + weight * change
+        assert above[row].tolist() == (sums > bar).sum(1).tolist()
+        assert tied[row].tolist() == ((sums == bar) | sums.isnan()).sum(1).tolist() and tied[row].any()
 
 
 @pytest.mark.parametrize("architecture", ["cocorrrec", "din", "sasrec"])
