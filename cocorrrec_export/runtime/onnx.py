@@ -1,8 +1,11 @@
 """Run ``.onnx`` files with ONNX Runtime."""
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from cocorrrec_export.contract import EntryPoint, TensorSpec
 from cocorrrec_export.errors import CocorrrecError
@@ -42,7 +45,10 @@ class OnnxRuntime:
 
         self.entry_points = {entry.name: entry for entry in entry_points}
         self.executed_by = f"onnxruntime {onnxruntime.__version__}"
-        self._sessions = {name: _load(program_file(path, name), threads) for name in self.entry_points}
+        files = {name: program_file(path, name) for name in self.entry_points}
+        shared = _SharedWeights() if len(set(files.values())) > 1 else None
+        self._sessions = {name: _load(file, threads, shared) for name, file in files.items()}
+        self._shared = shared  # sessions read its memory
         self._vocab_sizes = {
             name: vocab_size(session.get_modelmeta().custom_metadata_map) for name, session in self._sessions.items()
         }
@@ -104,16 +110,19 @@ def _read_model(path: Path) -> Any:
     return model
 
 
-def _check_external(path: Path, model: Any) -> None:
-    """Weights outside of the file must be inside of its folder, and there."""
+def _check_external(path: Path, model: Any) -> list[tuple[Any, Path, int, int]]:
+    """Weights outside of the file must be inside of its folder, and there: each tensor, its file, offset and bytes."""
+    found = []
     for tensor in model.graph.initializer:
         where = {entry.key: entry.value for entry in tensor.external_data}
         if not where:
             continue
         file = contained_path(path.parent, where.get("location", ""), where=str(path))
-        end = int(where.get("offset", 0)) + int(where.get("length", 0))
-        if not file.is_file() or end > file.stat().st_size:
+        offset, size = int(where.get("offset", 0)), int(where.get("length", 0))
+        if not file.is_file() or offset + size > file.stat().st_size:
             raise CocorrrecError(f"{path}: the weights {tensor.name} are not in {file.name}: missing or truncated")
+        found.append((tensor, file, offset, size))
+    return found
 
 
 def _specs(values: Any) -> tuple[TensorSpec, ...]:
@@ -126,7 +135,29 @@ def _specs(values: Any) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(x.name, names.get(x.type.tensor_type.elem_type, "unknown"), shape(x)) for x in values)
 
 
-def _load(path: Path, threads: int) -> Any:
+class _SharedWeights:
+    """Weights beside files of one folder, mapped once for all sessions: each would map them again."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[Any, ...], Any] = {}
+
+    def add_to(self, options: Any, path: Path) -> None:
+        """Give a session of the file ``path`` its outside weights."""
+        import onnx
+        import onnxruntime
+
+        for tensor, file, offset, size in _check_external(path, _read_model(path)):
+            dtype, shape = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type), tuple(tensor.dims)
+            if not 0 < size == math.prod(shape) * dtype.itemsize:
+                continue  # the session knows what that is
+            key = (file, offset, dtype, shape)
+            if key not in self._values:
+                mapped = np.memmap(file, dtype, "r", offset, shape)
+                self._values[key] = onnxruntime.OrtValue.ortvalue_from_numpy(mapped)
+            options.add_initializer(tensor.name, self._values[key])
+
+
+def _load(path: Path, threads: int, shared: _SharedWeights | None) -> Any:
     require_runtime("onnx")
     with quiet():
         import onnxruntime
@@ -134,6 +165,8 @@ def _load(path: Path, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
+    if shared is not None:
+        shared.add_to(options, path)
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors have no common base but this

@@ -1,5 +1,6 @@
 """What is inside ``gcn.onnx``, and that the phone's entry points can be exported in the same way."""
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 
@@ -126,3 +127,29 @@ def test_weights_outside_of_the_folder_are_refused(onnx_int8: Artifact, tmp_path
     rank = [entry for entry in onnx_int8.entry_points if entry.name == "rank"]
     with pytest.raises(CocorrrecError, match="ONNX Runtime cannot load it"):
         OnnxRuntime(path, rank)
+
+
+def mapped_bytes(name: str) -> int:
+    """Of files of a name, in this process."""
+    found = 0
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if line.endswith(f"/{name}"):
+            start, end = (int(part, 16) for part in line.split()[0].split("-"))
+            found += end - start
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads what this process has mapped from Linux")
+def test_entry_points_share_the_memory_of_their_weights(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, vocab_size=20_000)
+    recipe = shipped_recipe("onnx-cpu-fp32")
+    graphs = scn_graphs(random_model(config), config, recipe)
+    export(graphs, recipe, tmp_path / "scn", metadata={"vocab_size": config.vocab_size})
+    whole = OnnxRuntime(tmp_path / "scn", [graph.contract for graph in graphs])
+    size = (tmp_path / "scn" / "weights.bin").stat().st_size
+    assert len(graphs) > 3 and 0 < mapped_bytes("weights.bin") < 1.5 * size
+    for graph in graphs:
+        inputs = {spec.name: x.numpy() for spec, x in zip(graph.contract.inputs, graph.example, strict=True)}
+        alone = OnnxRuntime(tmp_path / "scn", [graph.contract]).run(graph.name, inputs)
+        for name, values in whole.run(graph.name, inputs).items():
+            np.testing.assert_array_equal(values, alone[name])
