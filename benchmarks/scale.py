@@ -8,8 +8,8 @@ measures some parts, so that steps and ``rank`` can have a quiet machine; the pa
 Delete the file to start again.
 
 Models have random weights, and so do the tables: sizes, times and memory depend on shapes alone. Exports are of the
-phone's half as ``train`` makes it by default. Each export and each training runs in a process of its own; ``rank`` is
-measured by the native runners, one thread, programs in turns, the least median of the turns. Steps are of 205
+on-device model as ``train`` makes it by default. Each export and each training runs in a process of its own; ``rank``
+is measured by the native runners, one thread, programs in turns, the least median of the turns. Steps are of 205
 histories with four negatives each; clicks follow Zipf's law.
 """
 
@@ -98,7 +98,7 @@ class _Names(list):  # type: ignore[type-arg]
 
 
 def default_settings() -> RunConfig:
-    """Those of the phone's half."""
+    """Those of the on-device model."""
     return read_settings(None, {"model.correction": "none"}, "best")
 
 

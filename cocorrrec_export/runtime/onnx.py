@@ -136,7 +136,7 @@ def _specs(values: Any) -> tuple[TensorSpec, ...]:
 
 
 class _SharedWeights:
-    """Weights beside files of one folder, mapped once for all sessions: each would map them again."""
+    """Weights outside of the files of one folder, mapped once for all sessions: each would map them again."""
 
     def __init__(self) -> None:
         self._values: dict[tuple[Any, ...], Any] = {}
