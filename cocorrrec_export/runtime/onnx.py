@@ -143,18 +143,28 @@ class _SharedWeights:
 
     def add_to(self, options: Any, path: Path) -> None:
         """Give a session of the file ``path`` its outside weights."""
-        import onnx
         import onnxruntime
 
         for tensor, file, offset, size in _check_external(path, _read_model(path)):
-            dtype, shape = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type), tuple(tensor.dims)
-            if not 0 < size == math.prod(shape) * dtype.itemsize:
-                continue  # the session knows what that is
+            dtype, shape = _dtype(tensor), tuple(tensor.dims)
+            if dtype is None or offset < 0 or min(shape, default=1) < 1 or size != math.prod(shape) * dtype.itemsize:
+                continue  # the session says what is wrong with it, if anything
             key = (file, offset, dtype, shape)
             if key not in self._values:
                 mapped = np.memmap(file, dtype, "r", offset, shape)
                 self._values[key] = onnxruntime.OrtValue.ortvalue_from_numpy(mapped)
             options.add_initializer(tensor.name, self._values[key])
+
+
+def _dtype(tensor: Any) -> np.dtype[Any] | None:
+    """The type of an initializer's numbers; None where they are none."""
+    import onnx
+
+    try:
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    except KeyError:
+        return None
+    return None if dtype.hasobject else dtype
 
 
 def _load(path: Path, threads: int, shared: _SharedWeights | None) -> Any:

@@ -1,6 +1,7 @@
 """What is inside ``gcn.onnx``, and that the phone's entry points can be exported in the same way."""
 
 import dataclasses
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 
 from cocorrrec_export.artifact.manifest import Artifact
 from cocorrrec_export.artifact.recipe import choose_recipe, expected_bytes, shipped_recipe
+from cocorrrec_export.contract import EntryPoint
 from cocorrrec_export.errors import CocorrrecError
 from cocorrrec_export.export.graphs import gcn_graph, scn_graphs
 from cocorrrec_export.export.onnx import OPSET, export
@@ -153,3 +155,36 @@ def test_entry_points_share_the_memory_of_their_weights(tmp_path: Path) -> None:
         alone = OnnxRuntime(tmp_path / "scn", [graph.contract]).run(graph.name, inputs)
         for name, values in whole.run(graph.name, inputs).items():
             np.testing.assert_array_equal(values, alone[name])
+
+
+@pytest.fixture(scope="module")
+def two_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[EntryPoint]]:
+    recipe = shipped_recipe("onnx-cpu-fp32")
+    graphs = [graph for graph in scn_graphs(random_model(), CONFIG, recipe) if graph.name in ("rank", "score")]
+    folder = tmp_path_factory.mktemp("onnx") / "scn"
+    export(graphs, recipe, folder, metadata={"vocab_size": CONFIG.vocab_size})
+    return folder, [graph.contract for graph in graphs]
+
+
+@pytest.mark.parametrize("changed", ["type", "strings", "dims", "offset", "length"])
+def test_outside_weights_that_make_no_sense_are_one_error(
+    tmp_path: Path, two_files: tuple[Path, list[EntryPoint]], changed: str
+) -> None:
+    import onnx
+
+    folder, contracts = two_files
+    shutil.copytree(folder, tmp_path / "scn")
+    file = tmp_path / "scn" / "rank.onnx"
+    model = onnx.load_model(str(file), load_external_data=False)
+    tensor = next(x for x in model.graph.initializer if len(x.dims) == 2 and x.external_data)
+    where = {entry.key: entry for entry in tensor.external_data}
+    if changed in ("type", "strings"):
+        tensor.data_type = 99 if changed == "type" else onnx.TensorProto.STRING
+    elif changed == "dims":
+        rows, columns = tensor.dims
+        tensor.dims[:] = [-rows, -columns]
+    else:
+        where[changed].value = "-4"
+    file.write_bytes(model.SerializeToString())
+    with pytest.raises(CocorrrecError, match=r"rank\.onnx: ONNX Runtime cannot load it|missing or truncated"):
+        OnnxRuntime(tmp_path / "scn", contracts)
