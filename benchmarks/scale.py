@@ -34,6 +34,7 @@ import pages
 import pictures
 import torch
 from clicks import zipf_clicks
+from resident import Enough
 
 from cocorrrec_export.artifact.recipe import Recipe, shipped_recipe
 from cocorrrec_export.contract import EntryPoint
@@ -105,16 +106,13 @@ def default_settings() -> RunConfig:
 class Clock(Listener):
     """Times steps in milliseconds of the processor, of which others on the machine take none, and ends the training."""
 
-    class Enough(Exception):
-        """The steps are done."""
-
     def __init__(self, steps: int) -> None:
         self._steps, self._at = steps, list[float]()
 
     def on_step(self, loss: float) -> None:  # noqa: ARG002
         self._at.append(time.process_time())
         if len(self._at) > self._steps:
-            raise self.Enough
+            raise Enough
 
     @property
     def least(self) -> float:
@@ -124,14 +122,15 @@ class Clock(Listener):
 def step_ms(vocab_size: int, name: str, steps: int) -> float:
     """The least of some training steps, with a table optimizer and the released objective, or by :data:`RECIPE`."""
     if name == RECIPE:
-        model_options, config = default_settings().model, default_settings().training
+        settings = default_settings()
+        model_options, config = settings.model, settings.training
     else:
         model_options = {}
         config = TrainConfig(weight_decay=0.01, negatives=NEGATIVES, batch_size=BATCH, table_optimizer=name)  # type: ignore[arg-type]
     model_config = ModelConfig(vocab_size=vocab_size, **model_options)
     model = build_model(model_config, generator=torch.Generator().manual_seed(0))
     clock = Clock(steps)
-    with contextlib.suppress(Clock.Enough):
+    with contextlib.suppress(Enough):
         fit(model, training_data(vocab_size, steps + 2), config, objective=model_config.objective, listener=clock)
     return clock.least
 
